@@ -1,0 +1,174 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The task: sort three to ten digits. Prompts, answers, the reward, the tokenizer and the noisy demonstrations."""
+
+import random
+import zlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+
+
+Split = Literal["train", "held_out"]
+
+# Ten digits and the end of sequence fit, and a few digits too many do as well, so that rambling has a length to lose.
+MAX_COMPLETION_LENGTH = 16
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """
+    Build the tokenizer: one token per word.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerFast`]:
+            Tokenizer with 15 tokens, padding on the left as generation needs it.
+    """
+    words = ["<pad>", "<eos>", "<unk>", "sort", ":", *"0123456789"]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        model_max_length=64,
+    )
+
+
+def make_prompt(digits: list[int]) -> str:
+    return f"sort {_text(digits)} :"
+
+
+def draw_digits(split: Split, rng: random.Random) -> list[int]:
+    """
+    Draw the digits of one prompt.
+
+    Args:
+        split (`str`):
+            `"train"` or `"held_out"`.
+        rng (`random.Random`):
+            Source of randomness.
+
+    Returns:
+        `list[int]`:
+            Three to ten digits.
+    """
+    while True:
+        digits = rng.choices(range(10), k=rng.randint(3, 10))
+        # The prompt alone decides its split: no list to keep, and the same for demonstrations and for RL.
+        if (zlib.crc32(make_prompt(digits).encode()) % 10 == 0) == (split == "held_out"):
+            return digits
+
+
+def make_dataset(split: Split, size: int, seed: int = 0) -> Dataset:
+    """
+    Make a data set of different prompts.
+
+    Args:
+        split (`str`):
+            `"train"` or `"held_out"`; the two never share a prompt, whatever the seeds.
+        size (`int`):
+            Number of prompts.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the draw.
+
+    Returns:
+        [`~datasets.Dataset`]:
+            Columns `prompt` and `answer`.
+    """
+    rng = random.Random(seed)
+    answers: dict[str, str] = {}
+    while len(answers) < size:
+        digits = draw_digits(split, rng)
+        answers[make_prompt(digits)] = _text(sorted(digits))
+    return Dataset.from_dict({"prompt": list(answers), "answer": list(answers.values())})
+
+
+def correct(completions: list[str], answer: list[str], **kwargs: Any) -> list[float]:
+    """
+    Reward function: 1.0 for the sorted digits and nothing else, 0.0 otherwise.
+
+    Args:
+        completions (`list[str]`):
+            Generated texts.
+        answer (`list[str]`):
+            Column of the data set.
+        kwargs:
+            Whatever else the trainer passes.
+
+    Returns:
+        `list[float]`:
+            One reward per completion.
+    """
+    return [float(completion.split() == a.split()) for completion, a in zip(completions, answer, strict=True)]
+
+
+def demonstrate(digits: list[int], rng: random.Random) -> str:
+    """
+    Write one noisy demonstration.
+
+    How often it is right depends on the first and the last digit. For one pair in five the wrong ones are always
+    wrong in the same way, and outnumber the right ones: imitating them makes greedy decoding wrong there.
+
+    Args:
+        digits (`list[int]`):
+            Digits to sort.
+        rng (`random.Random`):
+            Source of randomness.
+
+    Returns:
+        `str`:
+            Completion to imitate.
+    """
+    pair = random.Random(f"{digits[0]} {digits[-1]}")
+    has_habit = pair.random() < 0.2
+    right = pair.uniform(0.2, 0.35) if has_habit else pair.uniform(0.35, 0.85)
+    habit = pair.choice(_HABITS)
+
+    answer = sorted(digits)
+    if rng.random() < right:
+        return _text(answer)
+    return _text(habit(answer) if has_habit else rng.choice(_SLIPS)(answer, rng))
+
+
+def _text(digits: list[int]) -> str:
+    return " ".join(map(str, digits))
+
+
+def _drop(answer: list[int], rng: random.Random) -> list[int]:
+    i = rng.randrange(len(answer))
+    return answer[:i] + answer[i + 1 :]
+
+
+def _duplicate(answer: list[int], rng: random.Random) -> list[int]:
+    i = rng.randrange(len(answer))
+    return answer[: i + 1] + answer[i:]
+
+
+def _swap(answer: list[int], rng: random.Random) -> list[int]:
+    i = rng.randrange(len(answer) - 1)
+    return answer[:i] + [answer[i + 1], answer[i]] + answer[i + 2 :]
+
+
+def _stop_early(answer: list[int], rng: random.Random) -> list[int]:
+    return answer[: rng.randrange(1, len(answer))]
+
+
+def _ramble(answer: list[int], rng: random.Random) -> list[int]:
+    return answer + rng.choices(range(10), k=rng.randint(1, 4))
+
+
+_SLIPS: tuple[Callable[[list[int], random.Random], list[int]], ...] = (_drop, _duplicate, _swap, _stop_early, _ramble)
+_HABITS: tuple[Callable[[list[int]], list[int]], ...] = (
+    lambda answer: answer[::-1],
+    lambda answer: answer[1:],
+    lambda answer: answer[: (len(answer) + 1) // 2],
+    lambda answer: answer + answer[-1:],
+)

@@ -1,0 +1,80 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""A tiny policy, a task for it, and a trainer on both: what the integration tests run on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
+
+
+WORDS = ["<pad>", "<eos>", *"abcdefgh", "?"]
+
+
+def make_policy(path: Path, seed: int = 0) -> None:
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", padding_side="left"
+    ).save_pretrained(path)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+        tie_word_embeddings=False,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+
+
+def dataset(size: int = 64) -> Dataset:
+    return Dataset.from_dict({"prompt": [WORDS[2 + i % 8] * (1 + i % 3) for i in range(size)]})
+
+
+def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    """Whether "a" or "b" are among the first three tokens: neither rare nor sure, and it varies within a group."""
+    return [float(any(token in (2, 3) for token in ids[:3])) for ids in completion_ids]
+
+
+def make_config(output_dir: Path, **settings: Any) -> GRPOVariantConfig:
+    defaults = {
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 6,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "max_steps": 4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    return GRPOVariantConfig(str(output_dir), **(defaults | settings))
+
+
+def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOVariantTrainer, **settings: Any) -> Any:
+    arguments = {
+        name: settings.pop(name)
+        for name in ("peft_config", "callbacks", "eval_dataset", "quantization_config", "reward_funcs", "tools")
+        if name in settings
+    }
+    arguments.setdefault("reward_funcs", reward)
+    model = settings.pop("model", None) or AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
+    return trainer_class(model=model, args=make_config(output_dir, **settings), train_dataset=dataset(), **arguments)

@@ -1,0 +1,44 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Published GRPO variants for TRL, selected by a config field."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .config import GRPOVariantConfig
+    from .trainer import GRPOVariantTrainer
+    from .variants import Variant, get_variant, list_variants, register_variant
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRPOVariantConfig",
+    "GRPOVariantTrainer",
+    "Variant",
+    "get_variant",
+    "list_variants",
+    "register_variant",
+]
+
+_MODULES = {
+    "GRPOVariantConfig": ".config",
+    "GRPOVariantTrainer": ".trainer",
+    "Variant": ".variants",
+    "get_variant": ".variants",
+    "list_variants": ".variants",
+    "register_variant": ".variants",
+}
+
+
+# Importing TRL takes seconds; whoever only asks for the list of variants does not wait for it.
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

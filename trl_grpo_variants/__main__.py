@@ -1,0 +1,9 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import sys
+
+from .cli import main
+
+
+sys.exit(main())

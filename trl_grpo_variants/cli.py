@@ -1,0 +1,101 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The `trl-variants` command."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .variants import Variant, get_variant, list_variants
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*):
+            Arguments without the program's name. If not given, those of the process.
+
+    Returns:
+        `int`:
+            Exit code: 0, or 2 with one sentence on standard error if the input is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="List the variants with their parts.")
+    listing.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
+    showing.add_argument("name", help="Name of the variant.")
+    arguments = parser.parse_args(argv)
+
+    variants = [get_variant(name) for name in list_variants()]
+    if arguments.command == "list" and arguments.json:
+        print(json.dumps([_as_dict(variant) for variant in variants], indent=2))  # noqa: T201
+        return 0
+    console = Console()
+    if arguments.command == "list":
+        console.print(_list_table(variants))
+        return 0
+    try:
+        console.print(_show_table(get_variant(arguments.name)))
+    except ValueError as error:
+        print(f"trl-variants: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _as_dict(variant: Variant) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "summary": variant.summary,
+        "formula": variant.formula,
+        "paper": f"https://arxiv.org/abs/{variant.paper.id}",
+        "inert_when": variant.inert_when,
+        "settings": variant.settings,
+    }
+
+
+def _parts(variant: Variant) -> dict[str, str]:
+    """The parts of a variant in a reader's words; what the variant leaves alone is TRL's."""
+
+    def written(settings: dict[str, Any]) -> str:
+        return "\n".join(f"{key}: {value}" for key, value in settings.items() if value is not None) or "TRL's"
+
+    return {
+        "advantage": written(dataclasses.asdict(variant.advantage)),
+        "ratio and clip": written(dataclasses.asdict(variant.ratio)),
+        "KL": written(dataclasses.asdict(variant.divergence)),
+        "loss_type": variant.loss_type or "TRL's",
+        "schedule": written(dataclasses.asdict(variant.schedule)),
+    }
+
+
+def _list_table(variants: list[Variant]) -> Table:
+    table = Table(title="GRPO variants", show_lines=True)
+    table.add_column("variant", style="bold", no_wrap=True)
+    for part in _parts(variants[0]):
+        table.add_column(part)
+    table.add_column("paper", no_wrap=True)
+    for variant in variants:
+        table.add_row(variant.name, *_parts(variant).values(), variant.paper.id)
+    return table
+
+
+def _show_table(variant: Variant) -> Table:
+    table = Table(title=variant.name, caption=variant.summary, show_header=False, show_lines=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for part, written in _parts(variant).items():
+        table.add_row(part, written)
+    table.add_row("objective", variant.formula)
+    table.add_row("inert when", variant.inert_when)
+    table.add_row("paper", f"{variant.paper.title}\nhttps://arxiv.org/abs/{variant.paper.id}")
+    return table

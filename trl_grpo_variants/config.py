@@ -1,0 +1,379 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Configuration: the new fields, how a preset resolves them, and which combinations mean something."""
+
+import math
+import warnings
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from trl import GRPOConfig
+
+from .variants import get_variant
+
+
+# Fields of TRL that variants set. The class declares them again with the default None, so that a value the user gives
+# can be told from one the user leaves to the variant. Their types are those of the resolved values.
+_TRL_DEFAULTS = {
+    f.name: f.default
+    for f in fields(GRPOConfig)
+    if f.name
+    in (
+        "beta",
+        "delta",
+        "epsilon",
+        "epsilon_high",
+        "importance_sampling_level",
+        "loss_type",
+        "num_iterations",
+        "scale_rewards",
+    )
+}
+_OWN_DEFAULTS: dict[str, Any] = {
+    "no_is_gradient": "current",
+    "trajectory_clip": "upper",
+    "mirror_beta": 0.0,
+    "mirror_sync_steps": None,
+    "reward_variance_epsilon": None,
+    "mask_zero_variance_groups": False,
+    "group_preserving_split": False,
+}
+
+# These loss types give all tokens of an optimizer step one weight, so that one term per sequence has a weight too.
+_TRAJECTORY_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
+
+
+def _help(meaning: str, trl_default: str | None = None) -> Any:
+    default = "" if trl_default is None else f" If not set, the variant's value, else TRL's ({trl_default})."
+    return field(default=None, metadata={"help": meaning + default})
+
+
+@dataclass
+class GRPOVariantConfig(GRPOConfig):
+    r"""
+    Configuration class for the [`GRPOVariantTrainer`].
+
+    This class includes only the parameters that are specific to the variants, and the parameters of [`GRPOConfig`]
+    that a variant may set. Those default to `None`, which stands for the variant's value or, without a variant, TRL's
+    default; an explicit value always wins. After construction every field holds its resolved value. For a full list of
+    training arguments, please refer to the [`GRPOConfig`] documentation.
+
+    Parameters:
+        > Parameters that select a variant
+
+        variant (`str`, *optional*):
+            Name of a registered variant, see [`list_variants`]. Without one, and with the parameters below left alone,
+            training is stock GRPO.
+
+        > Parameters that control the policy term
+
+        importance_sampling_level (`str`, *optional*):
+            Besides TRL's `"token"` (its default) and `"sequence"`: `"trajectory"`, one importance weight per
+            trajectory, the product of the token ratios
+            ([TIC-GRPO](https://huggingface.co/papers/2508.02833), Eq. 8), or `"none"`, no importance sampling.
+        trajectory_clip (`str`, *optional*, defaults to `"upper"`):
+            Clip of the trajectory weight: `"upper"` caps it at `1 + epsilon_high` for both signs of the advantage,
+            `"two_sided"` is PPO's clip between `1 - epsilon` and `1 + epsilon_high`, `"none"` leaves it unbounded.
+        no_is_gradient (`str`, *optional*, defaults to `"current"`):
+            Where `importance_sampling_level="none"` takes its gradient: at the `"current"` policy, or `"frozen"` at
+            the policy that made the rollout. Frozen, the whole loss is differentiated there.
+        epsilon (`float`, *optional*):
+            Lower clip range. TRL's default is `0.2`.
+        epsilon_high (`float`, *optional*):
+            Upper clip range. TRL's default is the value of `epsilon`.
+        delta (`float`, *optional*):
+            Upper bound of two-sided GRPO on the token ratio. Not set by default.
+        loss_type (`str`, *optional*):
+            Aggregation of the loss. TRL's default is `"dapo"`.
+
+        > Parameters that control the advantages
+
+        scale_rewards (`str`, *optional*):
+            Scaling of the rewards; `"none"` gives mean-only advantages. TRL's default is `"group"`.
+        reward_variance_epsilon (`float`, *optional*):
+            If set, advantages are divided by `sqrt(var + reward_variance_epsilon)` with the population variance of the
+            group, as [Mroueh](https://huggingface.co/papers/2503.06639) writes them, in squared reward units. If not
+            set, TRL's `std + 1e-4` with the sample standard deviation.
+        mask_zero_variance_groups (`bool`, *optional*, defaults to `False`):
+            Whether groups whose rewards are all equal are left out of the loss, the policy term and the KL terms
+            alike, as in [off-policy GRPO](https://huggingface.co/papers/2505.22257).
+
+        > Parameters that control the KL terms
+
+        beta (`float`, *optional*):
+            Coefficient of the KL to the reference policy. TRL's default is `0.0`.
+        mirror_beta (`float`, *optional*, defaults to `0.0`):
+            Coefficient of the KL to the previous policy. With `beta`, the dual KL of
+            [Mroueh](https://huggingface.co/papers/2503.06639): his (beta, alpha) are `beta = alpha * beta` and
+            `mirror_beta = (1 - alpha) * beta`.
+        mirror_sync_steps (`int`, *optional*):
+            If not set, the previous policy is the one that made the rollout, at no cost. If set, it is a snapshot,
+            refreshed at the first rollout after this many optimizer steps; it costs one forward pass per rollout and
+            the memory of the trainable parameters.
+
+        > Parameters that control how a rollout is spent
+
+        num_iterations (`int`, *optional*):
+            Passes over a rollout. TRL's default is `1`.
+        group_preserving_split (`bool`, *optional*, defaults to `False`):
+            Whether each optimizer step gets whole prompt groups. TRL shuffles completions over the steps of a rollout,
+            so that siblings meet different policies; the unbiasedness of TIC-GRPO (Lemma A.1) needs disjoint prompts.
+
+    Raises:
+        `ValueError`: If a value is out of range, the variant is unknown, or parameters contradict each other.
+
+    > [!NOTE]
+    > Loss types combine with the trajectory weight only if they weight all tokens alike: `"dr_grpo"` (the paper's 1/T),
+    > `"dapo"` and `"bnpo"`.
+    """
+
+    variant: str | None = field(
+        default=None,
+        metadata={"help": "Name of a GRPO variant; `trl-variants list` shows them. If not set, stock GRPO."},
+    )
+    importance_sampling_level: str = _help(
+        "Level of the importance ratio: 'token', 'sequence', 'trajectory' (one weight per trajectory, TIC-GRPO) or "
+        "'none' (no importance sampling).",
+        "'token'",
+    )
+    trajectory_clip: str = _help(
+        "Clip of the trajectory weight: 'upper' (default; capped at 1 + epsilon_high for both signs of the advantage), "
+        "'two_sided' (PPO's clip) or 'none'."
+    )
+    no_is_gradient: str = _help(
+        "Policy at which importance_sampling_level 'none' takes the gradient: 'current' (default), or 'frozen' for "
+        "the one that made the rollout."
+    )
+    epsilon: float = _help("Lower clip range of the importance ratio.", "0.2")
+    epsilon_high: float | None = _help("Upper clip range of the importance ratio.", "the value of epsilon")
+    delta: float | None = _help("Upper bound of two-sided GRPO on the token ratio.", "none")
+    loss_type: str = _help(
+        "Aggregation of the loss: 'grpo', 'dr_grpo', 'dapo', 'bnpo', 'cispo', 'sapo', 'luspo' or 'vespo'.", "'dapo'"
+    )
+    scale_rewards: str = _help("Scaling of the rewards: 'group', 'batch' or 'none' (mean-only advantages).", "'group'")
+    reward_variance_epsilon: float | None = _help(
+        "If set, advantages are divided by sqrt(population variance + this value) instead of TRL's standard deviation "
+        "+ 1e-4."
+    )
+    mask_zero_variance_groups: bool = _help(
+        "Whether groups whose rewards are all equal are left out of the loss, KL terms included. Off by default."
+    )
+    beta: float = _help("Coefficient of the KL to the reference policy.", "0.0")
+    mirror_beta: float = _help("Coefficient of the KL to the previous policy. 0.0 by default.")
+    mirror_sync_steps: int | None = _help(
+        "Optimizer steps for which a snapshot serves as the previous policy. If not set, the previous policy is the "
+        "one that made the rollout."
+    )
+    num_iterations: int = _help("Passes over a rollout.", "1")
+    group_preserving_split: bool = _help(
+        "Whether each optimizer step gets whole prompt groups instead of shuffled completions. Off by default."
+    )
+
+    if TYPE_CHECKING:  # TRL's types are not followed
+        generation_batch_size: int | None = _help("")
+        steps_per_generation: int = _help("")
+
+    def __post_init__(self) -> None:
+        self._resolve_variant()
+        self._check_values()
+        self._check_combinations()
+        # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
+        given_batch_size = self.generation_batch_size
+        if self.steps_per_generation is not None:
+            self.generation_batch_size = None
+        super().__post_init__()
+        if given_batch_size is not None and self.generation_batch_size != given_batch_size:
+            raise ValueError(
+                f"`generation_batch_size={given_batch_size}` and `steps_per_generation={self.steps_per_generation}` "
+                f"contradict each other: {self.per_device_train_batch_size} completions per device and step on "
+                f"{self.world_size} process(es) make {self.generation_batch_size}. Set one of them."
+            )
+        self._check_schedule()
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the loss is TRL's own: no variant is named and no parameter of this class departs from TRL."""
+        return (
+            self.variant is None
+            and self.importance_sampling_level not in ("trajectory", "none")
+            and all(getattr(self, name) == default for name, default in _OWN_DEFAULTS.items())
+        )
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
+        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+
+    def _resolve_variant(self) -> None:
+        settings = {} if self.variant is None else get_variant(self.variant).settings
+        inner_steps = settings.pop("inner_steps", None)
+        if inner_steps is not None and self.steps_per_generation is None and self.generation_batch_size is None:
+            self.steps_per_generation = inner_steps * self.gradient_accumulation_steps
+        for name, default in {**_TRL_DEFAULTS, **_OWN_DEFAULTS}.items():
+            if getattr(self, name) is None:
+                setattr(self, name, settings.get(name, default))
+
+    def _check_values(self) -> None:
+        allowed = {
+            "importance_sampling_level": ("token", "sequence", "trajectory", "none"),
+            "trajectory_clip": ("upper", "two_sided", "none"),
+            "no_is_gradient": ("current", "frozen"),
+            # TRL maps the booleans after its own checks.
+            "scale_rewards": ("group", "batch", "none", True, False),
+            "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+            "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                known = ", ".join(repr(value) for value in values if isinstance(value, str))
+                raise ValueError(f"`{name}` must be one of {known}; got {getattr(self, name)!r}.")
+
+        limits: dict[str, tuple[float, bool]] = {
+            # name: (lower limit, whether the limit itself is allowed)
+            "beta": (0.0, True),
+            "mirror_beta": (0.0, True),
+            "epsilon": (0.0, True),
+            "epsilon_high": (0.0, True),
+            "delta": (0.0, False),
+            "reward_variance_epsilon": (0.0, False),
+            "mirror_sync_steps": (1, True),
+            "num_iterations": (1, True),
+        }
+        for name, (limit, inclusive) in limits.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < limit or (value == limit and not inclusive):
+                bound = "at least" if inclusive else "greater than"
+                raise ValueError(f"`{name}` must be a number {bound} {limit:g}; got {value!r}.")
+        for name in ("mirror_sync_steps", "num_iterations"):
+            if isinstance(getattr(self, name), float):
+                raise ValueError(f"`{name}` must be a whole number; got {getattr(self, name)!r}.")
+
+    def _check_combinations(self) -> None:
+        level = self.importance_sampling_level
+        regularized = self.beta != 0.0 or self.mirror_beta != 0.0
+
+        if level != "trajectory" and self.trajectory_clip != "upper":
+            raise ValueError(
+                f"`trajectory_clip={self.trajectory_clip!r}` needs `importance_sampling_level='trajectory'`; "
+                f"got {level!r}, which has no trajectory weight to clip."
+            )
+        if level != "none" and self.no_is_gradient != "current":
+            raise ValueError(
+                f"`no_is_gradient={self.no_is_gradient!r}` needs `importance_sampling_level='none'`; got {level!r}, "
+                "whose ratio corrects for the policy that made the rollout."
+            )
+        if level in ("trajectory", "none") and self.delta is not None:
+            raise ValueError(
+                f"`delta={self.delta}` bounds the token ratio, which `importance_sampling_level={level!r}` does not "
+                "use; leave `delta` unset."
+            )
+
+        if level == "trajectory":
+            if self.loss_type not in _TRAJECTORY_LOSS_TYPES:
+                raise ValueError(
+                    f"`importance_sampling_level='trajectory'` has one term per sequence, which `loss_type="
+                    f"{self.loss_type!r}` cannot aggregate: it weights a sequence by its length or brings a ratio of "
+                    f"its own. Use one of {', '.join(map(repr, _TRAJECTORY_LOSS_TYPES))} ('dr_grpo' is the paper's)."
+                )
+            if self.top_entropy_quantile < 1.0:
+                raise ValueError(
+                    f"`top_entropy_quantile={self.top_entropy_quantile}` selects tokens, but "
+                    "`importance_sampling_level='trajectory'` has one term per sequence; leave it at 1.0."
+                )
+            if self.use_vllm and self.vllm_importance_sampling_correction:
+                if not self.vllm_importance_sampling_mode.startswith("sequence"):
+                    raise ValueError(
+                        f"`vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r}` gives a factor per "
+                        "token, but `importance_sampling_level='trajectory'` has one term per sequence; use "
+                        "'sequence_truncate' or 'sequence_mask'."
+                    )
+
+        if self.mirror_sync_steps is not None and self.mirror_beta == 0.0:
+            raise ValueError(
+                f"`mirror_sync_steps={self.mirror_sync_steps}` holds an anchor that nothing uses; set `mirror_beta` "
+                "to a value greater than 0, or leave `mirror_sync_steps` unset."
+            )
+        if self.mirror_beta != 0.0:
+            if self.no_is_gradient == "frozen" and self.mirror_sync_steps is None:
+                raise ValueError(
+                    f"`mirror_beta={self.mirror_beta}` can never act with `no_is_gradient='frozen'`: the KL to the "
+                    "policy that made the rollout has no gradient at that policy. Set `mirror_sync_steps` for an "
+                    "older anchor, or use `no_is_gradient='current'`."
+                )
+            if not self.use_bias_correction_kl:
+                raise ValueError(
+                    "`use_bias_correction_kl=False` would turn the KL to the previous policy "
+                    f"(`mirror_beta={self.mirror_beta}`) into a forward KL; leave it at True."
+                )
+
+        if self.reward_variance_epsilon is not None:
+            if self.scale_rewards not in ("group", True):
+                raise ValueError(
+                    f"`reward_variance_epsilon={self.reward_variance_epsilon}` smooths the variance of a group, so it "
+                    f"needs `scale_rewards='group'`; got {self.scale_rewards!r}. For mean-only advantages choose a "
+                    "variant whose name ends in 'mean_only', or leave `reward_variance_epsilon` unset."
+                )
+            self._require_summed_rewards("reward_variance_epsilon")
+        if self.mask_zero_variance_groups:
+            if not regularized:
+                raise ValueError(
+                    "`mask_zero_variance_groups=True` can never act without a KL term: the policy term of such a group "
+                    "is zero already. Set `beta` or `mirror_beta`, or leave it off."
+                )
+            self._require_summed_rewards("mask_zero_variance_groups")
+
+        if self.sync_ref_model and self.beta == 0.0:
+            raise ValueError("`sync_ref_model=True` moves a reference that `beta=0.0` does not use; set `beta` > 0.")
+
+    def _require_summed_rewards(self, name: str) -> None:
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"`{name}={getattr(self, name)}` works on the summed reward of a group, so it needs "
+                f"`multi_objective_aggregation='sum_then_normalize'`; got {self.multi_objective_aggregation!r}."
+            )
+
+    def _check_schedule(self) -> None:
+        if self.group_preserving_split:
+            for what, rows in (
+                ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+                ("steps_per_generation", self.steps_per_generation),
+            ):
+                rows *= self.per_device_train_batch_size
+                if rows % self.num_generations != 0:
+                    raise ValueError(
+                        f"`group_preserving_split=True` needs `per_device_train_batch_size * {what}` to be a multiple "
+                        f"of `num_generations`, so that a process holds whole groups; got {rows} and "
+                        f"{self.num_generations}."
+                    )
+
+        if self.is_on_policy:
+            remedy = "raise `steps_per_generation` above `gradient_accumulation_steps`, or `num_iterations` above 1"
+            because = (
+                f"with one optimizer step per rollout (`gradient_accumulation_steps={self.gradient_accumulation_steps}`, "
+                f"`steps_per_generation={self.steps_per_generation}`, `num_iterations={self.num_iterations}`)"
+            )
+            if self.importance_sampling_level in ("trajectory", "none"):
+                warnings.warn(
+                    f"`importance_sampling_level={self.importance_sampling_level!r}` does nothing {because}: the "
+                    f"policy has not moved since the rollout and every ratio is 1. To let it act, {remedy}.",
+                    stacklevel=4,
+                )
+            if self.mirror_beta != 0.0 and self.mirror_sync_steps is None:
+                warnings.warn(
+                    f"`mirror_beta={self.mirror_beta}` does nothing {because}: the KL to the policy that made the "
+                    f"rollout has no gradient at that policy. To let it act, {remedy}, or set `mirror_sync_steps`.",
+                    stacklevel=4,
+                )
+        if self.mirror_sync_steps is not None:
+            steps = max(1, self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps)
+            if self.mirror_sync_steps <= steps:
+                warnings.warn(
+                    f"`mirror_sync_steps={self.mirror_sync_steps}` does not outlive a rollout ({steps} optimizer "
+                    "steps), so the snapshot is the policy that made the rollout, at the price of one more forward "
+                    f"pass. Set it above {steps}, or leave it unset.",
+                    stacklevel=4,
+                )

@@ -1,0 +1,107 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Advantages and success within the group of completions of one prompt."""
+
+import torch
+
+
+def weighted_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """
+    Sum the reward functions of each completion with their weights.
+
+    Args:
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)`; NaN where a function did not score a completion.
+        weights (`torch.Tensor`):
+            Weights of shape `(F,)`.
+
+    Returns:
+        `torch.Tensor`:
+            Rewards of shape `(N,)`; NaN where no function scored the completion.
+    """
+    rewards = (rewards_per_func * weights).nansum(dim=1)
+    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+
+
+def normalized_advantages(rewards: torch.Tensor, num_generations: int, variance_epsilon: float) -> torch.Tensor:
+    """
+    Mean + variance advantages with the smoothing inside the root, (r - mean) / sqrt(var + epsilon).
+
+    The variance is the population variance of the group: for binary rewards with group success p it is p(1 - p), which
+    is what the analysis of success amplification works with ([paper](https://huggingface.co/papers/2503.06639),
+    GRPO's effective loss). TRL's `scale_rewards="group"` divides by the sample standard deviation plus 1e-4 instead.
+
+    Args:
+        rewards (`torch.Tensor`):
+            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+        num_generations (`int`):
+            Group size G; it divides N.
+        variance_epsilon (`float`):
+            Smoothing of the variance, in squared reward units; greater than 0.
+
+    Returns:
+        `torch.Tensor`:
+            Advantages of shape `(N,)`; 0 where the reward is NaN.
+    """
+    grouped = rewards.view(-1, num_generations)
+    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
+    variance = centered.square().nanmean(dim=1, keepdim=True)
+    return (centered / (variance + variance_epsilon).sqrt()).nan_to_num(nan=0.0).view(-1)
+
+
+def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """
+    Whether the rewards of a completion's group differ, the indicator 1[std != 0] of
+    [off-policy GRPO](https://huggingface.co/papers/2505.22257).
+
+    Args:
+        rewards (`torch.Tensor`):
+            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+        num_generations (`int`):
+            Group size G; it divides N.
+
+    Returns:
+        `torch.Tensor`:
+            Booleans of shape `(N,)`, equal within a group; `False` for a group without any scored completion.
+    """
+    grouped = rewards.view(-1, num_generations)
+    highest = grouped.nan_to_num(nan=-torch.inf).amax(dim=1)
+    lowest = grouped.nan_to_num(nan=torch.inf).amin(dim=1)
+    # TRL's tolerance for a standard deviation of zero: equal sums of floats may differ in the last digit.
+    return (highest - lowest > 1e-8).repeat_interleave(num_generations)
+
+
+def success_rates(rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int) -> dict[str, float]:
+    """
+    Shares of completions and of groups with full reward.
+
+    A completion has full reward when every reward function of positive weight that scored it gave at least 1, the
+    value at which verifiable rewards stand for "correct".
+
+    Args:
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)`, the groups one after the other; NaN where a function did not score a completion.
+        weights (`torch.Tensor`):
+            Weights of the reward functions, of shape `(F,)`.
+        num_generations (`int`):
+            Group size G; it divides N.
+
+    Returns:
+        `dict[str, float]`:
+            `success` (share of the scored completions), `success_all` and `success_none` (share of the groups with a
+            scored completion in which all, respectively none, of the scored completions succeed). NaN where nothing
+            was scored.
+    """
+    counted = rewards_per_func[:, weights > 0]
+    scored = ~counted.isnan().all(dim=1)
+    full = (counted.isnan() | (counted >= 1)).all(dim=1) & scored
+    scored_per_group = scored.view(-1, num_generations).sum(dim=1)
+    full_per_group = full.view(-1, num_generations).sum(dim=1)
+    full_per_group = full_per_group[scored_per_group > 0]
+    scored_per_group = scored_per_group[scored_per_group > 0]
+    return {
+        "success": full[scored].float().mean().item(),
+        "success_all": (full_per_group == scored_per_group).float().mean().item(),
+        "success_none": (full_per_group == 0).float().mean().item(),
+    }

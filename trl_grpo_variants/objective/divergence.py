@@ -1,0 +1,33 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""KL divergence from the current policy to an anchor, as a loss whose gradient is that of the reverse KL."""
+
+import torch
+
+
+def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+    """
+    Per-token estimate rho (exp(d) - d - 1) of KL(pi_theta || anchor), with rho = pi_theta / pi_old differentiable and
+    d = log anchor - log pi_theta.
+
+    Its expectation over tokens of the old policy is the reverse KL and so is its gradient; every term is non-negative.
+    With the rollout policy as anchor it becomes rho log rho - rho + 1, the mirror term of
+    [Mroueh](https://huggingface.co/papers/2503.06639) estimated on the rollout itself. Without the factor rho the
+    gradient would be that of the forward KL.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        anchor_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the anchor, bounded with [`~objective.ratio.bounded_anchor`].
+        old_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the policy that made the rollout, bounded likewise.
+
+    Returns:
+        `torch.Tensor`:
+            Divergences of shape `(B, T)`, in nats.
+    """
+    d = anchor_logps - logps
+    # expm1 keeps the digits that exp(d) - 1 would lose near the anchor, where the divergence is tiny.
+    return (logps - old_logps).exp() * (d.expm1() - d)
