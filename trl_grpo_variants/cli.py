@@ -4,7 +4,6 @@
 """The `trl-variants` command."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -64,17 +63,12 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
 
 
 def _parts(variant: Variant) -> dict[str, str]:
-    """The parts of a variant in a reader's words; what the variant leaves alone is TRL's."""
-
-    def written(settings: dict[str, Any]) -> str:
-        return "\n".join(f"{key}: {value}" for key, value in settings.items() if value is not None) or "TRL's"
-
     return {
-        "advantage": written(dataclasses.asdict(variant.advantage)),
-        "ratio and clip": written(dataclasses.asdict(variant.ratio)),
-        "KL": written(dataclasses.asdict(variant.divergence)),
+        "advantage": str(variant.advantage),
+        "ratio and clip": str(variant.ratio),
+        "KL": str(variant.divergence),
         "loss_type": variant.loss_type or "TRL's",
-        "schedule": written(dataclasses.asdict(variant.schedule)),
+        "schedule": str(variant.schedule),
     }
 
 
@@ -83,7 +77,7 @@ def _list_table(variants: list[Variant]) -> Table:
     table.add_column("variant", style="bold", no_wrap=True)
     for part in _parts(variants[0]):
         table.add_column(part)
-    table.add_column("paper", no_wrap=True)
+    table.add_column("arXiv", no_wrap=True)
     for variant in variants:
         table.add_row(variant.name, *_parts(variant).values(), variant.paper.id)
     return table
@@ -96,6 +90,7 @@ def _show_table(variant: Variant) -> Table:
     for part, written in _parts(variant).items():
         table.add_row(part, written)
     table.add_row("objective", variant.formula)
+    table.add_row("sets", "\n".join(f"{name}: {value}" for name, value in variant.settings.items()) or "nothing")
     table.add_row("inert when", variant.inert_when)
     table.add_row("paper", f"{variant.paper.title}\nhttps://arxiv.org/abs/{variant.paper.id}")
     return table

@@ -70,6 +70,13 @@ class Advantage:
     scale_rewards: str | None = None
     reward_variance_epsilon: float | None = None
 
+    def __str__(self) -> str:
+        if self.reward_variance_epsilon is not None:
+            return f"(r - mean) / sqrt(var + {self.reward_variance_epsilon:g})"
+        if self.scale_rewards == "group":
+            return "(r - mean) / (std + 1e-4)"
+        return "r - mean" if self.scale_rewards == "none" else "TRL's"
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -82,6 +89,23 @@ class Ratio:
     epsilon_high: float | None = None
     delta: float | None = None
 
+    def __str__(self) -> str:
+        if self.importance_sampling_level is None:
+            return "TRL's"
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        bounds = None
+        if self.trajectory_clip == "upper" and high is not None:
+            bounds = f"capped at {1 + high:g}"
+        elif self.epsilon is not None and high is not None:
+            bounds = f"clip {1 - self.epsilon:g} to {1 + high:g}"
+        details = (
+            self.importance_sampling_level,
+            self.no_is_gradient and f"{self.no_is_gradient} gradient",
+            bounds,
+            self.delta and f"delta {self.delta:g}",
+        )
+        return ", ".join(text for text in details if text)
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -89,6 +113,12 @@ class Divergence:
 
     beta: float | None = None
     mirror_beta: float | None = None
+
+    def __str__(self) -> str:
+        if self.beta is None and self.mirror_beta is None:
+            return "TRL's"
+        anchors = {"reference": self.beta, "previous": self.mirror_beta}
+        return " + ".join(f"{beta:g} to {anchor}" for anchor, beta in anchors.items() if beta) or "none"
 
 
 @dataclass(frozen=True)
@@ -98,6 +128,14 @@ class Schedule:
     num_iterations: int | None = None
     inner_steps: int | None = None
     group_preserving_split: bool | None = None
+
+    def __str__(self) -> str:
+        details = (
+            self.num_iterations and f"{self.num_iterations} pass{'es' if self.num_iterations > 1 else ''}",
+            self.inner_steps and f"{self.inner_steps} steps per rollout",
+            self.group_preserving_split and "whole groups",
+        )
+        return ", ".join(text for text in details if text) or "TRL's"
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ def evaluate(
         [`Evaluation`]:
             Success per prompt, KL and length.
     """
-    prompts = tokenizer(dataset["prompt"], padding=True, padding_side="left", return_tensors="pt").to(model.device)
+    prompts = tokenizer(list(dataset["prompt"]), padding=True, padding_side="left", return_tensors="pt").to(
+        model.device
+    )
     per_prompt = max(samples, 1)
     choice = {"do_sample": True, "temperature": 1.0, "top_k": 0} if samples else {"do_sample": False}
     with torch.random.fork_rng():

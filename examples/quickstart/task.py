@@ -114,8 +114,8 @@ def demonstrate(digits: list[int], rng: random.Random) -> str:
     """
     Write one noisy demonstration.
 
-    How often it is right depends on the first and the last digit. For one pair in five the wrong ones are always
-    wrong in the same way, and outnumber the right ones: imitating them makes greedy decoding wrong there.
+    How often it is right depends on the last digit. For some first digits the wrong ones are all wrong in the same
+    way, and outnumber the right ones: whoever imitates them decodes greedily to a wrong answer.
 
     Args:
         digits (`list[int]`):
@@ -127,15 +127,12 @@ def demonstrate(digits: list[int], rng: random.Random) -> str:
         `str`:
             Completion to imitate.
     """
-    pair = random.Random(f"{digits[0]} {digits[-1]}")
-    has_habit = pair.random() < 0.2
-    right = pair.uniform(0.2, 0.35) if has_habit else pair.uniform(0.35, 0.85)
-    habit = pair.choice(_HABITS)
-
     answer = sorted(digits)
-    if rng.random() < right:
+    habit = _HABITS.get(digits[0])
+    reliability = _RELIABILITY[digits[-1]]
+    if rng.random() < (reliability if habit is None else reliability / 2):
         return _text(answer)
-    return _text(habit(answer) if has_habit else rng.choice(_SLIPS)(answer, rng))
+    return _text(rng.choice(_SLIPS)(answer, rng) if habit is None else habit(answer))
 
 
 def _text(digits: list[int]) -> str:
@@ -166,9 +163,12 @@ def _ramble(answer: list[int], rng: random.Random) -> list[int]:
 
 
 _SLIPS: tuple[Callable[[list[int], random.Random], list[int]], ...] = (_drop, _duplicate, _swap, _stop_early, _ramble)
-_HABITS: tuple[Callable[[list[int]], list[int]], ...] = (
-    lambda answer: answer[::-1],
-    lambda answer: answer[1:],
-    lambda answer: answer[: (len(answer) + 1) // 2],
-    lambda answer: answer + answer[-1:],
-)
+
+# By first digit.
+_HABITS: dict[int, Callable[[list[int]], list[int]]] = {
+    2: lambda answer: answer[::-1],
+    5: lambda answer: answer[: (len(answer) + 1) // 2],
+}
+
+# By last digit.
+_RELIABILITY = (0.55, 0.8, 0.35, 0.6, 0.45, 0.75, 0.3, 0.65, 0.4, 0.7)
