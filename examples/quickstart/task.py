@@ -171,4 +171,4 @@ _HABITS: dict[int, Callable[[list[int]], list[int]]] = {
 }
 
 # By last digit.
-_RELIABILITY = (0.55, 0.8, 0.35, 0.6, 0.45, 0.75, 0.3, 0.65, 0.4, 0.7)
+_RELIABILITY = (0.4, 0.65, 0.25, 0.5, 0.3, 0.6, 0.2, 0.55, 0.35, 0.45)

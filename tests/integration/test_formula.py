@@ -1,0 +1,324 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The real trainer's loss and gradient against the formulas of `reference.py`, on random log-probs."""
+
+import pytest
+import torch
+from trl import GRPOTrainer
+
+from .. import reference
+from ..tiny import make_trainer
+
+
+B, T, MAX_LENGTH = 6, 5, 7
+LOSS_TYPES = ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+# Neither a power of two nor equal, so that a wrong factor shows.
+ACCUMULATION, STEPS_PER_GENERATION = 3, 6
+
+
+class ScoredBy:
+    """Stands in for the policy's forward pass: gives the log-probs of a leaf whose gradient the test reads."""
+
+    def __init__(self, monkeypatch, seed=0, scale=0.7, low=None):
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(shift=0.0):
+            return -1.5 + shift + scale * torch.randn(B, T, generator=generator, dtype=torch.float64)
+
+        self.logps = random().float().requires_grad_()
+        self.old_logps, self.ref_logps, self.anchor_logps = random(), random(0.3), random(-0.3)
+        self.advantages = torch.randn(B, generator=generator, dtype=torch.float64)
+        lengths = torch.tensor([5, 3, 1, 0, 4, 5])
+        self.completion_mask = (torch.arange(T) < lengths[:, None]).int()
+        self.tool_mask = torch.ones(B, T, dtype=torch.int)
+        self.tool_mask[0, 2] = self.tool_mask[2, 0] = 0
+        self.sampler_factor = torch.rand(B, 1, generator=generator, dtype=torch.float64) + 0.5
+        self.entropies = torch.rand(B, T, generator=generator)
+        self.tokens = 31.0
+        monkeypatch.setattr(
+            GRPOTrainer,
+            "_get_per_token_logps_and_entropies",
+            lambda *args, **kwargs: (self.logps, self.entropies, None),
+        )
+
+    def inputs(self, *, anchor=False, tools=True, sampler=False):
+        inputs = {
+            "prompt_ids": torch.full((B, 2), 2),
+            "prompt_mask": torch.ones(B, 2, dtype=torch.int),
+            "completion_ids": torch.full((B, T), 3),
+            "completion_mask": self.completion_mask,
+            "advantages": self.advantages.float(),
+            "num_items_in_batch": torch.tensor(self.tokens * STEPS_PER_GENERATION / ACCUMULATION),
+            "old_per_token_logps": self.old_logps.float(),
+            "ref_per_token_logps": self.ref_logps.float(),
+        }
+        if anchor:
+            inputs["mirror_per_token_logps"] = self.anchor_logps.float()
+        if tools:
+            inputs["tool_mask"] = self.tool_mask
+        if sampler:
+            inputs["importance_sampling_ratio"] = self.sampler_factor.float()
+        return inputs
+
+    def batch(self, *, anchor=False, tools=True, sampler=False):
+        ones = torch.ones(B, T, dtype=torch.float64)
+        return reference.Batch(
+            logps=self.logps.detach().double().requires_grad_(),
+            old_logps=self.old_logps.float().double(),
+            ref_logps=self.ref_logps.float().double(),
+            anchor_logps=(self.anchor_logps if anchor else self.old_logps).float().double(),
+            mask=self.completion_mask * (self.tool_mask if tools else 1),
+            advantages=self.advantages.float().double(),
+            sampler_factor=self.sampler_factor.float().double() * ones if sampler else ones,
+            tokens_per_step=self.tokens,
+            max_completion_length=MAX_LENGTH,
+        )
+
+
+@pytest.fixture
+def trainer_for(policy_path, tmp_path):
+    def make(mode="train", **settings):
+        settings = {
+            "max_completion_length": MAX_LENGTH,
+            "gradient_accumulation_steps": ACCUMULATION,
+            "steps_per_generation": STEPS_PER_GENERATION,
+        } | settings
+        trainer = make_trainer(policy_path, tmp_path, **settings)
+        trainer.current_gradient_accumulation_steps = ACCUMULATION
+        trainer.model.train(mode == "train")
+        return trainer
+
+    return make
+
+
+def assert_equal(trainer, forward, batch, inputs, **formula):
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    expected = reference.loss(batch, **formula) / (
+        1 if formula["loss_type"] in ("dapo", "cispo", "vespo") else ACCUMULATION
+    )
+    expected.backward()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(forward.logps.grad.double(), batch.logps.grad, rtol=1e-5, atol=1e-7)
+    return loss
+
+
+KL = [
+    pytest.param({}, id="no_kl"),
+    pytest.param({"beta": 0.3}, id="reference"),
+    pytest.param({"mirror_beta": 0.4}, id="mirror"),
+    pytest.param({"beta": 0.3, "mirror_beta": 0.4}, id="dual"),
+]
+
+
+@pytest.mark.parametrize("kl", KL)
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "bnpo"])
+@pytest.mark.parametrize("clip", ["upper", "two_sided", "none"])
+def test_trajectory(trainer_for, monkeypatch, clip, loss_type, kl):
+    trainer = trainer_for(
+        importance_sampling_level="trajectory", trajectory_clip=clip, loss_type=loss_type, epsilon_high=0.5, **kl
+    )
+    forward = ScoredBy(monkeypatch)
+    assert_equal(
+        trainer,
+        forward,
+        forward.batch(),
+        forward.inputs(),
+        level="trajectory",
+        clip=clip,
+        loss_type=loss_type,
+        epsilon_high=0.5,
+        **kl,
+    )
+
+
+@pytest.mark.parametrize("kl", KL)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_no_importance_sampling(trainer_for, monkeypatch, loss_type, kl):
+    trainer = trainer_for(importance_sampling_level="none", loss_type=loss_type, **kl)
+    forward = ScoredBy(monkeypatch)
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), level="none", loss_type=loss_type, **kl)
+
+
+@pytest.mark.parametrize("kl", KL[2:])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "luspo"])
+def test_mirror_and_dual_with_tokens(trainer_for, monkeypatch, loss_type, kl):
+    trainer = trainer_for(loss_type=loss_type, **kl)
+    forward = ScoredBy(monkeypatch)
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), level="token", loss_type=loss_type, **kl)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_mirror_adds_its_kl_to_whatever_trl_computes(trainer_for, monkeypatch, loss_type, level):
+    settings = {"loss_type": loss_type, "importance_sampling_level": level, "beta": 0.1}
+    results = {}
+    for mirror_beta in (0.0, 0.4):
+        trainer = trainer_for(mirror_beta=mirror_beta, **settings)
+        forward = ScoredBy(monkeypatch)
+        loss = trainer.compute_loss(trainer.model, forward.inputs())
+        loss.backward()
+        results[mirror_beta] = loss.double(), forward.logps.grad.double()
+
+    batch = forward.batch()
+    batch.advantages.zero_()
+    term = reference.loss(batch, level="none", loss_type=loss_type, mirror_beta=0.4)
+    term = term / (1 if loss_type in ("dapo", "cispo", "vespo") else ACCUMULATION)
+    term.backward()
+    torch.testing.assert_close(results[0.4][0] - results[0.0][0], term, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(results[0.4][1] - results[0.0][1], batch.logps.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            {"importance_sampling_level": "trajectory", "loss_type": "dr_grpo", "mirror_beta": 0.4}, id="tic"
+        ),
+        pytest.param({"importance_sampling_level": "none", "loss_type": "grpo", "mirror_beta": 0.4}, id="no_is"),
+        pytest.param({"loss_type": "dr_grpo", "mirror_beta": 0.4, "beta": 0.3}, id="dual"),
+    ],
+)
+def test_older_anchor_and_evaluation_mode(trainer_for, monkeypatch, settings):
+    trainer = trainer_for(mode="eval", mirror_sync_steps=8, **settings)
+    forward = ScoredBy(monkeypatch)
+    batch = forward.batch(anchor=True)
+    formula = {"level": settings.get("importance_sampling_level", "token")} | {
+        k: v for k, v in settings.items() if k != "importance_sampling_level"
+    }
+    loss = trainer.compute_loss(trainer.model, forward.inputs(anchor=True))
+    torch.testing.assert_close(loss.double(), reference.loss(batch, **formula), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("level", ["trajectory", "none"])
+def test_vllm_correction_multiplies_the_policy_term_and_not_the_kl(trainer_for, monkeypatch, level):
+    trainer = trainer_for(importance_sampling_level=level, loss_type="dr_grpo", beta=0.3, mirror_beta=0.4)
+    trainer.use_vllm = True
+    forward = ScoredBy(monkeypatch)
+    assert_equal(
+        trainer,
+        forward,
+        forward.batch(sampler=True),
+        forward.inputs(sampler=True),
+        level=level,
+        loss_type="dr_grpo",
+        beta=0.3,
+        mirror_beta=0.4,
+    )
+
+
+@pytest.mark.parametrize("level", ["trajectory", "none"])
+def test_off_policy_sequences_are_masked_as_in_trl(trainer_for, monkeypatch, level):
+    trainer = trainer_for(importance_sampling_level=level, loss_type="dr_grpo", off_policy_mask_threshold=0.1)
+    forward = ScoredBy(monkeypatch)
+    batch = forward.batch()
+    keep = GRPOTrainer.get_off_policy_mask(
+        batch.advantages[:, None], batch.logps, batch.old_logps, batch.mask, off_policy_threshold=0.1
+    )
+    assert 0 < keep.sum() < B
+    batch.sampler_factor = batch.sampler_factor * keep
+    assert_equal(trainer, forward, batch, forward.inputs(), level=level, loss_type="dr_grpo")
+
+
+def test_high_entropy_tokens_select_the_score(trainer_for, monkeypatch):
+    trainer = trainer_for(importance_sampling_level="none", loss_type="dr_grpo", top_entropy_quantile=0.5)
+    forward = ScoredBy(monkeypatch)
+    batch = forward.batch()
+    threshold = forward.entropies[batch.mask.bool()].quantile(0.5)
+    batch.sampler_factor = batch.sampler_factor * (forward.entropies >= threshold)
+    assert_equal(trainer, forward, batch, forward.inputs(), level="none", loss_type="dr_grpo")
+
+
+def test_without_old_logps_every_ratio_is_one(trainer_for, monkeypatch):
+    """As TRL does when generation and optimisation are aligned: the gradient is the on-policy one."""
+    trainer = trainer_for(importance_sampling_level="trajectory", loss_type="dr_grpo", mirror_beta=0.4)
+    forward = ScoredBy(monkeypatch)
+    forward.old_logps = forward.logps.detach().double()
+    inputs = forward.inputs()
+    del inputs["old_per_token_logps"]
+    assert_equal(trainer, forward, forward.batch(), inputs, level="trajectory", loss_type="dr_grpo")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kl", [{}, {"beta": 0.3, "mirror_beta": 0.4}], ids=["no_kl", "dual"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"importance_sampling_level": "trajectory", "trajectory_clip": "upper"},
+        {"importance_sampling_level": "trajectory", "trajectory_clip": "two_sided"},
+        {"importance_sampling_level": "trajectory", "trajectory_clip": "none"},
+        {"importance_sampling_level": "none"},
+        {"importance_sampling_level": "token", "reward_variance_epsilon": 1e-5},
+    ],
+    ids=["upper", "two_sided", "unclipped", "none", "token"],
+)
+@pytest.mark.parametrize("extreme", [-1e4, 1e4])
+def test_extremes_are_finite(trainer_for, monkeypatch, extreme, settings, kl, dtype):
+    if extreme > 0 and settings["importance_sampling_level"] == "token" and not kl:
+        pytest.skip("stock TRL's own policy term: its ratio is unbounded for negative advantages")
+    trainer = trainer_for(loss_type="dr_grpo", **settings, **kl)
+    forward = ScoredBy(monkeypatch)
+    forward.logps = forward.logps.detach().to(dtype).requires_grad_()
+    forward.old_logps[0] -= extreme
+    forward.ref_logps[1] += extreme
+    forward.completion_mask[5] = 0
+    inputs = forward.inputs()
+
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+
+    assert loss.isfinite()
+    assert forward.logps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("level", ["trajectory", "none", "token"])
+def test_batch_without_any_token_has_zero_gradient(trainer_for, monkeypatch, level):
+    trainer = trainer_for(importance_sampling_level=level, loss_type="dr_grpo", beta=0.3, mirror_beta=0.4)
+    forward = ScoredBy(monkeypatch)
+    forward.completion_mask.zero_()
+
+    loss = trainer.compute_loss(trainer.model, forward.inputs())
+    loss.backward()
+
+    assert loss.item() == 0
+    assert forward.logps.grad.abs().max() == 0
+
+
+def test_metrics_are_averages_over_tokens_and_sequences(trainer_for, monkeypatch):
+    trainer = trainer_for(
+        importance_sampling_level="trajectory", loss_type="dr_grpo", epsilon_high=0.5, beta=0.3, mirror_beta=0.4
+    )
+    forward = ScoredBy(monkeypatch)
+    trainer.compute_loss(trainer.model, forward.inputs())
+    metrics = {name: values[0] for name, values in trainer._metrics["train"].items()}
+
+    batch = forward.batch()
+    mask = batch.mask.bool()
+    log_ratio = (batch.logps - batch.old_logps).detach()
+    ratio = log_ratio.exp()
+    d = (batch.ref_logps - batch.logps).detach()
+    log_weights = torch.where(mask, log_ratio, 0.0).sum(1)[mask.any(1)]
+    weights = log_weights.exp()
+    advantages = batch.advantages[mask.any(1)]
+    assert metrics["kl"] == pytest.approx((ratio * (d.exp() - d - 1))[mask].mean().item(), rel=1e-5)
+    assert metrics["mirror_kl"] == pytest.approx((ratio * log_ratio - ratio + 1)[mask].mean().item(), rel=1e-5)
+    assert metrics["trajectory/log_weight_std"] == pytest.approx(log_weights.std(correction=0).item(), rel=1e-5)
+    ess = weights.sum() ** 2 / (len(weights) * (weights**2).sum())
+    assert metrics["trajectory/ess"] == pytest.approx(ess.item(), rel=1e-5)
+    clipped = weights > 1.5
+    assert clipped.any()
+    assert metrics["trajectory/clipped_positive"] == (clipped & (advantages > 0)).double().mean().item()
+    assert metrics["trajectory/clipped_negative"] == (clipped & (advantages < 0)).double().mean().item()
+    assert not [name for name in metrics if name.startswith("clip_ratio")]
+
+
+def test_policy_loss_metric_holds_our_terms_too(trainer_for, monkeypatch):
+    trainer = trainer_for(
+        importance_sampling_level="trajectory", loss_type="dr_grpo", mirror_beta=0.4, beta=0.3, entropy_coef=0.1
+    )
+    forward = ScoredBy(monkeypatch)
+    trainer.compute_loss(trainer.model, forward.inputs())
+
+    expected = reference.loss(forward.batch(), level="trajectory", loss_type="dr_grpo", mirror_beta=0.4, beta=0.3)
+    assert trainer._metrics["train"]["policy_loss"][0] == pytest.approx(expected.item(), rel=1e-5)

@@ -1,0 +1,71 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_grpo_variants.objective.divergence import reverse_kl
+from trl_grpo_variants.objective.ratio import bounded_anchor
+
+
+def expectation(logits, anchor_logits, old_logits):
+    """Exact expectation of the estimate over tokens of the old policy."""
+    logps, anchor, old = (x.log_softmax(-1) for x in (logits, anchor_logits, old_logits))
+    return (old.exp() * reverse_kl(logps, anchor, old)).sum()
+
+
+def exact_kl(logits, anchor_logits):
+    logps, anchor = logits.log_softmax(-1), anchor_logits.log_softmax(-1)
+    return (logps.exp() * (logps - anchor)).sum()
+
+
+@given(st.integers(0, 10_000))
+def test_expected_value_and_gradient_are_those_of_the_reverse_kl(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, anchor, old = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    estimated = torch.autograd.functional.jacobian(lambda x: expectation(x, anchor, old), logits)
+    exact = torch.autograd.functional.jacobian(lambda x: exact_kl(x, anchor), logits)
+
+    torch.testing.assert_close(expectation(logits, anchor, old), exact_kl(logits, anchor))
+    torch.testing.assert_close(estimated, exact)
+
+
+def test_rollout_anchor_gives_the_mirror_term():
+    logps, old_logps = torch.randn(2, 3, 4, dtype=torch.float64)
+    ratio = (logps - old_logps).exp()
+
+    torch.testing.assert_close(reverse_kl(logps, old_logps, old_logps), ratio * ratio.log() - ratio + 1)
+
+
+@given(st.floats(-15, 15), st.floats(-15, 15))
+def test_every_term_is_non_negative(log_ratio, d):
+    logps = torch.tensor(0.0, dtype=torch.float64)
+    assert reverse_kl(logps, logps + d, logps - log_ratio) >= 0
+
+
+def test_gradient_vanishes_at_the_anchor():
+    logps = torch.randn(5, requires_grad=True)
+    kl = reverse_kl(logps, logps.detach(), logps.detach())
+    kl.sum().backward()
+
+    assert kl.tolist() == [0.0] * 5
+    assert logps.grad.tolist() == [0.0] * 5
+
+
+def test_small_divergences_keep_their_digits_in_float32():
+    logps = torch.tensor(-1.0)
+    assert reverse_kl(logps, logps + 1e-3, logps).item() == pytest.approx(0.5e-6, rel=2e-2)
+
+
+@pytest.mark.parametrize("old", [-1e4, 0.0])
+@pytest.mark.parametrize("anchor", [-1e4, 0.0, -torch.inf])
+@pytest.mark.parametrize("current", [-1e4, 0.0])
+def test_bounded_extremes_are_finite(old, anchor, current):
+    logps = torch.tensor([current], requires_grad=True)
+    kl = reverse_kl(logps, bounded_anchor(torch.tensor([anchor]), logps), bounded_anchor(torch.tensor([old]), logps))
+    kl.sum().backward()
+
+    assert kl.isfinite().all()
+    assert logps.grad.isfinite().all()
