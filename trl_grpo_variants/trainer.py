@@ -171,14 +171,16 @@ class GRPOVariantTrainer(GRPOTrainer):
             with model.swapped_in():
                 return super()._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
         output = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        if self._loss_inputs is not None:
-            logps, entropies = output[:2]
-            for anchor in ("old_per_token_logps", "ref_per_token_logps"):
-                if self._loss_inputs.get(anchor) is not None:
-                    self._loss_inputs[anchor] = bounded_anchor(self._loss_inputs[anchor], logps)
-            self._loss_inputs["per_token_logps"] = logps
-            self._loss_inputs["entropies"] = entropies
-        return output
+        if self._loss_inputs is None:
+            return output
+        # In half precision neither a product of ratios nor a bounded one would be representable.
+        logps = output[0].float()
+        for anchor in ("old_per_token_logps", "ref_per_token_logps"):
+            if self._loss_inputs.get(anchor) is not None:
+                self._loss_inputs[anchor] = bounded_anchor(self._loss_inputs[anchor].float(), logps)
+        self._loss_inputs["per_token_logps"] = logps
+        self._loss_inputs["entropies"] = output[1]
+        return logps, *output[1:]
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
@@ -272,7 +274,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             logps, entropies = self._loss_inputs["per_token_logps"], self._loss_inputs["entropies"]
         finally:
             self._loss_inputs = None
-        return loss + self._added_terms(inputs, logps.float(), entropies, mode)
+        return loss + self._added_terms(inputs, logps, entropies, mode)
 
     def _added_terms(
         self, inputs: dict[str, Any], logps: torch.Tensor, entropies: torch.Tensor, mode: str

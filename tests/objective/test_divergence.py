@@ -39,7 +39,7 @@ def test_rollout_anchor_gives_the_mirror_term():
     torch.testing.assert_close(reverse_kl(logps, old_logps, old_logps), ratio * ratio.log() - ratio + 1)
 
 
-@given(st.floats(-15, 15), st.floats(-15, 15))
+@given(st.floats(-10, 10), st.floats(-10, 10))
 def test_every_term_is_non_negative(log_ratio, d):
     logps = torch.tensor(0.0, dtype=torch.float64)
     assert reverse_kl(logps, logps + d, logps - log_ratio) >= 0

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from .ratio import LOG_RATIO_LIMIT
+
+# exp(40) = 2.4e17: squared, as in the norm of a gradient, it still fits float32.
+MAX_LOG_WEIGHT = 40.0
 
 
 class TrajectoryTerm(NamedTuple):
@@ -62,7 +64,7 @@ def trajectory_policy_loss(
         cap = torch.tensor(epsilon_high, device=log_weights.device).log1p()
         # Clamping the logarithm, not the weight: the exponential never sees a value that it could overflow on.
         return TrajectoryTerm(-log_weights.clamp(max=cap).exp() * advantages, log_weights > cap)
-    weights = log_weights.clamp(max=LOG_RATIO_LIMIT).exp()
+    weights = log_weights.clamp(max=MAX_LOG_WEIGHT).exp()
     if clip == "none":
         return TrajectoryTerm(-weights * advantages, torch.zeros_like(weights, dtype=torch.bool))
     if clip == "two_sided":

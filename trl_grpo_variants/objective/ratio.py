@@ -6,8 +6,8 @@
 import torch
 
 
-# exp(20) = 4.9e8: far outside any trust region, yet its square still fits float32.
-LOG_RATIO_LIMIT = 20.0
+# exp(10) = 22026 is far outside any trust region, and a divergence's gradient at it still fits float16.
+LOG_RATIO_LIMIT = 10.0
 
 
 def bounded_anchor(anchor: torch.Tensor, logps: torch.Tensor) -> torch.Tensor:
