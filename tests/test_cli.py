@@ -1,0 +1,71 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from trl_grpo_variants import get_variant, list_variants
+from trl_grpo_variants.cli import main
+
+
+def test_list_names_every_variant(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in list_variants():
+        assert name in printed
+        assert get_variant(name).paper.id in printed
+
+
+def test_list_as_json(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(listed) == set(list_variants())
+    assert listed["tic_grpo"]["settings"]["importance_sampling_level"] == "trajectory"
+    assert listed["tic_grpo"]["paper"] == "https://arxiv.org/abs/2508.02833"
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_show_tells_parts_formula_paper_and_when_it_is_inert(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["show", name]) == 0
+    printed = capsys.readouterr().out
+    variant = get_variant(name)
+    for text in (variant.formula, variant.paper.title, variant.inert_when, str(variant.advantage)):
+        assert text in printed
+    for setting, value in variant.settings.items():
+        assert f"{setting}: {value}" in printed
+
+
+def test_unknown_variant_is_one_sentence_and_exit_code_two(capsys):
+    assert main(["show", "tic"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Unknown variant 'tic'" in error
+
+
+def test_console_script_and_module_are_the_command():
+    for command in ([sys.executable, "-m", "trl_grpo_variants"], [f"{sys.prefix}/bin/trl-variants"]):
+        shown = subprocess.run([*command, "show", "mirror"], capture_output=True, text=True, check=False)
+        assert (shown.returncode, "previous policy" in shown.stdout) == (0, True), shown.stderr
+
+
+def test_importing_the_package_and_listing_needs_no_torch():
+    code = (
+        "import sys, trl_grpo_variants, trl_grpo_variants.cli; trl_grpo_variants.list_variants(); "
+        "assert not {'torch', 'trl', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_resolve():
+    import trl_grpo_variants
+
+    for name in trl_grpo_variants.__all__:
+        assert getattr(trl_grpo_variants, name) is not None
+        assert name in dir(trl_grpo_variants)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        trl_grpo_variants.nothing  # noqa: B018

@@ -1,0 +1,269 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pickle
+import warnings
+from dataclasses import fields
+
+import pytest
+import yaml
+from trl import GRPOConfig, TrlParser
+
+from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant
+from trl_grpo_variants.variants import _VARIANTS, Divergence
+
+
+BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
+
+
+def config(**settings):
+    return GRPOVariantConfig(**(BASE | settings))
+
+
+# The table of the presets, written out: what each sets on top of TRL's defaults.
+TOKEN = {"importance_sampling_level": "token", "epsilon": 0.2, "epsilon_high": 0.2}
+SMOOTHED = {"scale_rewards": "group", "reward_variance_epsilon": 1e-5}
+MEAN_ONLY = {"scale_rewards": "none", "reward_variance_epsilon": None}
+TRL_STD = {"scale_rewards": "group", "reward_variance_epsilon": None}
+NO_KL = {"beta": 0.0, "mirror_beta": 0.0}
+DISJOINT = {"steps_per_generation": 4, "num_iterations": 1, "group_preserving_split": True, "loss_type": "dr_grpo"}
+REFERENCE = {"beta": 0.1, "mirror_beta": 0.0, "loss_type": "dr_grpo", "num_iterations": 1}
+MIRROR = {"beta": 0.0, "mirror_beta": 0.1, "loss_type": "dr_grpo", "num_iterations": 4}
+DUAL = {"beta": 0.05, "mirror_beta": 0.05, "loss_type": "dr_grpo", "num_iterations": 4}
+NO_IS = {"importance_sampling_level": "none", "loss_type": "grpo", "steps_per_generation": 4, "num_iterations": 1}
+PRESETS = {
+    "grpo": {},
+    "mean_only": MEAN_ONLY | {"importance_sampling_level": "token"},
+    "reference": SMOOTHED | TOKEN | REFERENCE,
+    "reference_mean_only": MEAN_ONLY | TOKEN | REFERENCE,
+    "mirror": SMOOTHED | TOKEN | MIRROR,
+    "mirror_mean_only": MEAN_ONLY | TOKEN | MIRROR,
+    "dual": SMOOTHED | TOKEN | DUAL,
+    "dual_mean_only": MEAN_ONLY | TOKEN | DUAL,
+    "no_is": TRL_STD | NO_IS | NO_KL | {"no_is_gradient": "current"},
+    "no_is_frozen": TRL_STD | NO_IS | NO_KL | {"no_is_gradient": "frozen"},
+    "tic_grpo": MEAN_ONLY
+    | NO_KL
+    | DISJOINT
+    | {"importance_sampling_level": "trajectory", "trajectory_clip": "upper", "epsilon_high": 0.28},
+    "tic_grpo_v2": TRL_STD
+    | NO_KL
+    | DISJOINT
+    | {
+        "importance_sampling_level": "trajectory",
+        "trajectory_clip": "two_sided",
+        "epsilon": 0.2,
+        "epsilon_high": 0.2,
+    },
+    "grpo_upper_clip": MEAN_ONLY
+    | NO_KL
+    | DISJOINT
+    | {"importance_sampling_level": "token", "epsilon": 1.0, "epsilon_high": 0.28, "delta": 1.28},
+}
+
+
+def test_every_preset_is_in_the_table():
+    assert set(PRESETS) == set(list_variants())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_sets_its_row_and_leaves_the_rest_to_trl(name):
+    resolved = config(variant=name)
+    stock = GRPOConfig(**BASE)
+    for field in fields(GRPOConfig):
+        if field.name == "generation_batch_size":
+            continue
+        expected = PRESETS[name].get(field.name, getattr(stock, field.name))
+        assert getattr(resolved, field.name) == expected, field.name
+    for own, value in PRESETS[name].items():
+        assert getattr(resolved, own) == value, own
+
+
+def test_steps_per_generation_follows_the_accumulation():
+    assert config(variant="tic_grpo", gradient_accumulation_steps=3).steps_per_generation == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        ({"variant": "mirror", "num_iterations": 1, "steps_per_generation": 2}, "num_iterations", 1),
+        ({"variant": "tic_grpo", "epsilon_high": 0.5}, "epsilon_high", 0.5),
+        ({"variant": "tic_grpo", "loss_type": "dapo"}, "loss_type", "dapo"),
+        ({"variant": "tic_grpo", "steps_per_generation": 2}, "steps_per_generation", 2),
+        ({"variant": "tic_grpo", "generation_batch_size": 64}, "steps_per_generation", 8),
+        ({"variant": "tic_grpo", "group_preserving_split": False}, "group_preserving_split", False),
+        ({"variant": "dual", "beta": 0.0}, "beta", 0.0),
+        ({"variant": "reference", "mirror_beta": 0.2, "num_iterations": 2}, "mirror_beta", 0.2),
+        ({"variant": "mean_only", "scale_rewards": True}, "scale_rewards", "group"),
+        ({"scale_rewards": False}, "scale_rewards", "none"),
+    ],
+)
+def test_explicit_values_beat_the_preset(settings, name, value):
+    assert getattr(config(**settings), name) == value
+
+
+def test_without_a_variant_every_field_is_trls():
+    assert config().is_stock
+    stock = GRPOConfig(**BASE)
+    assert {f.name: getattr(config(), f.name) for f in fields(GRPOConfig)} == {
+        f.name: getattr(stock, f.name) for f in fields(GRPOConfig)
+    }
+
+
+@pytest.mark.parametrize(
+    "settings", [{"variant": "grpo"}, {"mirror_beta": 0.1, "num_iterations": 2}, {"group_preserving_split": True}]
+)
+def test_whatever_departs_from_trl_is_not_stock(settings):
+    assert not config(**settings).is_stock
+
+
+@pytest.mark.parametrize("name", [None, *PRESETS])
+def test_round_trip_through_json(name):
+    resolved = config(variant=name)
+    restored = GRPOVariantConfig(**json.loads(json.dumps(resolved.to_dict())))
+    assert restored.to_dict() == resolved.to_dict()
+
+
+def test_round_trip_through_pickle():
+    resolved = config(variant="tic_grpo")
+    assert pickle.loads(pickle.dumps(resolved)).to_dict() == resolved.to_dict()
+
+
+def test_yaml_and_command_line(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(BASE | {"variant": "dual", "beta": 0.2, "scale_rewards": "group"}))
+    arguments = ["--config", str(path), "--mirror_beta", "0.3", "--num_iterations", "2", "--mask_zero_variance_groups"]
+
+    (parsed,) = TrlParser(GRPOVariantConfig).parse_args_and_config(arguments)
+
+    assert (parsed.variant, parsed.beta, parsed.mirror_beta, parsed.num_iterations) == ("dual", 0.2, 0.3, 2)
+    assert parsed.mask_zero_variance_groups is True
+    assert parsed.reward_variance_epsilon == 1e-5
+
+
+def test_help_shows_every_field():
+    text = TrlParser(GRPOVariantConfig).format_help()
+    for field in fields(GRPOVariantConfig):
+        assert f"--{field.name}" in text
+    assert "trl-variants list" in text
+
+
+def test_users_register_their_own_variants():
+    variant = Variant(
+        name="mine", summary="", formula="", paper=get_variant("mirror").paper, divergence=Divergence(mirror_beta=0.7)
+    )
+    register_variant(variant)
+    try:
+        assert config(variant="mine", num_iterations=2).mirror_beta == 0.7
+        with pytest.raises(ValueError, match="'mine' is already registered"):
+            register_variant(variant)
+    finally:
+        del _VARIANTS["mine"]
+
+
+BAD = [
+    ({"variant": "tic"}, "Unknown variant 'tic'; the known variants are grpo, mean_only"),
+    ({"importance_sampling_level": "word"}, "must be one of 'token', 'sequence', 'trajectory', 'none'; got 'word'"),
+    ({"variant": "tic_grpo", "trajectory_clip": "lower"}, "`trajectory_clip` must be one of .* got 'lower'"),
+    ({"no_is_gradient": "old"}, "`no_is_gradient` must be one of 'current', 'frozen'; got 'old'"),
+    ({"loss_type": "ppo"}, "`loss_type` must be one of .* got 'ppo'"),
+    ({"scale_rewards": "std"}, "`scale_rewards` must be one of 'group', 'batch', 'none'; got 'std'"),
+    ({"multi_objective_aggregation": "max"}, "`multi_objective_aggregation` must be one of .* got 'max'"),
+    ({"beta": -0.1}, "`beta` must be a number at least 0; got -0.1"),
+    ({"mirror_beta": -1}, "`mirror_beta` must be a number at least 0; got -1"),
+    ({"mirror_beta": float("nan")}, "`mirror_beta` must be a number at least 0; got nan"),
+    ({"mirror_beta": "0.1"}, "`mirror_beta` must be a number at least 0; got '0.1'"),
+    ({"mirror_beta": True}, "`mirror_beta` must be a number at least 0; got True"),
+    ({"epsilon": -0.2}, "`epsilon` must be a number at least 0; got -0.2"),
+    ({"epsilon_high": -0.2}, "`epsilon_high` must be a number at least 0; got -0.2"),
+    ({"delta": 0.0}, "`delta` must be a number greater than 0; got 0.0"),
+    ({"reward_variance_epsilon": 0.0}, "`reward_variance_epsilon` must be a number greater than 0; got 0.0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 0}, "`mirror_sync_steps` must be a number at least 1; got 0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 2.5}, "`mirror_sync_steps` must be a whole number; got 2.5"),
+    ({"num_iterations": 0}, "`num_iterations` must be a number at least 1; got 0"),
+    ({"trajectory_clip": "none"}, "`trajectory_clip='none'` needs .*'trajectory'.* got 'token'"),
+    (
+        {"variant": "tic_grpo", "no_is_gradient": "frozen"},
+        "`no_is_gradient='frozen'` needs .*'none'.* got 'trajectory'",
+    ),
+    ({"variant": "tic_grpo", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
+    ({"variant": "no_is", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
+    *(
+        (
+            {"variant": "tic_grpo", "loss_type": loss_type},
+            f"one term per sequence.*'{loss_type}'.*'dr_grpo', 'dapo', 'bnpo'",
+        )
+        for loss_type in ("grpo", "cispo", "sapo", "luspo", "vespo")
+    ),
+    ({"variant": "tic_grpo", "top_entropy_quantile": 0.2}, "`top_entropy_quantile=0.2` selects tokens"),
+    (
+        {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": "token_mask"},
+        "'token_mask'` gives a factor per token.*'sequence_truncate' or 'sequence_mask'",
+    ),
+    ({"mirror_sync_steps": 4}, "`mirror_sync_steps=4` holds an anchor that nothing uses; set `mirror_beta`"),
+    (
+        {"variant": "no_is_frozen", "mirror_beta": 0.1},
+        "`mirror_beta=0.1` can never act with `no_is_gradient='frozen'`",
+    ),
+    ({"variant": "mirror", "use_bias_correction_kl": False}, "`use_bias_correction_kl=False` would turn"),
+    ({"variant": "reference", "scale_rewards": "none"}, "needs `scale_rewards='group'`; got 'none'"),
+    ({"variant": "reference", "scale_rewards": False}, "needs `scale_rewards='group'`; got False"),
+    (
+        {"variant": "reference", "multi_objective_aggregation": "normalize_then_sum"},
+        "`reward_variance_epsilon=1e-05` works on the summed reward",
+    ),
+    ({"mask_zero_variance_groups": True}, "`mask_zero_variance_groups=True` can never act without a KL term"),
+    ({"sync_ref_model": True}, "`sync_ref_model=True` moves a reference that `beta=0.0` does not use"),
+    (
+        {"variant": "tic_grpo", "per_device_train_batch_size": 4, "num_generations": 8},
+        r"`per_device_train_batch_size \* gradient_accumulation_steps` to be a multiple of `num_generations`.*4 and 8",
+    ),
+    ({"steps_per_generation": 2, "generation_batch_size": 64}, "contradict each other.*make 16"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD, ids=[str(settings) for settings, _ in BAD])
+def test_bad_values_and_combinations_give_one_clear_error(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        config(**settings)
+    assert "\n" not in str(error.value)
+
+
+def messages(**settings):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config(**settings)
+    return [str(w.message) for w in caught if w.category is UserWarning]
+
+
+ONE_STEP = {"steps_per_generation": 1, "num_iterations": 1}
+INERT = [
+    ({"variant": "tic_grpo"} | ONE_STEP, "`importance_sampling_level='trajectory'` does nothing", True),
+    ({"variant": "no_is"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
+    ({"variant": "no_is_frozen"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
+    ({"variant": "mirror"} | ONE_STEP, "`mirror_beta=0.1` does nothing", True),
+    ({"variant": "mirror", "mirror_sync_steps": 4}, "`mirror_sync_steps=4` does not outlive a rollout", False),
+]
+
+
+@pytest.mark.parametrize(("settings", "message", "schedule"), INERT)
+def test_inert_settings_are_told_with_the_setting_to_change(settings, message, schedule):
+    (told,) = messages(**settings)
+    assert message in told
+    if schedule:
+        assert "`steps_per_generation`" in told
+        assert "`num_iterations`" in told
+
+
+def test_two_inert_terms_are_told_apart():
+    assert len(messages(variant="tic_grpo", mirror_beta=0.1, **ONE_STEP)) == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_not_inert(name):
+    assert messages(variant=name) == []
+
+
+def test_an_anchor_that_outlives_the_rollout_is_not_inert():
+    assert messages(mirror_beta=0.1, mirror_sync_steps=2) == []
