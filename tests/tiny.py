@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOConfig
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
 
@@ -49,7 +50,7 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [float(any(token in (2, 3) for token in ids[:3])) for ids in completion_ids]
 
 
-def make_config(output_dir: Path, **settings: Any) -> GRPOVariantConfig:
+def make_config(output_dir: Path, config_class: type = GRPOVariantConfig, **settings: Any) -> Any:
     defaults = {
         "per_device_train_batch_size": 8,
         "num_generations": 4,
@@ -66,10 +67,11 @@ def make_config(output_dir: Path, **settings: Any) -> GRPOVariantConfig:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
-    return GRPOVariantConfig(str(output_dir), **(defaults | settings))
+    return config_class(str(output_dir), **(defaults | settings))
 
 
 def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOVariantTrainer, **settings: Any) -> Any:
+    """Trainer on the tiny policy; a trainer of TRL gets TRL's own config."""
     arguments = {
         name: settings.pop(name)
         for name in ("peft_config", "callbacks", "eval_dataset", "quantization_config", "reward_funcs", "tools")
@@ -77,4 +79,6 @@ def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOV
     }
     arguments.setdefault("reward_funcs", reward)
     model = settings.pop("model", None) or AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
-    return trainer_class(model=model, args=make_config(output_dir, **settings), train_dataset=dataset(), **arguments)
+    config_class = GRPOVariantConfig if issubclass(trainer_class, GRPOVariantTrainer) else GRPOConfig
+    args = make_config(output_dir, config_class, **settings)
+    return trainer_class(model=model, args=args, train_dataset=dataset(), **arguments)

@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 import torch
-from evaluate import Estimate, evaluate
+from measure import Estimate, evaluate
 from rich.progress import track
 from task import demonstrate, draw_digits, make_dataset, make_prompt, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
