@@ -1,0 +1,546 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Real runs of the trainer on a tiny policy."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, list_variants
+from trl_grpo_variants import trainer as trainer_module
+
+from .. import reference
+from ..tiny import dataset, make_config, make_trainer, reward
+
+
+def lora(**settings):
+    return LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **settings)
+
+
+def parameters(trainer):
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def weights_after(policy_path, output_dir, **settings):
+    trainer = make_trainer(policy_path, output_dir, **settings)
+    trainer.train()
+    return parameters(trainer)
+
+
+def equal(left, right):
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+class Recorder(GRPOVariantTrainer):
+    """Keeps every rollout and every micro-batch that reaches the loss."""
+
+    def __init__(self, *args, **kwargs):
+        self.rollouts, self.micro_batches = [], []
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs):
+        self.rollouts.append(super()._generate_and_score_completions(inputs))
+        return self.rollouts[-1]
+
+    def _compute_loss(self, model, inputs):
+        self.micro_batches.append(inputs)
+        return super()._compute_loss(model, inputs)
+
+
+# ---- every preset --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_iterations", [1, 2])
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("variant", list_variants())
+def test_every_preset_trains(policy_path, tmp_path, variant, adapter, num_iterations):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant=variant,
+        num_iterations=num_iterations,
+        steps_per_generation=2,
+        max_steps=8,
+        learning_rate=3e-2,
+        eval_strategy="steps",
+        eval_steps=8,
+        per_device_eval_batch_size=4,
+        eval_dataset=dataset(4),
+        peft_config=lora() if adapter else None,
+    )
+    before = parameters(trainer)
+    trainer.train()
+
+    for name, parameter in trainer.model.named_parameters():
+        assert parameter.isfinite().all(), name
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(history) == 8
+    assert all(math.isfinite(entry["loss"]) and math.isfinite(entry["grad_norm"]) for entry in history)
+    assert any(entry["grad_norm"] > 0 for entry in history)
+    names = set().union(*history)
+    assert {"success", "success_all", "success_none"} <= names
+    assert ("kl" in names) == (trainer.args.beta != 0)
+    assert ("mirror_kl" in names) == (trainer.args.mirror_beta != 0)
+    assert ("trajectory/ess" in names) == (variant != "no_is_frozen")
+    assert ("trajectory/clipped_positive" in names) == variant.startswith("tic_grpo")
+    evaluated = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
+    assert math.isfinite(evaluated["eval_loss"])
+    assert 0 <= evaluated["eval_success"] <= 1
+
+
+# What takes a preset's own part away again, leaving the rest as it is.
+NEUTRAL = {
+    "mean_only": {"scale_rewards": "group"},
+    "reference": {"beta": 0.0},
+    "reference_mean_only": {"beta": 0.0},
+    "mirror": {"mirror_beta": 0.0},
+    "mirror_mean_only": {"mirror_beta": 0.0},
+    "dual": {"mirror_beta": 0.0},
+    "dual_mean_only": {"mirror_beta": 0.0},
+    "no_is": {"importance_sampling_level": "token"},
+    "no_is_frozen": {"no_is_gradient": "current"},
+    "tic_grpo": {"importance_sampling_level": "token", "trajectory_clip": "upper"},
+    "tic_grpo_v2": {"trajectory_clip": "upper"},
+    "grpo_upper_clip": {"epsilon": 0.2, "delta": 100.0},
+}
+
+
+@pytest.mark.parametrize("variant", NEUTRAL)
+def test_every_preset_does_something(policy_path, tmp_path, variant):
+    settings = {"variant": variant, "max_steps": 8, "learning_rate": 5e-2}
+    assert not equal(
+        weights_after(policy_path, tmp_path, **settings),
+        weights_after(policy_path, tmp_path, **(settings | NEUTRAL[variant])),
+    )
+
+
+@pytest.mark.parametrize("setting", [{"group_preserving_split": True}, {"reward_variance_epsilon": 0.1}])
+def test_every_other_setting_does_something(policy_path, tmp_path, setting):
+    settings = {"steps_per_generation": 2, "loss_type": "dr_grpo", "learning_rate": 5e-2}
+    assert not equal(
+        weights_after(policy_path, tmp_path, **settings), weights_after(policy_path, tmp_path, **settings, **setting)
+    )
+
+
+@pytest.mark.parametrize("variant", [name for name in list_variants() if name != "grpo"])
+def test_batching_never_changes_the_answer(policy_path, tmp_path, variant):
+    """Two micro-batches of 8 or one of 16, on policy and then off policy, with plain gradient descent."""
+    settings = {"variant": variant, "num_iterations": 3, "max_steps": 3, "optim": "sgd", "learning_rate": 0.3}
+    whole = weights_after(policy_path, tmp_path, per_device_train_batch_size=16, steps_per_generation=1, **settings)
+    halves = weights_after(
+        policy_path,
+        tmp_path,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        steps_per_generation=2,
+        **settings,
+    )
+    for name in whole:
+        torch.testing.assert_close(halves[name], whole[name], rtol=1e-4, atol=1e-5)
+
+
+# ---- advantages and success ----------------------------------------------------------------------------------------
+
+
+def partial_reward(completion_ids, **_):
+    return [None if ids[0] == 4 else 0.25 * (len(ids) % 3) for ids in completion_ids]
+
+
+@pytest.mark.parametrize(
+    ("settings", "normalization"),
+    [({"variant": "reference"}, "paper"), ({"variant": "tic_grpo"}, "mean"), ({"variant": "no_is"}, "trl")],
+)
+def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_path, tmp_path, settings, normalization):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        max_steps=1,
+        log_completions=True,
+        num_completions_to_print=0,
+        reward_funcs=[reward, partial_reward],
+        reward_weights=[1.0, 2.0],
+        **settings,
+    )
+    trainer.train()
+
+    rewards = [
+        sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r))
+        for row in trainer._rewards_per_func.tolist()
+    ]
+    expected = torch.tensor(reference.normalized_advantages(rewards, 4, normalization))
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(trainer.rollouts[0]["advantages"], expected, rtol=1e-4, atol=1e-5)
+    table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
+    torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_success_is_the_share_of_completions_with_full_reward(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="grpo", max_steps=1)
+    trainer.train()
+    groups = trainer._rewards_per_func.view(-1, 4)
+    entry = trainer.state.log_history[0]
+    assert 0 < entry["success"] < 1
+    assert entry["success"] == pytest.approx(groups.mean().item())
+    assert entry["success_all"] == pytest.approx(groups.amin(1).mean().item())
+    assert entry["success_none"] == pytest.approx(1 - groups.amax(1).mean().item())
+
+
+# ---- zero-variance mask --------------------------------------------------------------------------------------------
+
+
+def first_group_only(completion_ids, **_):
+    """The second group of every rollout of two has equal rewards."""
+    return [float(i) if i < 4 else 1.0 for i in range(len(completion_ids))]
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+def test_masked_groups_lose_policy_and_kl_and_keep_the_normaliser(policy_path, tmp_path, loss_type):
+    settings = {"variant": "dual", "loss_type": loss_type, "max_steps": 1, "reward_funcs": first_group_only}
+    trainer = make_trainer(policy_path, tmp_path, mask_zero_variance_groups=True, trainer_class=Recorder, **settings)
+    trainer.train()
+    (inputs,) = trainer.micro_batches
+
+    def gradient(batch):
+        trainer.model.zero_grad()
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.compute_loss(trainer.model, batch).backward()
+        return torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+
+    kept = inputs["tool_mask"][:, 0].bool()
+    assert kept.sum() == 4
+    without_mask = {key: value for key, value in inputs.items() if key != "tool_mask"}
+    alone = {key: value[kept] if value.dim() else value for key, value in without_mask.items()}
+    # Half the rows: where the normaliser counts them, the same sum weighs twice as much.
+    scale = 1.0 if loss_type == "dapo" else 0.5
+    torch.testing.assert_close(gradient(inputs), scale * gradient(alone), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(gradient(inputs), gradient(without_mask), rtol=1e-2)
+
+
+# ---- group-preserving split ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preserving", [True, False])
+def test_optimizer_steps_hold_whole_groups(policy_path, tmp_path, preserving):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="grpo",
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        steps_per_generation=8,
+        num_iterations=2,
+        group_preserving_split=preserving,
+        max_steps=8,
+    )
+    trainer.train()
+    (rollout,) = trainer.rollouts
+    rows = {
+        tuple(row.tolist()): i // 4
+        for i, row in enumerate(torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], 1))
+    }
+    steps = [
+        torch.cat([torch.cat([m["prompt_ids"], m["completion_ids"]], 1) for m in trainer.micro_batches[i : i + 2]])
+        for i in range(0, 16, 2)
+    ]
+    groups = [sorted({rows[tuple(row.tolist())] for row in step}) for step in steps]
+
+    # Completions may repeat by chance, so a step is compared by the prompts that it covers.
+    whole = all(len(step) == 2 for step in groups)
+    assert whole == preserving
+    if preserving:
+        assert groups == [[0, 1], [2, 3], [4, 5], [6, 7]] * 2
+
+
+# ---- frozen gradient -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_frozen_inner_steps_are_one_large_on_policy_step(policy_path, tmp_path, adapter):
+    """Paper 2508.02833: under plain gradient descent K steps of size eta equal one of size K eta on the union."""
+    settings = {
+        "variant": "no_is_frozen",
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "loss_type": "dr_grpo",
+        "peft_config": lora() if adapter else None,
+    }
+    four = weights_after(policy_path, tmp_path, learning_rate=0.5, steps_per_generation=4, max_steps=4, **settings)
+    one = weights_after(
+        policy_path,
+        tmp_path,
+        learning_rate=2.0,
+        gradient_accumulation_steps=4,
+        steps_per_generation=4,
+        max_steps=1,
+        **settings,
+    )
+    current = weights_after(
+        policy_path,
+        tmp_path,
+        learning_rate=0.5,
+        steps_per_generation=4,
+        max_steps=4,
+        **(settings | {"no_is_gradient": "current"}),
+    )
+    for name in one:
+        torch.testing.assert_close(four[name], one[name], rtol=1e-4, atol=1e-6)
+    assert not all(torch.allclose(current[name], one[name], rtol=1e-3, atol=1e-5) for name in one)
+
+
+def test_live_policy_comes_back_when_the_loss_raises(policy_path, tmp_path, monkeypatch):
+    trainer = make_trainer(policy_path, tmp_path, variant="no_is_frozen", max_steps=3)
+    live = {}
+
+    def fail(self, model, inputs):
+        if self.state.global_step == 2:
+            raise RuntimeError("boom")
+        return loss(self, model, inputs)
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            live.update(parameters(trainer))
+
+    loss = GRPOTrainer._compute_loss
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", fail)
+    trainer.add_callback(Watch())
+    with pytest.raises(RuntimeError, match="boom"):
+        trainer.train()
+    assert equal(parameters(trainer), live)
+    with trainer._frozen_policy.swapped_in():
+        assert not equal(parameters(trainer), live)
+
+
+# ---- anchors -------------------------------------------------------------------------------------------------------
+
+
+def scored_now(trainer, rollout):
+    """Log-probs of a rollout's completions under the live policy."""
+    with torch.no_grad():
+        return trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], 1),
+            torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], 1),
+            rollout["completion_ids"].size(1),
+        )[0]
+
+
+class Policies(TrainerCallback):
+    """Parameters of the policy after every optimizer step."""
+
+    def __init__(self):
+        self.after = {}
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        self.on_step_end(args, state, control, model)
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        self.after[state.global_step] = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, adapter):
+    """Two optimizer steps per rollout, a refresh at the first rollout after three: at steps 0, 4, 8."""
+    policies = Policies()
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="mirror",
+        num_iterations=2,
+        mirror_sync_steps=3,
+        max_steps=12,
+        callbacks=[policies],
+        peft_config=lora() if adapter else None,
+    )
+    trainer.train()
+
+    assert len(trainer.rollouts) == 6
+    for index, rollout in enumerate(trainer.rollouts):
+        step = 2 * index
+        trainer.model.load_state_dict(policies.after[step // 4 * 4])
+        mask = rollout["completion_mask"].bool()
+        torch.testing.assert_close(rollout["mirror_per_token_logps"][mask], scored_now(trainer, rollout)[mask])
+        if step % 4:
+            assert not torch.allclose(rollout["mirror_per_token_logps"][mask], rollout["old_per_token_logps"][mask])
+
+
+def test_mirror_on_the_rollout_adds_no_forward_pass(policy_path, tmp_path, monkeypatch):
+    passes = []
+    forward = GRPOTrainer._get_per_token_logps_and_entropies
+    monkeypatch.setattr(
+        GRPOTrainer,
+        "_get_per_token_logps_and_entropies",
+        lambda self, *args, **kwargs: passes.append(torch.is_grad_enabled()) or forward(self, *args, **kwargs),
+    )
+    counts = {}
+    for name, settings in {
+        "stock": {"num_iterations": 4},
+        "mirror": {"variant": "mirror"},
+        "tic_grpo": {"variant": "tic_grpo", "steps_per_generation": 1, "num_iterations": 4},
+        "no_is_frozen": {"variant": "no_is_frozen", "steps_per_generation": 1, "num_iterations": 4},
+        "dual": {"variant": "dual"},
+        "older_anchor": {"variant": "mirror", "mirror_sync_steps": 5},
+    }.items():
+        passes.clear()
+        make_trainer(policy_path, tmp_path, **settings).train()
+        counts[name] = (sum(passes), len(passes) - sum(passes))
+
+    assert counts.pop("stock") == (4, 1)
+    assert counts.pop("dual") == counts.pop("older_anchor") == (4, 2)
+    assert set(counts.values()) == {(4, 1)}
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["new_adapter", "loaded_adapter"])
+def test_moving_reference_under_peft_is_a_copy_of_the_adapter(policy_path, tmp_path, loaded):
+    base = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
+    settings = {"peft_config": lora(), "model": base}
+    if loaded:
+        torch.manual_seed(1)
+        settings = {"model": get_peft_model(base, lora(init_lora_weights=False))}
+    policies = Policies()
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="reference",
+        sync_ref_model=True,
+        ref_model_sync_steps=2,
+        ref_model_mixup_alpha=0.5,
+        max_steps=4,
+        callbacks=[policies],
+        **settings,
+    )
+    assert trainer.args.sync_ref_model is True
+    trainer.train()
+
+    # The reference after steps 0, 2: the initial adapter, then half of it and half of the policy at step 2.
+    adapter = {name: p.requires_grad for name, p in trainer.model.named_parameters()}
+    start, second = policies.after[0], policies.after[2]
+    mixed = {name: torch.lerp(start[name], second[name], 0.5) if adapter[name] else start[name] for name in start}
+    for step, expected in {0: start, 1: start, 2: mixed, 3: mixed}.items():
+        trainer.model.load_state_dict(expected)
+        rollout = trainer.rollouts[step]
+        mask = rollout["completion_mask"].bool()
+        torch.testing.assert_close(rollout["ref_per_token_logps"][mask], scored_now(trainer, rollout)[mask])
+    assert not equal(start, mixed)
+
+
+def test_anchors_reach_no_file(policy_path, tmp_path):
+    """What a checkpoint holds with every snapshot in use is what it holds with none."""
+    saved = {}
+    for name, settings in {
+        "stock": {"beta": 0.1},
+        "snapshots": {"variant": "dual", "mirror_sync_steps": 5, "sync_ref_model": True, "ref_model_sync_steps": 1},
+    }.items():
+        trainer = make_trainer(
+            policy_path, tmp_path / name, peft_config=lora(), save_strategy="steps", save_steps=4, **settings
+        )
+        trainer.train()
+        trainer.save_model()
+        names = sorted(path.name for path in (tmp_path / name / "checkpoint-4").iterdir())
+        saved[name] = names, sorted(trainer.model.state_dict())
+        loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(policy_path), tmp_path / name)
+        for key, value in loaded.state_dict().items():
+            torch.testing.assert_close(value, trainer.model.state_dict()[key], rtol=0, atol=0)
+    assert saved["snapshots"] == saved["stock"]
+
+
+# ---- construction --------------------------------------------------------------------------------------------------
+
+
+def test_trls_own_config_is_refused(policy_path, tmp_path):
+    with pytest.raises(TypeError, match="`args` must be a GRPOVariantConfig, got GRPOConfig"):
+        GRPOVariantTrainer(policy_path, reward, make_config(tmp_path, GRPOConfig), train_dataset=dataset())
+
+
+def test_default_config(policy_path, tmp_path, monkeypatch):
+    @dataclass
+    class OnCPU(GRPOVariantConfig):
+        use_cpu: bool = True
+        bf16: bool = False
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer_module, "GRPOVariantConfig", OnCPU)
+    trainer = GRPOVariantTrainer(policy_path, reward, train_dataset=dataset())
+    assert type(trainer.args) is OnCPU
+    assert trainer.args.output_dir == f"{policy_path.rsplit('/')[-1]}-GRPO"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variant": "no_is_frozen"}, "`no_is_gradient='frozen'` keeps a copy .* which FSDP shards"),
+        ({"variant": "mirror", "mirror_sync_steps": 8}, "`mirror_sync_steps=8` keeps a copy"),
+        ({"variant": "reference", "sync_ref_model": True, "peft_config": lora()}, "`sync_ref_model=True with PEFT`"),
+    ],
+)
+def test_snapshots_under_fsdp_are_refused_before_a_model_is_loaded(tmp_path, monkeypatch, settings, message):
+    args = make_config(tmp_path, **{k: v for k, v in settings.items() if k != "peft_config"})
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(NotImplementedError, match=message):
+        GRPOVariantTrainer("no/such/model", reward, args, peft_config=settings.get("peft_config"))
+
+
+def test_a_replaced_parent_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(GRPOTrainer, "__module__", "UnslothGRPOTrainer")
+    with pytest.raises(
+        RuntimeError, match="`trl.GRPOTrainer` is UnslothGRPOTrainer.GRPOTrainer, whose loss would run"
+    ):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
+
+
+def test_a_parent_without_an_overridden_method_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "_OVERRIDDEN", ("_compute_loss", "_gone"))
+    with pytest.raises(RuntimeError, match="has no GRPOTrainer._gone"):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
+
+
+def test_every_override_is_checked_on_the_parent():
+    overridden = {
+        name
+        for name, value in vars(GRPOVariantTrainer).items()
+        if callable(value) and hasattr(GRPOTrainer, name) and not name.startswith("__")
+    }
+    assert overridden == set(trainer_module._OVERRIDDEN)
+
+
+def test_model_card_names_variant_and_paper(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, variant="tic_grpo")
+    trainer.create_model_card(model_name="tiny")
+    card = (tmp_path / "README.md").read_text()
+    for text in ("GRPO (variant tic_grpo)", "2508.02833", "trl-grpo-variants", "Ruinan Jin"):
+        assert text in card
+
+
+def test_truncated_completions_leave_the_trajectory_term(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="tic_grpo",
+        max_completion_length=3,
+        mask_truncated_completions=True,
+    )
+    trainer.train()
+    truncated = [m["completion_mask"].sum(1) == 0 for m in trainer.micro_batches]
+    inputs, rows = next(
+        (m, t) for m, t in zip(trainer.micro_batches, truncated, strict=True) if t.any() and (~t).any()
+    )
+
+    def loss(advantages):
+        trainer.current_gradient_accumulation_steps = 1
+        return trainer.compute_loss(trainer.model, inputs | {"advantages": advantages}).item()
+
+    advantages = torch.ones_like(inputs["advantages"])
+    assert loss(advantages + rows) == loss(advantages)
+    assert loss(advantages + ~rows) != loss(advantages)
