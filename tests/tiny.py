@@ -75,7 +75,15 @@ def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOV
     """Trainer on the tiny policy; a trainer of TRL gets TRL's own config."""
     arguments = {
         name: settings.pop(name)
-        for name in ("peft_config", "callbacks", "eval_dataset", "quantization_config", "reward_funcs", "tools")
+        for name in (
+            "peft_config",
+            "callbacks",
+            "eval_dataset",
+            "quantization_config",
+            "reward_funcs",
+            "rollout_func",
+            "tools",
+        )
         if name in settings
     }
     arguments.setdefault("reward_funcs", reward)
