@@ -4,8 +4,9 @@
 import json
 import pickle
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import yaml
 from trl import GRPOConfig, TrlParser
@@ -84,6 +85,7 @@ def test_steps_per_generation_follows_the_accumulation():
     assert config(variant="tic_grpo", gradient_accumulation_steps=3).steps_per_generation == 12
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("settings", "name", "value"),
     [
@@ -97,10 +99,40 @@ def test_steps_per_generation_follows_the_accumulation():
         ({"variant": "reference", "mirror_beta": 0.2, "num_iterations": 2}, "mirror_beta", 0.2),
         ({"variant": "mean_only", "scale_rewards": True}, "scale_rewards", "group"),
         ({"scale_rewards": False}, "scale_rewards", "none"),
+        # What a preset sets along with a field goes with it.
+        ({"variant": "reference", "scale_rewards": False}, "reward_variance_epsilon", None),
+        ({"variant": "tic_grpo_v2", "importance_sampling_level": "token"}, "trajectory_clip", "upper"),
+        ({"variant": "no_is_frozen", "importance_sampling_level": "token"}, "no_is_gradient", "current"),
+        ({"variant": "grpo_upper_clip", "importance_sampling_level": "trajectory"}, "delta", None),
     ],
 )
 def test_explicit_values_beat_the_preset(settings, name, value):
     assert getattr(config(**settings), name) == value
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"variant": "tic_grpo", "importance_sampling_level": "token"}, "='token' instead of 'trajectory'"),
+        ({"variant": "dual", "beta": 0.0}, "beta=0.0 instead of 0.05"),
+        ({"variant": "reference", "scale_rewards": "none"}, "scale_rewards='none' instead of 'group'"),
+        ({"variant": "tic_grpo", "group_preserving_split": False}, "group_preserving_split=False instead of True"),
+    ],
+)
+def test_replacing_a_part_of_the_variant_is_told(settings, told):
+    with pytest.warns(UserWarning, match=f"departs from the variant '{settings['variant']}'.*{told}"):
+        config(**settings)
+
+
+def test_a_variant_named_over_a_resolved_configuration_is_told():
+    """All its values are explicit by then, so that the new variant has no say."""
+    with pytest.warns(UserWarning, match="departs from the variant 'tic_grpo'.*importance_sampling_level='token'"):
+        replace(config(generation_batch_size=8), variant="tic_grpo")
+
+
+def test_choosing_a_coefficient_is_silent():
+    assert messages(variant="tic_grpo", epsilon_high=0.5) == []
+    assert messages(variant="dual", beta=0.3, reward_variance_epsilon=1e-3) == []
 
 
 def test_without_a_variant_every_field_is_trls():
@@ -112,7 +144,7 @@ def test_without_a_variant_every_field_is_trls():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"variant": "grpo"}, {"mirror_beta": 0.1, "num_iterations": 2}, {"group_preserving_split": True}]
+    "settings", [{"variant": "mean_only"}, {"mirror_beta": 0.1, "num_iterations": 2}, {"group_preserving_split": True}]
 )
 def test_whatever_departs_from_trl_is_not_stock(settings):
     assert not config(**settings).is_stock
@@ -164,24 +196,32 @@ def test_users_register_their_own_variants():
 
 BAD = [
     ({"variant": "tic"}, "Unknown variant 'tic'; the known variants are grpo, mean_only"),
+    ({"variant": ["tic_grpo"]}, r"`variant` must be the name of a variant; got \['tic_grpo'\]"),
     ({"importance_sampling_level": "word"}, "must be one of 'token', 'sequence', 'trajectory', 'none'; got 'word'"),
     ({"variant": "tic_grpo", "trajectory_clip": "lower"}, "`trajectory_clip` must be one of .* got 'lower'"),
     ({"no_is_gradient": "old"}, "`no_is_gradient` must be one of 'current', 'frozen'; got 'old'"),
-    ({"loss_type": "ppo"}, "`loss_type` must be one of .* got 'ppo'"),
-    ({"scale_rewards": "std"}, "`scale_rewards` must be one of 'group', 'batch', 'none'; got 'std'"),
-    ({"multi_objective_aggregation": "max"}, "`multi_objective_aggregation` must be one of .* got 'max'"),
-    ({"beta": -0.1}, "`beta` must be a number at least 0; got -0.1"),
-    ({"mirror_beta": -1}, "`mirror_beta` must be a number at least 0; got -1"),
-    ({"mirror_beta": float("nan")}, "`mirror_beta` must be a number at least 0; got nan"),
-    ({"mirror_beta": "0.1"}, "`mirror_beta` must be a number at least 0; got '0.1'"),
-    ({"mirror_beta": True}, "`mirror_beta` must be a number at least 0; got True"),
-    ({"epsilon": -0.2}, "`epsilon` must be a number at least 0; got -0.2"),
-    ({"epsilon_high": -0.2}, "`epsilon_high` must be a number at least 0; got -0.2"),
-    ({"delta": 0.0}, "`delta` must be a number greater than 0; got 0.0"),
+    ({"variant": "mirror", "loss_type": "ppo"}, "`loss_type` must be one of .* got 'ppo'"),
+    (
+        {"variant": "mirror", "scale_rewards": "std"},
+        "`scale_rewards` must be one of 'group', 'batch', 'none'; got 'std'",
+    ),
+    ({"variant": "reference", "beta": -0.1}, "`beta` must be a number of at least 0; got -0.1"),
+    ({"mirror_beta": -1}, "`mirror_beta` must be a number of at least 0; got -1"),
+    ({"mirror_beta": float("nan")}, "`mirror_beta` must be a number of at least 0; got nan"),
+    ({"mirror_beta": "0.1"}, "`mirror_beta` must be a number of at least 0; got '0.1'"),
+    ({"mirror_beta": True}, "`mirror_beta` must be a number of at least 0; got True"),
+    ({"variant": "tic_grpo_v2", "epsilon": -0.2}, "`epsilon` must be a number of at least 0; got -0.2"),
+    ({"variant": "tic_grpo", "epsilon_high": -0.2}, "`epsilon_high` must be a number of at least 0; got -0.2"),
+    ({"variant": "grpo_upper_clip", "delta": 0.0}, "`delta` must be a number greater than 0; got 0.0"),
     ({"reward_variance_epsilon": 0.0}, "`reward_variance_epsilon` must be a number greater than 0; got 0.0"),
-    ({"mirror_beta": 0.1, "mirror_sync_steps": 0}, "`mirror_sync_steps` must be a number at least 1; got 0"),
-    ({"mirror_beta": 0.1, "mirror_sync_steps": 2.5}, "`mirror_sync_steps` must be a whole number; got 2.5"),
-    ({"num_iterations": 0}, "`num_iterations` must be a number at least 1; got 0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 0}, "`mirror_sync_steps` must be a whole number of at least 1; got 0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 2.5}, "`mirror_sync_steps` must be a whole number .* got 2.5"),
+    ({"num_iterations": 0}, "`num_iterations` must be a whole number of at least 1; got 0"),
+    ({"steps_per_generation": 0}, "`steps_per_generation` must be a whole number of at least 1; got 0"),
+    ({"steps_per_generation": -4}, "`steps_per_generation` must be a whole number of at least 1; got -4"),
+    ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be a whole number .* got 0"),
+    ({"group_preserving_split": "false"}, "`group_preserving_split` must be True or False; got 'false'"),
+    ({"mask_zero_variance_groups": 1}, "`mask_zero_variance_groups` must be True or False; got 1"),
     ({"trajectory_clip": "none"}, "`trajectory_clip='none'` needs .*'trajectory'.* got 'token'"),
     (
         {"variant": "tic_grpo", "no_is_gradient": "frozen"},
@@ -190,11 +230,13 @@ BAD = [
     ({"variant": "tic_grpo", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
     ({"variant": "no_is", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
     *(
-        (
-            {"variant": "tic_grpo", "loss_type": loss_type},
-            f"one term per sequence.*'{loss_type}'.*'dr_grpo', 'dapo', 'bnpo'",
-        )
-        for loss_type in ("grpo", "cispo", "sapo", "luspo", "vespo")
+        ({"variant": "tic_grpo", "loss_type": loss_type}, f"'{loss_type}'.* by its length.*'dr_grpo', 'dapo', 'bnpo'")
+        for loss_type in ("grpo", "luspo")
+    ),
+    *(
+        ({"variant": name, "loss_type": loss_type}, f"'{loss_type}'.* weight tokens by their ratio.*'{instead}'")
+        for name, instead in (("tic_grpo", "dr_grpo"), ("no_is", "grpo"))
+        for loss_type in ("cispo", "sapo", "vespo")
     ),
     ({"variant": "tic_grpo", "top_entropy_quantile": 0.2}, "`top_entropy_quantile=0.2` selects tokens"),
     (
@@ -207,8 +249,7 @@ BAD = [
         "`mirror_beta=0.1` can never act with `no_is_gradient='frozen'`",
     ),
     ({"variant": "mirror", "use_bias_correction_kl": False}, "`use_bias_correction_kl=False` would turn"),
-    ({"variant": "reference", "scale_rewards": "none"}, "needs `scale_rewards='group'`; got 'none'"),
-    ({"variant": "reference", "scale_rewards": False}, "needs `scale_rewards='group'`; got False"),
+    ({"reward_variance_epsilon": 1e-5, "scale_rewards": "none"}, "needs `scale_rewards='group'`; got 'none'"),
     (
         {"variant": "reference", "multi_objective_aggregation": "normalize_then_sum"},
         "`reward_variance_epsilon=1e-05` works on the summed reward",
@@ -223,11 +264,22 @@ BAD = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("settings", "message"), BAD, ids=[str(settings) for settings, _ in BAD])
 def test_bad_values_and_combinations_give_one_clear_error(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         config(**settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_stock_configuration_is_trls_to_judge():
+    """A later TRL may know loss types and aggregations that are not known here."""
+    for settings in ({"loss_type": "later"}, {"multi_objective_aggregation": "later"}, {"beta": -0.1}):
+        assert config(**settings).is_stock
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    assert config(mirror_beta=np.float32(0.25), mirror_sync_steps=np.int64(3)).mirror_beta == 0.25
 
 
 def messages(**settings):
@@ -243,6 +295,7 @@ INERT = [
     ({"variant": "no_is"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
     ({"variant": "no_is_frozen"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
     ({"variant": "mirror"} | ONE_STEP, "`mirror_beta=0.1` does nothing", True),
+    ({"variant": "grpo_upper_clip"} | ONE_STEP, "`delta=1.28` does nothing", True),
     ({"variant": "mirror", "mirror_sync_steps": 4}, "`mirror_sync_steps=4` does not outlive a rollout", False),
 ]
 

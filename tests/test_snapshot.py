@@ -57,6 +57,19 @@ def test_live_parameters_come_back_when_the_body_raises():
     assert_same(values(model), live)
 
 
+def test_swapping_in_twice_is_refused():
+    model = network()
+    snapshot = PolicySnapshot(model)
+    move(model)
+    live = values(model)
+    with snapshot.swapped_in():
+        with pytest.raises(RuntimeError, match="swapped in already"), snapshot.swapped_in():
+            pass
+        assert snapshot.is_swapped_in
+    assert not snapshot.is_swapped_in
+    assert_same(values(model), live)
+
+
 def test_gradient_taken_inside_is_at_the_snapshot_and_stays():
     model, inputs = network(), torch.randn(5, 3)
     model(inputs).square().sum().backward()

@@ -6,6 +6,7 @@
 import math
 import warnings
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig
@@ -29,6 +30,11 @@ _TRL_DEFAULTS = {
         "num_iterations",
         "scale_rewards",
     )
+}
+# What a preset sets along with a field, and drops with it when an explicit value replaces the field.
+_DEPENDENTS = {
+    "importance_sampling_level": ("trajectory_clip", "no_is_gradient", "delta"),
+    "scale_rewards": ("reward_variance_epsilon",),
 }
 _OWN_DEFAULTS: dict[str, Any] = {
     "no_is_gradient": "current",
@@ -96,8 +102,9 @@ class GRPOVariantConfig(GRPOConfig):
             group, as [Mroueh](https://huggingface.co/papers/2503.06639) writes them, in squared reward units. If not
             set, TRL's `std + 1e-4` with the sample standard deviation.
         mask_zero_variance_groups (`bool`, *optional*, defaults to `False`):
-            Whether groups whose rewards are all equal are left out of the loss, the policy term and the KL terms
-            alike, as in [off-policy GRPO](https://huggingface.co/papers/2505.22257).
+            Whether groups whose rewards are all equal are left out of the policy term and the KL terms alike, as in
+            [off-policy GRPO](https://huggingface.co/papers/2505.22257). Normalisers and the entropy bonus still count
+            them.
 
         > Parameters that control the KL terms
 
@@ -192,11 +199,21 @@ class GRPOVariantConfig(GRPOConfig):
         self._check_schedule()
 
     @property
+    def owns_policy_term(self) -> bool:
+        """Whether the policy term is one that TRL does not have."""
+        return self.importance_sampling_level in ("trajectory", "none")
+
+    @property
+    def adds_terms(self) -> bool:
+        """Whether the loss has terms that TRL does not have."""
+        return self.owns_policy_term or self.mirror_beta != 0.0
+
+    @property
     def is_stock(self) -> bool:
-        """Whether the loss is TRL's own: no variant is named and no parameter of this class departs from TRL."""
+        """Whether training is TRL's own: neither a variant nor a parameter of this class departs from TRL."""
         return (
-            self.variant is None
-            and self.importance_sampling_level not in ("trajectory", "none")
+            (self.variant is None or not get_variant(self.variant).settings)
+            and not self.owns_policy_term
             and all(getattr(self, name) == default for name, default in _OWN_DEFAULTS.items())
         )
 
@@ -206,56 +223,64 @@ class GRPOVariantConfig(GRPOConfig):
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
 
     def _resolve_variant(self) -> None:
+        # TRL's own aliases, so that what follows compares names.
+        if isinstance(self.scale_rewards, bool):
+            self.scale_rewards = "group" if self.scale_rewards else "none"
+        if self.variant is not None and not isinstance(self.variant, str):
+            raise ValueError(f"`variant` must be the name of a variant; got {self.variant!r}.")
         settings = {} if self.variant is None else get_variant(self.variant).settings
         inner_steps = settings.pop("inner_steps", None)
         if inner_steps is not None and self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = inner_steps * self.gradient_accumulation_steps
+
+        explicit = {name: getattr(self, name) for name in settings if getattr(self, name) is not None}
+        replaced = {name for name, value in explicit.items() if value != settings[name]}
+        for name in replaced & _DEPENDENTS.keys():
+            for dependent in _DEPENDENTS[name]:
+                settings.pop(dependent, None)
         for name, default in {**_TRL_DEFAULTS, **_OWN_DEFAULTS}.items():
             if getattr(self, name) is None:
                 setattr(self, name, settings.get(name, default))
 
-    def _check_values(self) -> None:
-        allowed = {
-            "importance_sampling_level": ("token", "sequence", "trajectory", "none"),
-            "trajectory_clip": ("upper", "two_sided", "none"),
-            "no_is_gradient": ("current", "frozen"),
-            # TRL maps the booleans after its own checks.
-            "scale_rewards": ("group", "batch", "none", True, False),
-            "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
-            "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                known = ", ".join(repr(value) for value in values if isinstance(value, str))
-                raise ValueError(f"`{name}` must be one of {known}; got {getattr(self, name)!r}.")
+        # A coefficient that differs is a choice; a part that is replaced or switched off is another method.
+        departures = [
+            f"{name}={explicit[name]!r} instead of {settings[name]!r}"
+            for name in sorted(replaced)
+            if isinstance(settings[name], str | bool) or explicit[name] == 0
+        ]
+        if departures:
+            warnings.warn(
+                f"The run departs from the variant {self.variant!r}: explicit values set {', '.join(departures)}.",
+                stacklevel=5,
+            )
 
-        limits: dict[str, tuple[float, bool]] = {
-            # name: (lower limit, whether the limit itself is allowed)
-            "beta": (0.0, True),
-            "mirror_beta": (0.0, True),
-            "epsilon": (0.0, True),
-            "epsilon_high": (0.0, True),
-            "delta": (0.0, False),
-            "reward_variance_epsilon": (0.0, False),
-            "mirror_sync_steps": (1, True),
-            "num_iterations": (1, True),
-        }
-        for name, (limit, inclusive) in limits.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < limit or (value == limit and not inclusive):
-                bound = "at least" if inclusive else "greater than"
-                raise ValueError(f"`{name}` must be a number {bound} {limit:g}; got {value!r}.")
-        for name in ("mirror_sync_steps", "num_iterations"):
-            if isinstance(getattr(self, name), float):
-                raise ValueError(f"`{name}` must be a whole number; got {getattr(self, name)!r}.")
+    def _check_values(self) -> None:
+        _check_choice(self, "importance_sampling_level", ("token", "sequence", "trajectory", "none"))
+        _check_choice(self, "trajectory_clip", ("upper", "two_sided", "none"))
+        _check_choice(self, "no_is_gradient", ("current", "frozen"))
+        _check_number(self, "mirror_beta", at_least=0.0)
+        _check_number(self, "reward_variance_epsilon", greater_than=0.0)
+        for name in ("mirror_sync_steps", "num_iterations", "steps_per_generation", "gradient_accumulation_steps"):
+            _check_whole_number(self, name)
+        for name in ("mask_zero_variance_groups", "group_preserving_split"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be True or False; got {getattr(self, name)!r}.")
+        # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
+        if not self.is_stock:
+            _check_number(self, "beta", at_least=0.0)
+            _check_number(self, "epsilon", at_least=0.0)
+            _check_number(self, "epsilon_high", at_least=0.0)
+            _check_number(self, "delta", greater_than=0.0)
+            _check_choice(self, "scale_rewards", ("group", "batch", "none"))
+            _check_choice(self, "loss_type", ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"))
 
     def _check_combinations(self) -> None:
-        level = self.importance_sampling_level
-        regularized = self.beta != 0.0 or self.mirror_beta != 0.0
+        self._check_policy_term()
+        self._check_divergences()
+        self._check_advantages()
 
+    def _check_policy_term(self) -> None:
+        level = self.importance_sampling_level
         if level != "trajectory" and self.trajectory_clip != "upper":
             raise ValueError(
                 f"`trajectory_clip={self.trajectory_clip!r}` needs `importance_sampling_level='trajectory'`; "
@@ -266,18 +291,25 @@ class GRPOVariantConfig(GRPOConfig):
                 f"`no_is_gradient={self.no_is_gradient!r}` needs `importance_sampling_level='none'`; got {level!r}, "
                 "whose ratio corrects for the policy that made the rollout."
             )
-        if level in ("trajectory", "none") and self.delta is not None:
+        if not self.owns_policy_term:
+            return
+        if self.delta is not None:
             raise ValueError(
                 f"`delta={self.delta}` bounds the token ratio, which `importance_sampling_level={level!r}` does not "
                 "use; leave `delta` unset."
             )
-
+        if self.loss_type in ("cispo", "sapo", "vespo"):
+            raise ValueError(
+                f"`loss_type={self.loss_type!r}` is a way to weight tokens by their ratio, which "
+                f"`importance_sampling_level={level!r}` replaces; use a loss type that only aggregates, "
+                f"{'dr_grpo' if level == 'trajectory' else 'grpo'!r} for the paper's."
+            )
         if level == "trajectory":
             if self.loss_type not in _TRAJECTORY_LOSS_TYPES:
                 raise ValueError(
-                    f"`importance_sampling_level='trajectory'` has one term per sequence, which `loss_type="
-                    f"{self.loss_type!r}` cannot aggregate: it weights a sequence by its length or brings a ratio of "
-                    f"its own. Use one of {', '.join(map(repr, _TRAJECTORY_LOSS_TYPES))} ('dr_grpo' is the paper's)."
+                    f"`loss_type={self.loss_type!r}` weights a sequence by its length, but "
+                    "`importance_sampling_level='trajectory'` has one term per sequence; use one of "
+                    f"{', '.join(map(repr, _TRAJECTORY_LOSS_TYPES))} ('dr_grpo' is the paper's)."
                 )
             if self.top_entropy_quantile < 1.0:
                 raise ValueError(
@@ -292,6 +324,7 @@ class GRPOVariantConfig(GRPOConfig):
                         "'sequence_truncate' or 'sequence_mask'."
                     )
 
+    def _check_divergences(self) -> None:
         if self.mirror_sync_steps is not None and self.mirror_beta == 0.0:
             raise ValueError(
                 f"`mirror_sync_steps={self.mirror_sync_steps}` holds an anchor that nothing uses; set `mirror_beta` "
@@ -309,25 +342,24 @@ class GRPOVariantConfig(GRPOConfig):
                     "`use_bias_correction_kl=False` would turn the KL to the previous policy "
                     f"(`mirror_beta={self.mirror_beta}`) into a forward KL; leave it at True."
                 )
+        if self.sync_ref_model and self.beta == 0.0:
+            raise ValueError("`sync_ref_model=True` moves a reference that `beta=0.0` does not use; set `beta` > 0.")
 
+    def _check_advantages(self) -> None:
         if self.reward_variance_epsilon is not None:
-            if self.scale_rewards not in ("group", True):
+            if self.scale_rewards != "group":
                 raise ValueError(
                     f"`reward_variance_epsilon={self.reward_variance_epsilon}` smooths the variance of a group, so it "
-                    f"needs `scale_rewards='group'`; got {self.scale_rewards!r}. For mean-only advantages choose a "
-                    "variant whose name ends in 'mean_only', or leave `reward_variance_epsilon` unset."
+                    f"needs `scale_rewards='group'`; got {self.scale_rewards!r}."
                 )
             self._require_summed_rewards("reward_variance_epsilon")
         if self.mask_zero_variance_groups:
-            if not regularized:
+            if self.beta == 0.0 and self.mirror_beta == 0.0:
                 raise ValueError(
                     "`mask_zero_variance_groups=True` can never act without a KL term: the policy term of such a group "
                     "is zero already. Set `beta` or `mirror_beta`, or leave it off."
                 )
             self._require_summed_rewards("mask_zero_variance_groups")
-
-        if self.sync_ref_model and self.beta == 0.0:
-            raise ValueError("`sync_ref_model=True` moves a reference that `beta=0.0` does not use; set `beta` > 0.")
 
     def _require_summed_rewards(self, name: str) -> None:
         if self.multi_objective_aggregation != "sum_then_normalize":
@@ -362,6 +394,11 @@ class GRPOVariantConfig(GRPOConfig):
                     f"policy has not moved since the rollout and every ratio is 1. To let it act, {remedy}.",
                     stacklevel=4,
                 )
+            if self.delta is not None and not self.is_stock:
+                warnings.warn(
+                    f"`delta={self.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}.",
+                    stacklevel=4,
+                )
             if self.mirror_beta != 0.0 and self.mirror_sync_steps is None:
                 warnings.warn(
                     f"`mirror_beta={self.mirror_beta}` does nothing {because}: the KL to the policy that made the "
@@ -377,3 +414,28 @@ class GRPOVariantConfig(GRPOConfig):
                     f"pass. Set it above {steps}, or leave it unset.",
                     stacklevel=4,
                 )
+
+
+def _check_choice(config: GRPOVariantConfig, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+
+
+def _check_number(
+    config: GRPOVariantConfig, name: str, *, at_least: float | None = None, greater_than: float | None = None
+) -> None:
+    value = getattr(config, name)
+    if value is None:
+        return
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if at_least is not None and not (number and value >= at_least):
+        raise ValueError(f"`{name}` must be a number of at least {at_least:g}; got {value!r}.")
+    if greater_than is not None and not (number and value > greater_than):
+        raise ValueError(f"`{name}` must be a number greater than {greater_than:g}; got {value!r}.")
+
+
+def _check_whole_number(config: GRPOVariantConfig, name: str) -> None:
+    value = getattr(config, name)
+    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"`{name}` must be a whole number of at least 1; got {value!r}.")

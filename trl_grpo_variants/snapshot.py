@@ -26,6 +26,7 @@ class PolicySnapshot:
     def __init__(self, model: nn.Module):
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._values = [parameter.detach().clone() for parameter in self._parameters]
+        self.is_swapped_in = False
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +56,14 @@ class PolicySnapshot:
 
         Storage is exchanged, not copied: it costs no memory, and the live parameters come back bit for bit, also when
         the body raises. A gradient taken inside is one at the snapshot and stays on the parameters afterwards.
+
+        Raises:
+            `RuntimeError`: If the snapshot is swapped in already.
         """
+        if self.is_swapped_in:
+            raise RuntimeError(
+                "The snapshot is swapped in already; swapping it again would bring the live policy back."
+            )
         self._exchange()
         try:
             yield
@@ -67,3 +75,4 @@ class PolicySnapshot:
             self._values[index], parameter.data = parameter.data, self._values[index]
         # Inside autocast, casts of the weights are cached by parameter and would survive the exchange.
         torch.clear_autocast_cache()
+        self.is_swapped_in = not self.is_swapped_in

@@ -7,19 +7,24 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model, parse_flag_from_env
-from packaging.version import Version
+from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
-from trl import __version__ as trl_version
 from trl.trainer.callbacks import SyncRefModelCallback
 
+from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
 from .objective.policy import score_policy_loss, trajectory_policy_loss
-from .objective.ratio import bounded_anchor, effective_sample_size, trajectory_log_weight
+from .objective.ratio import (
+    MAX_DIVERGENCE_LOG_RATIO,
+    MAX_IMPORTANCE_LOG_RATIO,
+    bounded_anchor,
+    effective_sample_size,
+    trajectory_log_weight,
+)
 from .rollout import split_by_group
 from .snapshot import PolicySnapshot
 from .variants import get_variant
@@ -36,18 +41,11 @@ _NOT_FORWARD_INPUTS = {
     "num_items_in_batch",
     "old_per_token_logps",
     "ref_per_token_logps",
+    "has_variance",
     "importance_sampling_ratio",
     "sampling_per_token_logps",
     "tool_mask",
 }
-_OVERRIDDEN = (
-    "_calculate_rewards",
-    "_compute_loss",
-    "_generate_and_score_completions",
-    "_get_per_token_logps_and_entropies",
-    "_prepare_inputs",
-    "training_step",
-)
 
 
 class _SyncSnapshotCallback(SyncRefModelCallback):
@@ -102,6 +100,7 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     args: GRPOVariantConfig
     _buffered_inputs: list[dict[str, Any]] | None
+    _calculate_rewards: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
 
@@ -122,15 +121,18 @@ class GRPOVariantTrainer(GRPOTrainer):
                 f"`args` must be a GRPOVariantConfig, got {type(args).__name__}: import it from trl_grpo_variants, it "
                 "takes every argument of GRPOConfig."
             )
-        _check_parent(args)
+        check_parent(GRPOVariantTrainer.__bases__[0], args)
 
         uses_peft = peft_config is not None or (isinstance(model, torch.nn.Module) and is_peft_model(model))
         moves_adapter = args.sync_ref_model and uses_peft
-        _check_backend(args, moves_adapter)
+        check_backend(args, moves_adapter)
 
-        # Read by the parent while it scores a rollout or computes a loss, so set before it is constructed.
+        # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
-        self._until_backward = ExitStack()
+        # Set within a training step: what is to be undone after its backward pass.
+        self._until_backward: ExitStack | None = None
+        # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
+        self._trajectories: list[torch.Tensor] = []
 
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         args.sync_ref_model = args.sync_ref_model and not moves_adapter
@@ -139,14 +141,16 @@ class GRPOVariantTrainer(GRPOTrainer):
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
-        self._owns_policy_term = args.importance_sampling_level in ("trajectory", "none")
-        if self._owns_policy_term:
+        if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
             self.importance_sampling_level = "token"
         self._frozen_policy = self._snapshot() if args.no_is_gradient == "frozen" else None
         self._mirror_anchor = self._snapshot() if args.mirror_sync_steps is not None else None
         self._mirror_synced_at: int | None = None
         if moves_adapter:
+            if "ref" in self.accelerator.unwrap_model(self.model).peft_config:
+                # The parent's fixed copy of a loaded adapter: nothing would use it, and it would be saved.
+                self.accelerator.unwrap_model(self.model).delete_adapter("ref")
             self.ref_model = self._snapshot()
             self.add_callback(_SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
 
@@ -173,37 +177,43 @@ class GRPOVariantTrainer(GRPOTrainer):
         output = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         if self._loss_inputs is None:
             return output
-        # In half precision neither a product of ratios nor a bounded one would be representable.
-        logps = output[0].float()
-        for anchor in ("old_per_token_logps", "ref_per_token_logps"):
-            if self._loss_inputs.get(anchor) is not None:
-                self._loss_inputs[anchor] = bounded_anchor(self._loss_inputs[anchor].float(), logps)
+        logps, entropies, *others = output
+        if not self.args.is_stock:
+            # In half precision neither a product of ratios nor a bounded one would be representable.
+            logps = logps.float()
+            self._bound_anchors(self._loss_inputs, logps)
         self._loss_inputs["per_token_logps"] = logps
-        self._loss_inputs["entropies"] = output[1]
-        return logps, *output[1:]
+        self._loss_inputs["entropies"] = entropies
+        return logps, entropies, *others
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> torch.Tensor:
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        # Kept because the rollout that the parent returns holds advantages only.
-        self._rewards_per_func = rewards_per_func
-        return rewards_per_func
+    def _bound_anchors(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
+        """Make the anchors in the inputs of a loss ones whose ratios to the current log-probs are finite."""
+        limits = {
+            "old_per_token_logps": MAX_IMPORTANCE_LOG_RATIO,
+            "ref_per_token_logps": MAX_DIVERGENCE_LOG_RATIO,
+            "mirror_per_token_logps": MAX_DIVERGENCE_LOG_RATIO,
+        }
+        for name, limit in limits.items():
+            if inputs.get(name) is not None:
+                inputs[name] = bounded_anchor(inputs[name].float(), logps, limit)
+        if "has_variance" in inputs and inputs.get("ref_per_token_logps") is not None:
+            # The KL to itself is zero and so is its gradient: these rows leave the parent's KL term.
+            kept = inputs["has_variance"].unsqueeze(1)
+            inputs["ref_per_token_logps"] = torch.where(kept, inputs["ref_per_token_logps"], logps.detach())
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        if self.model.training:
-            self._refresh_snapshots()
-        rollout = super()._generate_and_score_completions(inputs)
-        if self.args.is_stock:
-            return rollout
-
+        if self.args.variant is None and self.args.is_stock:
+            return super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            self._refresh_snapshots()
+        rollout, rewards_per_func = self._generate_and_keep_rewards(inputs)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        weights = self.reward_weights.to(self._rewards_per_func.device)
-        for name, share in success_rates(self._rewards_per_func, weights, num_generations).items():
+        weights = self.reward_weights.to(rewards_per_func.device)
+        for name, share in success_rates(rewards_per_func, weights, num_generations).items():
             self._metrics[mode][name].append(share)
 
-        rewards = weighted_rewards(self._rewards_per_func, weights)
+        rewards = weighted_rewards(rewards_per_func, weights)
         local_rows = rollout["advantages"].size(0)
         first_row = self.accelerator.process_index * local_rows
         local = slice(first_row, first_row + local_rows)
@@ -214,33 +224,49 @@ class GRPOVariantTrainer(GRPOTrainer):
             for _ in range(min(len(logged), advantages.numel())):
                 logged.pop()
             logged.extend(advantages.tolist())
-
+        if self.args.mask_zero_variance_groups and mode == "train":
+            rollout["has_variance"] = has_variance(rewards, num_generations)[local]
         if self._mirror_anchor is not None:
-            forward_inputs = {key: value for key, value in rollout.items() if key not in _NOT_FORWARD_INPUTS}
-            with torch.no_grad():
-                rollout["mirror_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
-                    self._mirror_anchor,
-                    torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1),
-                    torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1),
-                    rollout["completion_ids"].size(1),
-                    batch_size=self.args.per_device_train_batch_size
-                    if mode == "train"
-                    else self.args.per_device_eval_batch_size,
-                    **forward_inputs,
-                )
-
-        if self.args.mask_zero_variance_groups:
-            # `tool_mask` takes tokens out of every term of the loss and leaves attention and normalisers as they are.
-            tool_mask = rollout.get("tool_mask", torch.ones_like(rollout["completion_mask"]))
-            rollout["tool_mask"] = tool_mask * has_variance(rewards, num_generations)[local].unsqueeze(1)
+            rollout["mirror_per_token_logps"] = self._score(rollout, self._mirror_anchor, mode)
         return rollout
+
+    def _generate_and_keep_rewards(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], torch.Tensor]:
+        """The parent's rollout, which holds advantages only, and the rewards (N, F) that they were made of."""
+        kept: list[torch.Tensor] = []
+        calculate_rewards = self._calculate_rewards
+
+        def keep(*args: Any, **kwargs: Any) -> torch.Tensor:
+            kept.append(calculate_rewards(*args, **kwargs))
+            return kept[-1]
+
+        # On the instance, so that it is what the parent sees even where a subclass overrides the method.
+        self._calculate_rewards = keep
+        try:
+            return super()._generate_and_score_completions(inputs), kept[-1]
+        finally:
+            del self._calculate_rewards
+
+    def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
+        """Log-probs (B, T) of a rollout under an earlier policy."""
+        batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
+        with torch.no_grad():
+            logps, *_ = self._get_per_token_logps_and_entropies(
+                policy,
+                torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1),
+                torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1),
+                rollout["completion_ids"].size(1),
+                batch_size=batch_size,
+                **{key: value for key, value in rollout.items() if key not in _NOT_FORWARD_INPUTS},
+            )
+        return logps
 
     def _refresh_snapshots(self) -> None:
         if self._frozen_policy is not None:
             self._frozen_policy.refresh()
         if self._mirror_anchor is not None:
             step, synced_at = self.state.global_step, self._mirror_synced_at
-            if synced_at is None or step - synced_at >= self.args.mirror_sync_steps:
+            # Step 0 may be that of a second call to `train`.
+            if step == 0 or synced_at is None or step - synced_at >= self.args.mirror_sync_steps:
                 self._mirror_anchor.refresh()
                 self._mirror_synced_at = step
 
@@ -254,172 +280,166 @@ class GRPOVariantTrainer(GRPOTrainer):
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with self._until_backward:
-            return super().training_step(*args, **kwargs)
+        try:
+            with ExitStack() as self._until_backward:
+                return super().training_step(*args, **kwargs)
+        finally:
+            self._until_backward = None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        if self.args.is_stock:
+        if self.args.variant is None and self.args.is_stock:
             return super()._compute_loss(model, inputs)
 
         mode = "train" if self.model.training else "eval"
         if self._frozen_policy is not None and mode == "train":
-            self._until_backward.enter_context(self._frozen_policy.swapped_in())
-
+            self._freeze_until_backward(self._frozen_policy)
         self._loss_inputs = dict(inputs)
-        if self._owns_policy_term:
+        if self.args.owns_policy_term:
             # Zero advantages take the parent's policy term out exactly; its other terms stay.
             self._loss_inputs["advantages"] = torch.zeros_like(inputs["advantages"])
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
-            logps, entropies = self._loss_inputs["per_token_logps"], self._loss_inputs["entropies"]
+            scored = self._loss_inputs | {"advantages": inputs["advantages"]}
         finally:
             self._loss_inputs = None
-        return loss + self._added_terms(inputs, logps, entropies, mode)
 
-    def _added_terms(
-        self, inputs: dict[str, Any], logps: torch.Tensor, entropies: torch.Tensor, mode: str
-    ) -> torch.Tensor:
-        """The terms that the parent's loss lacks, scaled for gradient accumulation, with their metrics."""
-        old_logps = inputs.get("old_per_token_logps")
-        old_logps = logps.detach() if old_logps is None else old_logps
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
+        # The logarithm of a trajectory's weight needs no bound, so it is taken to what the rollout holds.
+        log_weights = trajectory_log_weight(logps, logps.detach() if old_logps is None else old_logps, mask)
+        clipped = None
+        if self.args.adds_terms:
+            weight, accumulation = self._token_weight(inputs, mask, mode)
+            terms = loss.new_zeros(())
+            if self.args.owns_policy_term:
+                policy_loss, clipped = self._policy_term(scored, log_weights, mask)
+                terms = terms + (policy_loss * weight).sum()
+            if self.args.mirror_beta != 0.0:
+                terms = terms + self.args.mirror_beta * (self._mirror_term(scored, mask, mode) * weight).sum()
+            loss = loss + terms / accumulation
+            self._correct_metrics(terms.detach(), mode)
+        if "has_variance" in inputs and self.beta != 0.0:
+            self._correct_masked_kl(inputs, scored, mask, mode)
+        # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
+        # and an evaluation scores completions of the policy itself.
+        if mode == "train" and old_logps is not None and self._frozen_policy is None:
+            self._log_trajectories(log_weights, clipped, inputs["advantages"], mask)
+        return loss
 
-        # As in the parent: `num_items_in_batch` counts a generation batch, and these loss types divide by the tokens of
-        # one whole optimizer step, so they do not divide by the number of its micro-batches again.
+    def _freeze_until_backward(self, policy: PolicySnapshot) -> None:
+        if self._until_backward is None:
+            raise RuntimeError(
+                "`no_is_gradient='frozen'` computes the loss and its gradient at an earlier policy, so in training mode "
+                "`compute_loss` can only be called within `training_step`."
+            )
+        if not policy.is_swapped_in:
+            self._until_backward.enter_context(policy.swapped_in())
+
+    def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
+        """Weight of a token as the parent's loss type has it, and the number of micro-batches to divide by."""
         accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1
+        # `num_items_in_batch` counts the tokens of a whole generation batch.
         global_tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
         if mode == "train":
             global_tokens = global_tokens * accumulation / self.args.steps_per_generation
-        if self.loss_type in ("dapo", "cispo", "vespo"):
-            accumulation = 1
         weight = token_weight(
             self.loss_type, mask, max_completion_length=self.max_completion_length, global_tokens=global_tokens
         )
-
-        terms = self._policy_term(inputs, logps, old_logps, entropies, mask, weight, mode)
-        if self.args.mirror_beta != 0.0:
-            old_logps = bounded_anchor(old_logps, logps)
-            anchor_logps = inputs.get("mirror_per_token_logps")
-            anchor_logps = old_logps if anchor_logps is None else bounded_anchor(anchor_logps, logps)
-            per_token_kl = torch.where(mask.bool(), reverse_kl(logps, anchor_logps, old_logps), 0.0)
-            terms = terms + self.args.mirror_beta * (per_token_kl * weight).sum()
-            totals = torch.stack([per_token_kl.detach().sum(), mask.sum().float()])
-            totals = self.accelerator.reduce(totals, reduction="sum")
-            self._metrics[mode]["mirror_kl"].append((totals[0] / totals[1].clamp(min=1.0)).item())
-        if self._entropy_bonus_enabled:
-            self._metrics[mode]["policy_loss"][-1] += self.accelerator.gather(terms.detach()).nanmean().item()
-        return terms / accumulation
+        # Divided by the tokens of the whole optimizer step, a micro-batch is not divided by their number again.
+        return weight, 1 if self.loss_type in ("dapo", "cispo", "vespo") else accumulation
 
     def _policy_term(
-        self,
-        inputs: dict[str, Any],
-        logps: torch.Tensor,
-        old_logps: torch.Tensor,
-        entropies: torch.Tensor,
-        mask: torch.Tensor,
-        weight: torch.Tensor,
-        mode: str,
-    ) -> torch.Tensor:
-        """The policy term where it is not the parent's, else zero; logs how far the trajectories have drifted."""
-        advantages = inputs["advantages"]
-        log_weights = trajectory_log_weight(logps, old_logps, mask)
-        has_tokens = mask.any(dim=1)
-        shares: dict[str, torch.Tensor] = {}
-        loss = logps.new_zeros(())
-        if self._owns_policy_term:
-            # These would report on the parent's emptied policy term.
-            for name in [name for name in self._metrics[mode] if name.startswith(("clip_ratio", "cispo", "vespo"))]:
-                del self._metrics[mode][name]
+        self, inputs: dict[str, Any], log_weights: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Losses (B,) of trajectories with their clip indicators, or losses (B, T) of tokens."""
+        logps, advantages = inputs["per_token_logps"], inputs["advantages"]
+        per_token_advantages = advantages.unsqueeze(1) if advantages.dim() == 1 else advantages
+        # What the parent multiplies its own policy term with.
+        factor = inputs.get("importance_sampling_ratio", torch.ones_like(logps[:, :1]))
+        if self.off_policy_mask_threshold is not None:
+            factor = factor * self.get_off_policy_mask(
+                advantages=per_token_advantages,
+                per_token_logps=logps,
+                sampling_per_token_logps=inputs.get(
+                    "sampling_per_token_logps", inputs.get("old_per_token_logps", logps.detach())
+                ),
+                mask=mask,
+                off_policy_threshold=self.off_policy_mask_threshold,
+            )
+        if self.args.importance_sampling_level == "trajectory":
+            loss, clipped = trajectory_policy_loss(
+                log_weights,
+                advantages,
+                clip=self.args.trajectory_clip,
+                epsilon_low=self.epsilon_low,
+                epsilon_high=self.epsilon_high,
+            )
+            return torch.where(mask.any(dim=1), loss * factor.squeeze(1), 0.0), clipped
+        loss = score_policy_loss(logps, per_token_advantages) * factor
+        if self.top_entropy_quantile < 1.0:
+            loss = loss * self.get_high_entropy_mask(inputs["entropies"], mask, 1 - self.top_entropy_quantile)
+        return torch.where(mask.bool(), loss, 0.0), None
 
-            # What the parent multiplies its own policy term with, per sequence or per token.
-            factor = inputs.get("importance_sampling_ratio", torch.ones_like(logps[:, :1]))
-            if self.off_policy_mask_threshold is not None:
-                factor = factor * self.get_off_policy_mask(
-                    advantages=advantages.unsqueeze(1),
-                    per_token_logps=logps,
-                    sampling_per_token_logps=inputs.get("sampling_per_token_logps", old_logps),
-                    mask=mask,
-                    off_policy_threshold=self.off_policy_mask_threshold,
-                )
-            if self.args.importance_sampling_level == "trajectory":
-                per_sequence_loss, clipped = trajectory_policy_loss(
-                    log_weights,
-                    advantages,
-                    clip=self.args.trajectory_clip,
-                    epsilon_low=self.epsilon_low,
-                    epsilon_high=self.epsilon_high,
-                )
-                shares = {
-                    "clipped_positive": clipped & (advantages > 0),
-                    "clipped_negative": clipped & (advantages < 0),
-                }
-                loss = (torch.where(has_tokens, per_sequence_loss * factor.squeeze(1), 0.0) * weight).sum()
-            else:
-                per_token_loss = score_policy_loss(logps, advantages.unsqueeze(1)) * factor
-                if self.top_entropy_quantile < 1.0:
-                    per_token_loss = per_token_loss * self.get_high_entropy_mask(
-                        entropies, mask, 1 - self.top_entropy_quantile
-                    )
-                loss = (torch.where(mask.bool(), per_token_loss, 0.0) * weight).sum()
+    def _mirror_term(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> torch.Tensor:
+        """Divergences (B, T) from the previous policy."""
+        logps = inputs["per_token_logps"]
+        old_logps = inputs.get("old_per_token_logps")
+        old_logps = logps.detach() if old_logps is None else old_logps
+        divergence = reverse_kl(logps, inputs.get("mirror_per_token_logps", old_logps), old_logps)
+        # In an evaluation the previous policy of the rollout is the policy itself.
+        if mode == "train" or "mirror_per_token_logps" in inputs:
+            self._metrics[mode]["mirror_kl"].append(self._mean_over_tokens(divergence, mask))
+        if "has_variance" in inputs:
+            mask = mask * inputs["has_variance"].unsqueeze(1)
+        return torch.where(mask.bool(), divergence, 0.0)
 
-        # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become.
-        if "old_per_token_logps" in inputs and self._frozen_policy is None:
-            self._log_trajectories(log_weights.detach(), shares, has_tokens, mode)
-        return loss
-
-    def _log_trajectories(
-        self, log_weights: torch.Tensor, shares: dict[str, torch.Tensor], counted: torch.Tensor, mode: str
+    def _correct_masked_kl(
+        self, inputs: dict[str, Any], scored: dict[str, Any], mask: torch.Tensor, mode: str
     ) -> None:
-        columns = self.accelerator.gather(torch.stack([log_weights, counted, *shares.values()], dim=1))
-        log_weights, _, *gathered = columns[columns[:, 1] > 0].unbind(dim=1)
+        """The parent has averaged its KL with zeros for the masked groups; report that of the policy instead."""
+        logps = scored["per_token_logps"].detach()
+        old_logps = scored.get("old_per_token_logps") if self.args.use_bias_correction_kl else None
+        ref_logps = bounded_anchor(inputs["ref_per_token_logps"].float(), logps, MAX_DIVERGENCE_LOG_RATIO)
+        divergence = reverse_kl(logps, ref_logps, logps if old_logps is None else old_logps)
+        self._metrics[mode]["kl"][-1] = self._mean_over_tokens(divergence, mask)
+
+    def _mean_over_tokens(self, values: torch.Tensor, mask: torch.Tensor) -> float:
+        totals = torch.stack([torch.where(mask.bool(), values.detach(), 0.0).sum(), mask.sum().float()])
+        total, count = self.accelerator.reduce(totals, reduction="sum")
+        return (total / count.clamp(min=1.0)).item()
+
+    def _correct_metrics(self, terms: torch.Tensor, mode: str) -> None:
+        """Make the parent's metrics of its loss those of the whole loss."""
+        metrics = self._metrics[mode]
+        if self._entropy_bonus_enabled:
+            metrics["policy_loss"][-1] += self.accelerator.gather(terms).nanmean().item()
+        if self.args.owns_policy_term:
+            # They would report on the policy term that has been taken out.
+            for name in [name for name in metrics if name.startswith("clip_ratio/")]:
+                del metrics[name]
+
+    @torch.no_grad()
+    def _log_trajectories(
+        self,
+        log_weights: torch.Tensor,
+        clipped: torch.Tensor | None,
+        advantages: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> None:
+        """Statistics of the trajectory weights over all trajectories of an optimizer step."""
+        columns = [log_weights, mask.any(dim=1)]
+        if clipped is not None:
+            columns += [clipped & (advantages > 0), clipped & (advantages < 0)]
+        self._trajectories.append(torch.stack(columns, dim=1))
+        if not self.accelerator.sync_gradients:
+            return
+        rows = self.accelerator.gather(torch.cat(self._trajectories))
+        self._trajectories = []
+        log_weights, _, *shares = rows[rows[:, 1] > 0].unbind(dim=1)
         if log_weights.numel() == 0:
             return
-        statistics = {
-            "log_weight_std": log_weights.std(correction=0),
-            "ess": effective_sample_size(log_weights),
-            **{name: column.mean() for name, column in zip(shares, gathered, strict=True)},
-        }
-        for name, value in statistics.items():
-            self._metrics[mode][f"trajectory/{name}"].append(value.item())
-
-
-def _check_parent(args: GRPOVariantConfig) -> None:
-    parent = GRPOVariantTrainer.__bases__[0]
-    if (parent.__module__, parent.__name__) != ("trl.trainer.grpo_trainer", "GRPOTrainer"):
-        raise RuntimeError(
-            f"GRPOVariantTrainer builds on TRL's own GRPOTrainer, but `trl.GRPOTrainer` is "
-            f"{parent.__module__}.{parent.__qualname__}, whose loss would run instead of the variant's. Import "
-            "trl_grpo_variants before the package that replaces it, or do without that package."
-        )
-    missing = [name for name in _OVERRIDDEN if not hasattr(parent, name)]
-    if missing:
-        raise RuntimeError(
-            f"TRL {trl_version} has no GRPOTrainer.{', '.join(missing)}, which the variants build on; install a "
-            "version in the range that trl_grpo_variants declares."
-        )
-    if args.use_liger_kernel and not args.is_stock and Version(trl_version) < Version("1.14"):
-        raise NotImplementedError(
-            f"`use_liger_kernel=True` bypasses the loss that variants extend in TRL {trl_version}; use TRL 1.14 or "
-            "newer, or leave it off."
-        )
-
-
-def _check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
-    users = {
-        "no_is_gradient='frozen'": args.no_is_gradient == "frozen",
-        f"mirror_sync_steps={args.mirror_sync_steps}": args.mirror_sync_steps is not None,
-        "sync_ref_model=True with PEFT": moves_adapter,
-    }
-    needs_snapshot = [name for name, uses in users.items() if uses]
-    backend = (
-        "DeepSpeed"
-        if args.deepspeed_plugin is not None
-        else "FSDP"
-        if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP")
-        else None
-    )
-    if needs_snapshot and backend is not None:
-        raise NotImplementedError(
-            f"`{needs_snapshot[0]}` keeps a copy of the trainable parameters, which {backend} shards; use one process "
-            "or DDP."
-        )
+        metrics = self._metrics["train"]
+        metrics["trajectory/log_weight_std"].append(log_weights.std(correction=0).item())
+        metrics["trajectory/ess"].append(effective_sample_size(log_weights).item())
+        for name, share in zip(("clipped_positive", "clipped_negative"), shares, strict=False):
+            metrics[f"trajectory/{name}"].append(share.mean().item())

@@ -135,7 +135,7 @@ def test_trajectory(trainer_for, monkeypatch, clip, loss_type, kl):
 
 
 @pytest.mark.parametrize("kl", KL)
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "luspo"])
 def test_no_importance_sampling(trainer_for, monkeypatch, loss_type, kl):
     trainer = trainer_for(importance_sampling_level="none", loss_type=loss_type, **kl)
     forward = ScoredBy(monkeypatch)
@@ -312,6 +312,52 @@ def test_metrics_are_averages_over_tokens_and_sequences(trainer_for, monkeypatch
     assert metrics["trajectory/clipped_positive"] == (clipped & (advantages > 0)).double().mean().item()
     assert metrics["trajectory/clipped_negative"] == (clipped & (advantages < 0)).double().mean().item()
     assert not [name for name in metrics if name.startswith("clip_ratio")]
+
+
+def test_advantages_of_a_subclass_may_be_per_token(trainer_for, monkeypatch):
+    """TRL accepts (B, T) from subclasses; constant ones are the same as (B,)."""
+    trainer = trainer_for(importance_sampling_level="none", loss_type="dr_grpo", mirror_beta=0.4)
+    forward = ScoredBy(monkeypatch)
+    inputs = forward.inputs()
+    inputs["advantages"] = inputs["advantages"].unsqueeze(1).expand(B, T)
+    assert_equal(trainer, forward, forward.batch(), inputs, level="none", loss_type="dr_grpo", mirror_beta=0.4)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "cispo"])
+@pytest.mark.parametrize("level", ["token", "none"])
+def test_masked_groups_keep_normaliser_entropy_and_kl_metric(trainer_for, monkeypatch, loss_type, level):
+    """The mask takes the KL terms of its rows and nothing else; their advantages are zero already."""
+    if level == "none" and loss_type == "cispo":
+        pytest.skip("refused")
+    results = {}
+    for masked in (True, False):
+        trainer = trainer_for(
+            importance_sampling_level=level,
+            loss_type=loss_type,
+            beta=0.3,
+            mirror_beta=0.4,
+            entropy_coef=0.1,
+            mask_zero_variance_groups=True,
+        )
+        forward = ScoredBy(monkeypatch)
+        forward.advantages[[1, 4]] = 0
+        inputs = forward.inputs()
+        if masked:
+            inputs["has_variance"] = forward.advantages != 0
+        else:
+            # Rows without KL, made by hand: there the anchors are the policy.
+            forward.old_logps[[1, 4]] = forward.ref_logps[[1, 4]] = forward.logps.detach()[[1, 4]].double()
+            inputs |= {key: forward.inputs()[key] for key in ("old_per_token_logps", "ref_per_token_logps")}
+        loss = trainer.compute_loss(trainer.model, inputs)
+        loss.backward()
+        results[masked] = loss, forward.logps.grad, trainer._metrics["train"]
+
+    torch.testing.assert_close(results[True][:2], results[False][:2], rtol=1e-5, atol=1e-7)
+    assert results[True][2]["entropy"] == results[False][2]["entropy"]
+    batch = ScoredBy(monkeypatch).batch()
+    mask, d = batch.mask.bool(), (batch.ref_logps - batch.logps).detach()
+    kl = ((batch.logps - batch.old_logps).exp() * (d.exp() - d - 1))[mask].mean().item()
+    assert results[True][2]["kl"][0] == pytest.approx(kl, rel=1e-5)
 
 
 def test_policy_loss_metric_holds_our_terms_too(trainer_for, monkeypatch):

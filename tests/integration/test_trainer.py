@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, list_variants
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, compat, list_variants
 from trl_grpo_variants import trainer as trainer_module
 
 from .. import reference
@@ -48,6 +48,10 @@ class Recorder(GRPOVariantTrainer):
     def _generate_and_score_completions(self, inputs):
         self.rollouts.append(super()._generate_and_score_completions(inputs))
         return self.rollouts[-1]
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        self.rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self.rewards_per_func
 
     def _compute_loss(self, model, inputs):
         self.micro_batches.append(inputs)
@@ -174,7 +178,7 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
 
     rewards = [
         sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r))
-        for row in trainer._rewards_per_func.tolist()
+        for row in trainer.rewards_per_func.tolist()
     ]
     expected = torch.tensor(reference.normalized_advantages(rewards, 4, normalization))
     assert expected.abs().max() > 0
@@ -186,12 +190,31 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
 def test_success_is_the_share_of_completions_with_full_reward(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="grpo", max_steps=1)
     trainer.train()
-    groups = trainer._rewards_per_func.view(-1, 4)
+    groups = trainer.rewards_per_func.view(-1, 4)
     entry = trainer.state.log_history[0]
     assert 0 < entry["success"] < 1
     assert entry["success"] == pytest.approx(groups.mean().item())
     assert entry["success_all"] == pytest.approx(groups.amin(1).mean().item())
     assert entry["success_none"] == pytest.approx(1 - groups.amax(1).mean().item())
+
+
+class Shaped(Recorder):
+    """A user's subclass that changes the rewards after the functions have given them."""
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        return 1 - super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+
+
+def test_rewards_that_a_subclass_has_changed_are_the_rewards(policy_path, tmp_path):
+    settings = {"variant": "reference", "max_steps": 1}
+    plain = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **settings)
+    plain.train()
+    shaped = make_trainer(policy_path, tmp_path, trainer_class=Shaped, **settings)
+    shaped.train()
+    torch.testing.assert_close(shaped.rollouts[0]["advantages"], -plain.rollouts[0]["advantages"])
+    assert plain.rollouts[0]["advantages"].abs().max() > 0
+    success = [trainer.state.log_history[0]["success"] for trainer in (plain, shaped)]
+    assert success[1] == pytest.approx(1 - success[0])
 
 
 # ---- zero-variance mask --------------------------------------------------------------------------------------------
@@ -204,10 +227,19 @@ def first_group_only(completion_ids, **_):
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
 def test_masked_groups_lose_policy_and_kl_and_keep_the_normaliser(policy_path, tmp_path, loss_type):
-    settings = {"variant": "dual", "loss_type": loss_type, "max_steps": 1, "reward_funcs": first_group_only}
-    trainer = make_trainer(policy_path, tmp_path, mask_zero_variance_groups=True, trainer_class=Recorder, **settings)
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="dual",
+        loss_type=loss_type,
+        max_steps=2,
+        learning_rate=0.1,
+        reward_funcs=first_group_only,
+        mask_zero_variance_groups=True,
+        trainer_class=Recorder,
+    )
     trainer.train()
-    (inputs,) = trainer.micro_batches
+    inputs = trainer.micro_batches[-1]
 
     def gradient(batch):
         trainer.model.zero_grad()
@@ -215,9 +247,9 @@ def test_masked_groups_lose_policy_and_kl_and_keep_the_normaliser(policy_path, t
         trainer.compute_loss(trainer.model, batch).backward()
         return torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
 
-    kept = inputs["tool_mask"][:, 0].bool()
+    kept = inputs["has_variance"]
     assert kept.sum() == 4
-    without_mask = {key: value for key, value in inputs.items() if key != "tool_mask"}
+    without_mask = {key: value for key, value in inputs.items() if key != "has_variance"}
     alone = {key: value[kept] if value.dim() else value for key, value in without_mask.items()}
     # Half the rows: where the normaliser counts them, the same sum weighs twice as much.
     scale = 1.0 if loss_type == "dapo" else 0.5
@@ -320,6 +352,58 @@ def test_live_policy_comes_back_when_the_loss_raises(policy_path, tmp_path, monk
         assert not equal(parameters(trainer), live)
 
 
+def test_frozen_loss_outside_a_training_step_is_refused(policy_path, tmp_path):
+    """It would leave the policy swapped out, for there is no backward pass to wait for."""
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="no_is_frozen", max_steps=1)
+    trainer.train()
+    live = parameters(trainer)
+    with pytest.raises(RuntimeError, match="only be called within `training_step`"):
+        trainer.compute_loss(trainer.model, trainer.micro_batches[0])
+    assert equal(parameters(trainer), live)
+
+
+# ---- metrics ----------------------------------------------------------------------------------------------------
+
+
+def test_trajectory_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path):
+    histories = []
+    for accumulation in (8, 1):
+        trainer = make_trainer(
+            policy_path,
+            tmp_path,
+            variant="tic_grpo",
+            per_device_train_batch_size=8 // accumulation,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=0.05,
+        )
+        trainer.train()
+        histories.append([entry for entry in trainer.state.log_history if "loss" in entry])
+    single, whole = histories
+    assert whole[-1]["trajectory/log_weight_std"] > 0.1
+    for name in ("log_weight_std", "ess", "clipped_positive", "clipped_negative"):
+        for mine, theirs in zip(single, whole, strict=True):
+            assert mine[f"trajectory/{name}"] == pytest.approx(theirs[f"trajectory/{name}"], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("sync_steps", [None, 8])
+def test_evaluation_reports_no_constants(policy_path, tmp_path, sync_steps):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="tic_grpo",
+        mirror_beta=0.1,
+        mirror_sync_steps=sync_steps,
+        eval_strategy="steps",
+        eval_steps=4,
+        per_device_eval_batch_size=4,
+        eval_dataset=dataset(4),
+    )
+    trainer.train()
+    evaluated = next(entry for entry in trainer.state.log_history if "eval_loss" in entry)
+    assert not [name for name in evaluated if name.startswith("eval_trajectory")]
+    assert evaluated.get("eval_mirror_kl", 0) > 0 if sync_steps else "eval_mirror_kl" not in evaluated
+
+
 # ---- anchors -------------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +456,20 @@ def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, 
         torch.testing.assert_close(rollout["mirror_per_token_logps"][mask], scored_now(trainer, rollout)[mask])
         if step % 4:
             assert not torch.allclose(rollout["mirror_per_token_logps"][mask], rollout["old_per_token_logps"][mask])
+
+
+def test_a_second_run_starts_from_a_fresh_anchor(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path, tmp_path, trainer_class=Recorder, mirror_beta=0.1, mirror_sync_steps=3, max_steps=4
+    )
+    trainer.train()
+    trainer.rollouts.clear()
+    before = parameters(trainer)
+    trainer.train()
+    rollout = trainer.rollouts[0]
+    trainer.model.load_state_dict(before)
+    mask = rollout["completion_mask"].bool()
+    torch.testing.assert_close(rollout["mirror_per_token_logps"][mask], scored_now(trainer, rollout)[mask])
 
 
 def test_mirror_on_the_rollout_adds_no_forward_pass(policy_path, tmp_path, monkeypatch):
@@ -481,7 +579,10 @@ def test_default_config(policy_path, tmp_path, monkeypatch):
     [
         ({"variant": "no_is_frozen"}, "`no_is_gradient='frozen'` keeps a copy .* which FSDP shards"),
         ({"variant": "mirror", "mirror_sync_steps": 8}, "`mirror_sync_steps=8` keeps a copy"),
-        ({"variant": "reference", "sync_ref_model": True, "peft_config": lora()}, "`sync_ref_model=True with PEFT`"),
+        (
+            {"variant": "reference", "sync_ref_model": True, "peft_config": lora()},
+            "`sync_ref_model=True` with PEFT keeps a copy",
+        ),
     ],
 )
 def test_snapshots_under_fsdp_are_refused_before_a_model_is_loaded(tmp_path, monkeypatch, settings, message):
@@ -500,7 +601,7 @@ def test_a_replaced_parent_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_parent_without_an_overridden_method_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "_OVERRIDDEN", ("_compute_loss", "_gone"))
+    monkeypatch.setattr(compat, "SEAMS", ("_compute_loss", "_gone"))
     with pytest.raises(RuntimeError, match="has no GRPOTrainer._gone"):
         GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
 
@@ -511,7 +612,7 @@ def test_every_override_is_checked_on_the_parent():
         for name, value in vars(GRPOVariantTrainer).items()
         if callable(value) and hasattr(GRPOTrainer, name) and not name.startswith("__")
     }
-    assert overridden == set(trainer_module._OVERRIDDEN)
+    assert overridden | {"_calculate_rewards"} == set(compat.SEAMS)
 
 
 def test_model_card_names_variant_and_paper(policy_path, tmp_path):

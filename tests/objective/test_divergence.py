@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_grpo_variants.objective.divergence import reverse_kl
-from trl_grpo_variants.objective.ratio import bounded_anchor
+from trl_grpo_variants.objective.ratio import (
+    MAX_DIVERGENCE_LOG_RATIO,
+    MAX_IMPORTANCE_LOG_RATIO,
+    bounded_anchor,
+)
 
 
 def expectation(logits, anchor_logits, old_logits):
@@ -64,7 +68,11 @@ def test_small_divergences_keep_their_digits_in_float32():
 @pytest.mark.parametrize("current", [-1e4, 0.0])
 def test_bounded_extremes_are_finite(old, anchor, current):
     logps = torch.tensor([current], requires_grad=True)
-    kl = reverse_kl(logps, bounded_anchor(torch.tensor([anchor]), logps), bounded_anchor(torch.tensor([old]), logps))
+    kl = reverse_kl(
+        logps,
+        bounded_anchor(torch.tensor([anchor]), logps, MAX_DIVERGENCE_LOG_RATIO),
+        bounded_anchor(torch.tensor([old]), logps, MAX_IMPORTANCE_LOG_RATIO),
+    )
     kl.sum().backward()
 
     assert kl.isfinite().all()

@@ -66,6 +66,12 @@ def test_extreme_weights_give_finite_loss_and_gradient(clip, log_weight, advanta
     assert log_weights.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("clip", ["two_sided", "none"])
+def test_a_weight_that_would_overflow_is_reported_as_clipped(clip):
+    loss, slope, clipped = gradient(41.0, -1.0, clip=clip)
+    assert (slope, clipped) == (0.0, True)
+
+
 def test_a_trajectory_has_one_advantage():
     with pytest.raises(ValueError, match=r"shape \(B,\); got shape \(2, 2\)"):
         trajectory_policy_loss(torch.zeros(2), torch.zeros(2, 2), clip="upper", epsilon_low=0.2, epsilon_high=0.2)

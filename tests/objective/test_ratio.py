@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from trl_grpo_variants.objective.ratio import (
-    LOG_RATIO_LIMIT,
     bounded_anchor,
     effective_sample_size,
     trajectory_log_weight,
@@ -52,10 +51,10 @@ def test_bounded_anchor_is_the_anchor_within_the_limit_and_finite_beyond():
     logps = torch.tensor([-1.0, -1.0, -1e4, -1.0], requires_grad=True)
     anchor = torch.tensor([-3.1234567, -1e4, -1.0, -torch.inf])
 
-    bounded = bounded_anchor(anchor, logps)
+    bounded = bounded_anchor(anchor, logps, 20.0)
 
     assert bounded[0] == anchor[0]
-    assert bounded[1:].tolist() == [-1 - LOG_RATIO_LIMIT, -1e4 + LOG_RATIO_LIMIT, -1 - LOG_RATIO_LIMIT]
+    assert bounded[1:].tolist() == [-21.0, -1e4 + 20, -21.0]
     assert not bounded.requires_grad
 
 

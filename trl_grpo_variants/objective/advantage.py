@@ -68,7 +68,7 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     grouped = rewards.view(-1, num_generations)
     highest = grouped.nan_to_num(nan=-torch.inf).amax(dim=1)
     lowest = grouped.nan_to_num(nan=torch.inf).amin(dim=1)
-    # TRL's tolerance for a standard deviation of zero: equal sums of floats may differ in the last digit.
+    # The tolerance with which TRL calls a standard deviation zero.
     return (highest - lowest > 1e-8).repeat_interleave(num_generations)
 
 

@@ -65,12 +65,13 @@ def trajectory_policy_loss(
         # Clamping the logarithm, not the weight: the exponential never sees a value that it could overflow on.
         return TrajectoryTerm(-log_weights.clamp(max=cap).exp() * advantages, log_weights > cap)
     weights = log_weights.clamp(max=MAX_LOG_WEIGHT).exp()
+    saturated = log_weights > MAX_LOG_WEIGHT
     if clip == "none":
-        return TrajectoryTerm(-weights * advantages, torch.zeros_like(weights, dtype=torch.bool))
+        return TrajectoryTerm(-weights * advantages, saturated)
     if clip == "two_sided":
         bounded = weights.clamp(1 - epsilon_low, 1 + epsilon_high)
         clipped = ((weights > 1 + epsilon_high) & (advantages > 0)) | ((weights < 1 - epsilon_low) & (advantages < 0))
-        return TrajectoryTerm(-torch.min(weights * advantages, bounded * advantages), clipped)
+        return TrajectoryTerm(-torch.min(weights * advantages, bounded * advantages), clipped | saturated)
     raise ValueError(f"`clip` must be 'upper', 'two_sided' or 'none', got {clip!r}.")
 
 

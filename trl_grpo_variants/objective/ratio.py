@@ -6,29 +6,34 @@
 import torch
 
 
-# exp(10) = 22026 is far outside any trust region, and a divergence's gradient at it still fits float16.
-LOG_RATIO_LIMIT = 10.0
+# Bounds on log-ratios, in nats, so that no exponential overflows. Where the policy has made a token 22,000 times as
+# likely as it was in the rollout, or 5e8 times as unlikely as an anchor has it, only the direction of a term matters.
+# The gradient of a divergence is proportional to the importance ratio, and at its bound still fits float16.
+MAX_IMPORTANCE_LOG_RATIO = 10.0
+MAX_DIVERGENCE_LOG_RATIO = 20.0
 
 
-def bounded_anchor(anchor: torch.Tensor, logps: torch.Tensor) -> torch.Tensor:
+def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float) -> torch.Tensor:
     """
-    Keep an anchor's log-probs within [`LOG_RATIO_LIMIT`] nats of the current ones, so that no ratio overflows.
+    Keep an anchor's log-probs within a limit of the current ones.
 
-    Inside the limit the anchor is returned unchanged, bit for bit. Outside, it becomes a constant at the limit, so a
-    divergence to it stays finite and still pulls in the right direction.
+    Inside the limit the anchor is returned unchanged, bit for bit. Outside, it becomes a constant at the limit, so that
+    a divergence to it stays finite and still pulls in the right direction.
 
     Args:
-        anchor (`torch.Tensor`):
+        anchor_logps (`torch.Tensor`):
             Log-probs of shape `(B, T)` under the old policy or a reference.
         logps (`torch.Tensor`):
             Log-probs of shape `(B, T)` under the current policy.
+        limit (`float`):
+            Largest distance, in nats.
 
     Returns:
         `torch.Tensor`:
             Anchor log-probs of shape `(B, T)`.
     """
     current = logps.detach()
-    return torch.clamp(anchor, min=current - LOG_RATIO_LIMIT, max=current + LOG_RATIO_LIMIT)
+    return torch.clamp(anchor_logps, min=current - limit, max=current + limit)
 
 
 def trajectory_log_weight(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

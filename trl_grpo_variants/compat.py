@@ -1,0 +1,86 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the trainer needs of the TRL and the backend that it finds; checked before a model is loaded."""
+
+from accelerate.utils import parse_flag_from_env
+from packaging.version import Version
+from trl import __version__ as trl_version
+
+from .config import GRPOVariantConfig
+
+
+# Methods of the parent that the trainer overrides or stands in front of.
+SEAMS = (
+    "_calculate_rewards",
+    "_compute_loss",
+    "_generate_and_score_completions",
+    "_get_per_token_logps_and_entropies",
+    "_prepare_inputs",
+    "training_step",
+)
+
+
+def check_parent(parent: type, args: GRPOVariantConfig) -> None:
+    """
+    Check that the parent class is one that the variants can act on.
+
+    Args:
+        parent (`type`):
+            Class that the trainer derives from.
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `RuntimeError`: If the parent is not TRL's own trainer or lacks a method.
+        `NotImplementedError`: If the installed TRL would bypass the loss.
+    """
+    if (parent.__module__, parent.__name__) != ("trl.trainer.grpo_trainer", "GRPOTrainer"):
+        raise RuntimeError(
+            f"GRPOVariantTrainer builds on TRL's own GRPOTrainer, but `trl.GRPOTrainer` is "
+            f"{parent.__module__}.{parent.__qualname__}, whose loss would run instead of the variant's. Import "
+            "trl_grpo_variants before the package that replaces it, or do without that package."
+        )
+    missing = [name for name in SEAMS if not hasattr(parent, name)]
+    if missing:
+        raise RuntimeError(
+            f"TRL {trl_version} has no GRPOTrainer.{', '.join(missing)}, which the variants build on; install a "
+            "version in the range that trl_grpo_variants declares."
+        )
+    if args.use_liger_kernel and not args.is_stock and Version(trl_version) < Version("1.14"):
+        raise NotImplementedError(
+            f"`use_liger_kernel=True` bypasses the loss that variants extend in TRL {trl_version}; use TRL 1.14 or "
+            "newer, or leave it off."
+        )
+
+
+def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
+    """
+    Check that a policy snapshot, if one is needed, can be taken.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        moves_adapter (`bool`):
+            Whether a moving reference is kept as a copy of an adapter.
+
+    Raises:
+        `NotImplementedError`: If the backend shards the parameters.
+    """
+    users = {
+        "no_is_gradient='frozen'": args.no_is_gradient == "frozen",
+        f"mirror_sync_steps={args.mirror_sync_steps}": args.mirror_sync_steps is not None,
+        "sync_ref_model=True` with PEFT": moves_adapter,
+    }
+    needs_snapshot = [name for name, uses in users.items() if uses]
+    if args.deepspeed_plugin is not None:
+        backend = "DeepSpeed"
+    elif args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        backend = "FSDP"
+    else:
+        return
+    if needs_snapshot:
+        setting = needs_snapshot[0] if "`" in needs_snapshot[0] else f"{needs_snapshot[0]}`"
+        raise NotImplementedError(
+            f"`{setting} keeps a copy of the trainable parameters, which {backend} shards; use one process or DDP."
+        )
