@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import GRPOVariantConfig
+    from .launch import register, unregister
     from .trainer import GRPOVariantTrainer
     from .variants import Variant, get_variant, list_variants, register_variant
 
@@ -20,7 +21,9 @@ __all__ = [
     "Variant",
     "get_variant",
     "list_variants",
+    "register",
     "register_variant",
+    "unregister",
 ]
 
 _MODULES = {
@@ -29,7 +32,9 @@ _MODULES = {
     "Variant": ".variants",
     "get_variant": ".variants",
     "list_variants": ".variants",
+    "register": ".launch",
     "register_variant": ".variants",
+    "unregister": ".launch",
 }
 
 

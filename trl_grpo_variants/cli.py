@@ -33,22 +33,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
     showing.add_argument("name", help="Name of the variant.")
-    arguments = parser.parse_args(argv)
-
-    variants = [get_variant(name) for name in list_variants()]
-    if arguments.command == "list" and arguments.json:
-        print(json.dumps([_as_dict(variant) for variant in variants], indent=2))  # noqa: T201
-        return 0
-    console = Console()
-    if arguments.command == "list":
-        console.print(_list_table(variants))
-        return 0
+    commands.add_parser(
+        "grpo",
+        add_help=False,
+        help="Run TRL's grpo script; takes the arguments of `trl grpo`, `--variant` among them.",
+    )
+    commands.add_parser("run", add_help=False, help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments, unknown = parser.parse_known_args(given)
     try:
-        console.print(_show_table(get_variant(arguments.name)))
+        if arguments.command == "grpo":
+            return _grpo(given[1:])
+        if arguments.command == "run":
+            return _run(given[1:])
+        if unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if arguments.command == "list":
+            return _list(as_json=arguments.json)
+        return _show(arguments.name)
     except ValueError as error:
         print(f"trl-variants: {error}", file=sys.stderr)  # noqa: T201
         return 2
+
+
+def _list(*, as_json: bool) -> int:
+    variants = [get_variant(name) for name in list_variants()]
+    if as_json:
+        print(json.dumps([_as_dict(variant) for variant in variants], indent=2))  # noqa: T201
+    else:
+        Console().print(_list_table(variants))
     return 0
+
+
+def _show(name: str) -> int:
+    Console().print(_show_table(get_variant(name)))
+    return 0
+
+
+# Both import TRL, which takes seconds.
+def _grpo(arguments: list[str]) -> int:
+    from .launch import launch_grpo
+
+    launch_grpo(arguments)
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    from .launch import main as run
+
+    return run(arguments)
 
 
 def _as_dict(variant: Variant) -> dict[str, Any]:
