@@ -16,7 +16,9 @@ SEAMS = (
     "_compute_loss",
     "_generate_and_score_completions",
     "_get_per_token_logps_and_entropies",
+    "_load_optimizer_and_scheduler",
     "_prepare_inputs",
+    "_save_checkpoint",
     "training_step",
 )
 

@@ -24,7 +24,9 @@ class PolicySnapshot:
     """
 
     def __init__(self, model: nn.Module):
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self._names = [name for name, _ in trainable]
+        self._parameters = [parameter for _, parameter in trainable]
         self._values = [parameter.detach().clone() for parameter in self._parameters]
         self.is_swapped_in = False
 
@@ -48,6 +50,34 @@ class PolicySnapshot:
                 value.copy_(parameter)
             else:
                 value.lerp_(parameter, mixup)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """
+        The snapshot's parameters by name.
+
+        Returns:
+            `dict[str, torch.Tensor]`:
+                Tensors that share the snapshot's memory.
+        """
+        return dict(zip(self._names, self._values, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """
+        Set the snapshot to parameters that were saved.
+
+        Args:
+            state_dict (`dict[str, torch.Tensor]`):
+                What [`~PolicySnapshot.state_dict`] returned.
+
+        Raises:
+            `ValueError`: If the names or shapes are those of another policy.
+        """
+        shapes = {name: value.shape for name, value in state_dict.items()}
+        if shapes != {name: value.shape for name, value in self.state_dict().items()}:
+            raise ValueError("The saved snapshot has other trainable parameters than the policy that is to resume.")
+        for name, value in self.state_dict().items():
+            value.copy_(state_dict[name])
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

@@ -4,14 +4,18 @@
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.trainer.callbacks import SyncRefModelCallback
 
+from .checkpoint import load_state, save_state, state_path
 from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
@@ -29,6 +33,8 @@ from .rollout import split_by_group
 from .snapshot import PolicySnapshot
 from .variants import get_variant
 
+
+logger = get_logger(__name__)
 
 # What a rollout holds besides the inputs of a forward pass. Anything that TRL adds and the forward does not accept
 # fails there with a TypeError instead of being dropped from it.
@@ -147,11 +153,13 @@ class GRPOVariantTrainer(GRPOTrainer):
         self._frozen_policy = self._snapshot() if args.no_is_gradient == "frozen" else None
         self._mirror_anchor = self._snapshot() if args.mirror_sync_steps is not None else None
         self._mirror_synced_at: int | None = None
+        self._moving_reference: PolicySnapshot | None = None
         if moves_adapter:
-            if "ref" in self.accelerator.unwrap_model(self.model).peft_config:
+            policy = self.accelerator.unwrap_model(self.model)
+            if "ref" in policy.peft_config:
                 # The parent's fixed copy of a loaded adapter: nothing would use it, and it would be saved.
-                self.accelerator.unwrap_model(self.model).delete_adapter("ref")
-            self.ref_model = self._snapshot()
+                policy.delete_adapter("ref")
+            self.ref_model = self._moving_reference = self._snapshot()
             self.add_callback(_SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
 
         if args.variant is not None:
@@ -443,3 +451,55 @@ class GRPOVariantTrainer(GRPOTrainer):
         metrics["trajectory/ess"].append(effective_sample_size(log_weights).item())
         for name, share in zip(("clipped_positive", "clipped_negative"), shares, strict=False):
             metrics[f"trajectory/{name}"].append(share.mean().item())
+
+    # Checkpoints. The parent's hold the policy, the optimizer and the random states; a rollout outlives a step.
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if not self.args.save_only_model and not (self.args.variant is None and self.args.is_stock):
+            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+            state = {
+                "step": self._step,
+                "micro_batches": None if between_rollouts else self._buffered_inputs,
+                "metrics": dict(self._metrics["train"]),
+                "mirror_synced_at": self._mirror_synced_at,
+                "snapshots": {name: snapshot.state_dict() for name, snapshot in self._snapshots().items()},
+            }
+            save_state(state, self._schedule(), state_path(folder, self.accelerator.process_index))
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or (self.args.variant is None and self.args.is_stock):
+            return
+        path = state_path(checkpoint, self.accelerator.process_index)
+        state = load_state(path, self._schedule(), self.accelerator.device)
+        if state is None:
+            logger.warning(
+                f"The checkpoint {checkpoint} was not saved by a GRPO variant: the rollout in progress is generated "
+                "anew and earlier policies start from the resumed one, so the run will not be the one that it continues."
+            )
+            return
+        self._step = state["step"]
+        self._buffered_inputs = state["micro_batches"]
+        self._metrics["train"].update(state["metrics"])
+        self._mirror_synced_at = state["mirror_synced_at"]
+        for name, snapshot in self._snapshots().items():
+            snapshot.load_state_dict(state["snapshots"][name])
+
+    def _snapshots(self) -> dict[str, PolicySnapshot]:
+        snapshots = {
+            "frozen": self._frozen_policy,
+            "mirror": self._mirror_anchor,
+            "reference": self._moving_reference,
+        }
+        return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
+
+    def _schedule(self) -> dict[str, int]:
+        return {
+            "num_processes": self.accelerator.num_processes,
+            "per_device_train_batch_size": self.args.per_device_train_batch_size,
+            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
+            "steps_per_generation": self.args.steps_per_generation,
+            "num_iterations": self.num_iterations,
+            "num_generations": self.num_generations,
+        }
