@@ -18,17 +18,17 @@ from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
 WORDS = ["<pad>", "<eos>", *"abcdefgh", "?"]
 
 
-def make_policy(path: Path, seed: int = 0) -> None:
+def make_policy(path: Path, hidden_size: int = 16) -> None:
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", padding_side="left"
     ).save_pretrained(path)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=64,
