@@ -15,6 +15,7 @@ from rich.progress import Progress
 from task import MAX_COMPLETION_LENGTH, correct, make_dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
+
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant
 
 
@@ -212,6 +213,9 @@ class _Watch(TrainerCallback):
         every = max(1, args.max_steps // EVALUATIONS)
         if state.global_step == args.max_steps or state.global_step % every == 0:
             self._add_point(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress.remove_task(self.bar)
 
     def _add_point(self, step: int) -> None:
         self.last = self.evaluate(SAMPLES_PER_PROMPT)

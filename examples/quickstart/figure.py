@@ -30,7 +30,7 @@ def save_figure(runs: list[Run], path: Path) -> None:
     for run in runs:
         by_variant[run.variant].append(run)
 
-    figure, (success, kl, length) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, (success, kl, length) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=(1.4, 1, 1), layout="constrained")
     for variant, members in by_variant.items():
         steps = [point.step for point in members[0].curve]
         points = list(zip(*(run.curve for run in members), strict=True))
@@ -41,7 +41,12 @@ def save_figure(runs: list[Run], path: Path) -> None:
         ):
             (line,) = axes.plot(steps, [sum(v) / len(v) for v in values], label=variant, linewidth=2)
             axes.fill_between(
-                steps, [min(v) for v in values], [max(v) for v in values], color=line.get_color(), alpha=0.15, linewidth=0
+                steps,
+                [min(v) for v in values],
+                [max(v) for v in values],
+                color=line.get_color(),
+                alpha=0.15,
+                linewidth=0,
             )
 
     if len(runs) == 1:
@@ -63,10 +68,11 @@ def save_figure(runs: list[Run], path: Path) -> None:
     else:
         figure.legend(*success.get_legend_handles_labels(), loc="outside right center", frameon=False)
         success.set_title("success (mean, lowest and highest seed)")
-    success.set_ylim(0, 1)
-    kl.set_title("KL to the starting policy (nats per completion)")
-    kl.set_ylim(bottom=0)
+    kl.set_title("KL to the start (nats per completion)")
     length.set_title("completion length (tokens)")
+    success.set_ylim(top=1)
+    kl.set_ylim(bottom=0)
+    length.set_ylim(0, 1.1 * length.get_ylim()[1])
     for axes in (success, kl, length):
         axes.set_xlabel("optimizer step")
         axes.set_xlim(left=0)

@@ -11,6 +11,7 @@ Trains a small policy with a variant of GRPO on a task whose answers are checked
 
 import argparse
 import json
+import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,7 @@ def main() -> None:
     else:
         print_run(runs[0], console)
         console.print(f"Wrote {figure}, {result} and the checkpoint in {output_dir / 'model'}", soft_wrap=True)
-        print_next_steps(args, console)
+        print_next_steps(args.variant, console)
 
 
 def parse_args() -> argparse.Namespace:
@@ -110,8 +111,8 @@ def print_run(run: "Run", console: Console) -> None:
 
 
 def print_comparison(runs: list["Run"], console: Console) -> None:
-    table = Table(title="Success on held-out prompts: mean (lowest to highest) over seeds")
-    for header in ("variant", "before", "after", "rise", "completions", "seconds"):
+    table = Table(title="Success on held-out prompts: mean (lowest-highest) over seeds")
+    for header in ("variant", "before", "after", "completions", "seconds"):
         table.add_column(header, justify="left" if header == "variant" else "right")
     for variant in dict.fromkeys(r.variant for r in runs):
         members = [r for r in runs if r.variant == variant]
@@ -119,25 +120,28 @@ def print_comparison(runs: list["Run"], console: Console) -> None:
             variant,
             _spread([r.curve[0].success.mean for r in members]),
             _spread([r.curve[-1].success.mean for r in members]),
-            _spread([r.rise.mean for r in members]),
             str(members[0].completions),
-            f"{sum(r.seconds for r in members) / len(members):.0f}",
+            f"{statistics.median(r.seconds for r in members):.0f}",
         )
     console.print(table)
-    console.print("Where the ranges of two variants overlap, this comparison does not tell them apart.")
+    console.print(
+        "Where the ranges of two variants overlap, this comparison does not tell them apart.", soft_wrap=True
+    )
 
 
-def print_next_steps(args: argparse.Namespace, console: Console) -> None:
-    command = "python examples/quickstart/train.py"
-    other = "mirror" if args.variant != "mirror" else "tic_grpo"
+def print_next_steps(variant: str, console: Console) -> None:
+    other = "mirror" if variant != "mirror" else "tic_grpo"
     console.print("\nWhat to try next:")
-    console.print(f"  {command} --variant {other}         another variant", highlight=False)
-    console.print(f"  {command} --lora                   a LoRA adapter instead of all weights", highlight=False)
-    console.print(f"  {command} --compare grpo,{args.variant}  several variants", highlight=False)
+    for arguments, meaning in (
+        (f"--variant {other}", "another variant"),
+        ("--lora", "a LoRA adapter instead of all weights"),
+        (f"--compare {variant},{other}", "both variants with three seeds each, in a table and a figure"),
+    ):
+        console.print(f'  make quickstart ARGS="{arguments}"\n      {meaning}', highlight=False)
 
 
 def _spread(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def _names(text: str) -> list[str]:

@@ -1,0 +1,113 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The embedded quickstart: its task, its starting policy, and its command."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+FOLDER = Path(__file__).parents[2] / "examples" / "quickstart"
+sys.path.insert(0, str(FOLDER))
+
+import task  # noqa: E402
+
+
+def train(output_dir, *arguments):
+    return subprocess.run(
+        [sys.executable, str(FOLDER / "train.py"), "--output-dir", str(output_dir), *arguments],
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_reward_checks_the_answer():
+    completions = ["1 2 3", " 1 2  3 ", "1 2", "1 2 3 3", "3 2 1", "", "<unk> 1 2 3"]
+    assert task.correct(completions=completions, answer=["1 2 3"] * 7) == [1, 1, 0, 0, 0, 0, 0]
+
+
+def test_held_out_prompts_are_never_trained_on():
+    train_set = set(task.make_dataset("train", 2000, seed=1)["prompt"])
+    held_out = set(task.make_dataset("held_out", 500, seed=2)["prompt"])
+    assert (len(train_set), len(held_out)) == (2000, 500)
+    assert not train_set & held_out
+
+
+def test_answers_are_sorted_digits():
+    for row in task.make_dataset("train", 50):
+        digits = row["prompt"].split()[1:-1]
+        assert row["answer"].split() == sorted(digits)
+        assert 3 <= len(digits) <= 10
+
+
+def test_demonstrations_are_right_only_sometimes_and_wrong_ones_change_length():
+    rng = random.Random(0)
+    drawn = [
+        (digits, task.demonstrate(digits, rng).split())
+        for digits in (task.draw_digits("train", rng) for _ in range(2000))
+    ]
+    right = [answer == [str(d) for d in sorted(digits)] for digits, answer in drawn]
+    assert 0.3 < sum(right) / len(right) < 0.7
+    assert any(len(answer) < len(digits) for digits, answer in drawn)
+    assert any(len(answer) > len(digits) for digits, answer in drawn)
+
+
+def test_the_shipped_policy_is_small_and_generates():
+    assert sum(path.stat().st_size for path in (FOLDER / "policy").iterdir()) < 1_000_000
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "policy")
+    policy = AutoModelForCausalLM.from_pretrained(FOLDER / "policy")
+    prompt = tokenizer("sort 3 1 4 :", return_tensors="pt")
+    generated = policy.generate(**prompt, do_sample=False, max_new_tokens=task.MAX_COMPLETION_LENGTH)
+    assert tokenizer.decode(generated[0, prompt["input_ids"].size(1) :], skip_special_tokens=True).split()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--lora", "--variant", "mirror"]], ids=["default", "lora"])
+def test_a_run_writes_figure_result_checkpoint_and_card(tmp_path, arguments):
+    finished = train(tmp_path, "--steps", "8", *arguments)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    for text in ("step   8", "Success on held-out prompts, with 95 % intervals", "What to try next", "--variant"):
+        assert text in finished.stdout
+    assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
+    (run,) = json.loads((tmp_path / "result.json").read_text())["runs"]
+    assert run["variant"] == ("mirror" if arguments else "tic_grpo")
+    assert 0.3 < run["curve"][0]["success"]["mean"] < 0.6
+    assert run["curve"][0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert run["curve"][-1]["kl"] > 0
+    assert run["variant"] in (tmp_path / "model" / "README.md").read_text()
+    if arguments:
+        base = AutoModelForCausalLM.from_pretrained(FOLDER / "policy")
+        assert PeftModel.from_pretrained(base, tmp_path / "model").active_adapter == "default"
+    else:
+        AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+
+
+def test_comparison_prints_a_row_per_variant(tmp_path):
+    finished = train(tmp_path, "--steps", "4", "--compare", "grpo,no_is_frozen", "--seeds", "0,1")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    for variant in ("grpo", "no_is_frozen"):
+        assert any(variant in line and "│" in line for line in finished.stdout.splitlines())
+    runs = json.loads((tmp_path / "result.json").read_text())["runs"]
+    assert [(run["variant"], run["seed"]) for run in runs] == [
+        (variant, seed) for variant in ("grpo", "no_is_frozen") for seed in (0, 1)
+    ]
+    assert (tmp_path / "compare.png").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--variant", "tic"], ["--compare", "grpo,tic"]])
+def test_an_unknown_variant_is_one_sentence_and_exit_code_two(tmp_path, arguments):
+    finished = train(tmp_path, *arguments)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("Unknown variant 'tic'; the known variants are")
+    assert finished.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
