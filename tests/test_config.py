@@ -162,6 +162,12 @@ def test_round_trip_through_pickle():
     assert pickle.loads(pickle.dumps(resolved)).to_dict() == resolved.to_dict()
 
 
+def test_a_printed_configuration_holds_no_token():
+    resolved = config(variant="tic_grpo", hub_token="hf_secret")
+    assert "hf_secret" not in repr(resolved)
+    assert "variant=tic_grpo" in repr(resolved)
+
+
 def test_yaml_and_command_line(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(BASE | {"variant": "dual", "beta": 0.2, "scale_rewards": "group"}))

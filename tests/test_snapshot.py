@@ -5,6 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers import AutoModelForCausalLM
 
 from trl_grpo_variants.snapshot import PolicySnapshot
@@ -126,6 +127,23 @@ def test_casts_cached_by_autocast_do_not_survive_a_swap():
         model(inputs)
         with snapshot.swapped_in():
             torch.testing.assert_close(model(inputs), before, rtol=0, atol=0)
+
+
+def test_a_model_that_is_prepared_later_is_followed():
+    """Backends cast the parameters and wrap the modules when training starts."""
+    model, inputs = network(), torch.randn(5, 3)
+    snapshot = PolicySnapshot(model)
+    model[0] = checkpoint_wrapper(model[0])
+    model.double()
+    before = model(inputs.double())
+    move(model)
+    live = values(model)
+
+    with snapshot.swapped_in():
+        torch.testing.assert_close(model(inputs.double()), before, rtol=0, atol=0)
+
+    assert_same(values(model), live)
+    assert list(snapshot.state_dict()) == list(network().state_dict())
 
 
 @pytest.mark.parametrize("adapter", [True, False])

@@ -76,7 +76,8 @@ def load_state(path: Path, schedule: dict[str, int], device: torch.device) -> di
             )
         return None
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        # Several processes on a CPU have it as device `cpu:0`, which is no location that can be loaded to.
+        saved = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         known = saved["format"] == FORMAT
     except (OSError, EOFError, RuntimeError, TypeError, KeyError, IndexError, pickle.UnpicklingError) as error:
         raise ValueError(

@@ -3,6 +3,8 @@
 
 """What the trainer needs of the TRL and the backend that it finds; checked before a model is loaded."""
 
+import os
+
 from accelerate.utils import parse_flag_from_env
 from packaging.version import Version
 from trl import __version__ as trl_version
@@ -18,7 +20,11 @@ SEAMS = (
     "_get_per_token_logps_and_entropies",
     "_load_optimizer_and_scheduler",
     "_prepare_inputs",
+    "_push_from_checkpoint",
+    "_save",
     "_save_checkpoint",
+    "create_model_card",
+    "push_to_hub",
     "training_step",
 )
 
@@ -56,9 +62,28 @@ def check_parent(parent: type, args: GRPOVariantConfig) -> None:
         )
 
 
+def sharding_backend(args: GRPOVariantConfig) -> str | None:
+    """
+    Tell which backend shards the parameters.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Returns:
+        `str` or `None`:
+            `"DeepSpeed"`, `"FSDP"`, or `None` for one process and DDP.
+    """
+    if args.deepspeed_plugin is not None:
+        return "DeepSpeed"
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return "FSDP"
+    return None
+
+
 def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
     """
-    Check that a policy snapshot, if one is needed, can be taken.
+    Check that a policy snapshot, if one is needed, can be taken, and that a reference that is to move can.
 
     Args:
         args ([`GRPOVariantConfig`]):
@@ -67,22 +92,47 @@ def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
             Whether a moving reference is kept as a copy of an adapter.
 
     Raises:
-        `NotImplementedError`: If the backend shards the parameters.
+        `NotImplementedError`: If the backend holds the parameters in a way that a snapshot cannot follow.
     """
+    fsdp_version = _fsdp_version(args)
+    is_trls = args.variant is None and args.is_stock
+    if fsdp_version == 1 and args.sync_ref_model and not moves_adapter and not is_trls:
+        raise NotImplementedError(
+            "`sync_ref_model=True` moves the reference to other parameters than the policy's under FSDP1; use FSDP2 "
+            "(`fsdp_version: 2`), DDP or one process."
+        )
     users = {
         "no_is_gradient='frozen'": args.no_is_gradient == "frozen",
         f"mirror_sync_steps={args.mirror_sync_steps}": args.mirror_sync_steps is not None,
         "sync_ref_model=True` with PEFT": moves_adapter,
     }
     needs_snapshot = [name for name, uses in users.items() if uses]
-    if args.deepspeed_plugin is not None:
-        backend = "DeepSpeed"
-    elif args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        backend = "FSDP"
-    else:
+    if not needs_snapshot:
         return
-    if needs_snapshot:
-        setting = needs_snapshot[0] if "`" in needs_snapshot[0] else f"{needs_snapshot[0]}`"
+    setting = needs_snapshot[0] if "`" in needs_snapshot[0] else f"{needs_snapshot[0]}`"
+    if fsdp_version == 1:
         raise NotImplementedError(
-            f"`{setting} keeps a copy of the trainable parameters, which {backend} shards; use one process or DDP."
+            f"`{setting} keeps a copy of the trainable parameters, which FSDP1 flattens and shards; use FSDP2 "
+            "(`fsdp_version: 2`), DDP or one process."
         )
+    if args.deepspeed_plugin is None:
+        return
+    if args.no_is_gradient == "frozen":
+        raise NotImplementedError(
+            f"`{setting} takes the gradient at a copy of the trainable parameters, but DeepSpeed steps within the "
+            "backward pass, before they are back in place; use FSDP2, DDP or one process."
+        )
+    if args.deepspeed_plugin.zero_stage == 3:
+        raise NotImplementedError(
+            f"`{setting} keeps a copy of the trainable parameters, which DeepSpeed ZeRO-3 shards; use ZeRO-2, FSDP2, "
+            "DDP or one process."
+        )
+
+
+def _fsdp_version(args: GRPOVariantConfig) -> int | None:
+    """Version of FSDP that accelerate is going to use; 1 also for that of XLA, `None` without FSDP."""
+    if args.fsdp:
+        return (args.fsdp_plugin_args or {}).get("fsdp_version", 1)
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return int(os.environ.get("FSDP_VERSION", "1"))
+    return None

@@ -127,6 +127,13 @@ class GRPOVariantConfig(GRPOConfig):
             Whether each optimizer step gets whole prompt groups. TRL shuffles completions over the steps of a rollout,
             so that siblings meet different policies; the unbiasedness of TIC-GRPO (Lemma A.1) needs disjoint prompts.
 
+        > Parameters that control vLLM generation
+
+        vllm_lora_sync (`bool`, *optional*, defaults to `True`):
+            Whether the engine runs a LoRA adapter beside the base and is given the new adapter before each rollout,
+            instead of a merged model. Where vLLM cannot, TRL's way is taken with a warning, or refused over a 4-bit
+            base. A server must run with LoRA enabled and see `output_dir`.
+
     Raises:
         `ValueError`: If a value is out of range, the variant is unknown, or parameters contradict each other.
 
@@ -177,9 +184,20 @@ class GRPOVariantConfig(GRPOConfig):
         "Whether each optimizer step gets whole prompt groups instead of shuffled completions. Off by default."
     )
 
+    vllm_lora_sync: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether vLLM runs a LoRA adapter beside the base and is given only the new adapter before each "
+            "rollout, instead of a merged model."
+        },
+    )
+
     if TYPE_CHECKING:  # TRL's types are not followed
         generation_batch_size: int | None = _help("")
         steps_per_generation: int = _help("")
+
+    # The one that dataclasses write would print tokens.
+    __repr__ = GRPOConfig.__str__
 
     def __post_init__(self) -> None:
         self._resolve_variant()

@@ -3,11 +3,32 @@
 
 """A frozen copy of the trainable parameters of a policy, swapped in for a forward pass or a gradient."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+
+try:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor, distribute_tensor
+except ImportError:  # a torch that has no FSDP2, so that nothing is sharded by it
+    FSDPModule = DTensor = ()  # type: ignore[assignment, misc]
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by the names that they have without the wrappers of activation checkpointing and compilation."""
+    return {
+        re.sub(r"_checkpoint_wrapped_module\.|_orig_mod\.", "", name): parameter
+        for name, parameter in model.named_parameters()
+    }
 
 
 class PolicySnapshot:
@@ -18,22 +39,25 @@ class PolicySnapshot:
     copy lives outside the module: it is no adapter, no submodule and no buffer, so it reaches neither a checkpoint of
     the model nor an inference engine.
 
+    FSDP2 shards the parameters when training starts; from then on the copy is sharded in the same way, and its methods
+    are to be called in all processes.
+
     Args:
         model (`nn.Module`):
             Policy, unwrapped. Its trainable parameters are copied as they are now.
     """
 
     def __init__(self, model: nn.Module):
-        trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._names = [name for name, _ in trainable]
-        self._parameters = [parameter for _, parameter in trainable]
-        self._values = [parameter.detach().clone() for parameter in self._parameters]
+        self._model = model
+        trainable = {name: value for name, value in _named_parameters(model).items() if value.requires_grad}
+        self._names = list(trainable)
+        self._values = [parameter.detach().clone() for parameter in trainable.values()]
         self.is_swapped_in = False
 
     @property
     def nbytes(self) -> int:
-        """Memory of the copy, in bytes."""
-        return sum(value.nbytes for value in self._values)
+        """Memory of the copy in this process, in bytes."""
+        return sum(_local(value).nbytes for value in self._values)
 
     @torch.no_grad()
     def refresh(self, mixup: float = 1.0) -> None:
@@ -45,7 +69,7 @@ class PolicySnapshot:
                 Share of the live policy, in [0, 1]; 1 copies it exactly. With a low-rank adapter a share below 1 mixes
                 the two factors, not their product, so it is a moving average in parameters only.
         """
-        for value, parameter in zip(self._values, self._parameters, strict=True):
+        for value, parameter in zip(self._values, self._follow_parameters(), strict=True):
             if mixup == 1.0:
                 value.copy_(parameter)
             else:
@@ -57,9 +81,10 @@ class PolicySnapshot:
 
         Returns:
             `dict[str, torch.Tensor]`:
-                Tensors that share the snapshot's memory.
+                Tensors that share the snapshot's memory; of sharded ones, this process's part.
         """
-        return dict(zip(self._names, self._values, strict=True))
+        self._follow_parameters()
+        return {name: _local(value) for name, value in zip(self._names, self._values, strict=True)}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
@@ -73,10 +98,10 @@ class PolicySnapshot:
         Raises:
             `ValueError`: If the names or shapes are those of another policy.
         """
-        shapes = {name: value.shape for name, value in state_dict.items()}
-        if shapes != {name: value.shape for name, value in self.state_dict().items()}:
+        own = self.state_dict()
+        if {name: value.shape for name, value in state_dict.items()} != {name: v.shape for name, v in own.items()}:
             raise ValueError("The saved snapshot has other trainable parameters than the policy that is to resume.")
-        for name, value in self.state_dict().items():
+        for name, value in own.items():
             value.copy_(state_dict[name])
 
     @contextmanager
@@ -85,7 +110,8 @@ class PolicySnapshot:
         Give the policy the snapshot's parameters within the context.
 
         Storage is exchanged, not copied: it costs no memory, and the live parameters come back bit for bit, also when
-        the body raises. A gradient taken inside is one at the snapshot and stays on the parameters afterwards.
+        the body raises. Shards are exchanged by value, one at a time. A gradient taken inside is one at the snapshot
+        and stays on the parameters afterwards; a step of the optimizer does not belong inside.
 
         Raises:
             `RuntimeError`: If the snapshot is swapped in already.
@@ -100,9 +126,33 @@ class PolicySnapshot:
         finally:
             self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
-        for index, parameter in enumerate(self._parameters):
-            self._values[index], parameter.data = parameter.data, self._values[index]
+        for index, parameter in enumerate(self._follow_parameters()):
+            if isinstance(parameter, DTensor):
+                # FSDP2 gathers from the memory of the shard, whatever tensor the parameter is given.
+                live, kept = _local(parameter), _local(self._values[index])
+                moved = live.clone()
+                live.copy_(kept)
+                kept.copy_(moved)
+            else:
+                self._values[index], parameter.data = parameter.data, self._values[index]
         # Inside autocast, casts of the weights are cached by parameter and would survive the exchange.
         torch.clear_autocast_cache()
         self.is_swapped_in = not self.is_swapped_in
+
+    @torch.no_grad()
+    def _follow_parameters(self) -> list[nn.Parameter]:
+        """The policy's trainable parameters; the copy is brought to the device, type and shards that they have now."""
+        for module in self._model.modules():
+            if isinstance(module, FSDPModule):
+                # Weights gathered for an earlier forward pass may still be there and would be used by the next one.
+                module.reshard()
+        named = _named_parameters(self._model)
+        parameters = [named[name] for name in self._names]
+        for index, (value, parameter) in enumerate(zip(self._values, parameters, strict=True)):
+            if isinstance(parameter, DTensor) and getattr(value, "placements", None) != parameter.placements:
+                whole = value.full_tensor() if isinstance(value, DTensor) else value
+                value = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+            self._values[index] = value.to(parameter.device, parameter.dtype)
+        return parameters

@@ -13,11 +13,15 @@ from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.callbacks import SyncRefModelCallback
 
+from .card import trainer_card
 from .checkpoint import load_state, save_state, state_path
 from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
+from .generation import adapter_generation
+from .hub import publishing, without_token
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
@@ -143,7 +147,8 @@ class GRPOVariantTrainer(GRPOTrainer):
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         args.sync_ref_model = args.sync_ref_model and not moves_adapter
         try:
-            super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
+            with adapter_generation(args, model, peft_config, kwargs.get("quantization_config")):
+                super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
@@ -257,7 +262,8 @@ class GRPOVariantTrainer(GRPOTrainer):
     def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
         """Log-probs (B, T) of a rollout under an earlier policy."""
         batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
-        with torch.no_grad():
+        # As in the parent: without gradients, checkpointing would only warn.
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             logps, *_ = self._get_per_token_logps_and_entropies(
                 policy,
                 torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1),
@@ -503,3 +509,27 @@ class GRPOVariantTrainer(GRPOTrainer):
             "num_iterations": self.num_iterations,
             "num_generations": self.num_generations,
         }
+
+    # The Hub. A stock run keeps the parent's card; its uploads differ only in that no file holds the token.
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        if self.args.variant is None and self.args.is_stock:
+            super().create_model_card(model_name, dataset_name, tags)
+        elif self.is_world_process_zero():
+            trainer_card(self, model_name, dataset_name, tags).save(Path(self.args.output_dir) / "README.md")
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        with publishing(self):
+            return super().push_to_hub(*args, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        with publishing(self):
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with without_token(self.args):
+            super()._save(*args, **kwargs)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from figure import save_figure
 from measure import Estimate, Evaluation, evaluate
 from peft import LoraConfig
 from rich.progress import Progress
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant
+from trl_grpo_variants.card import FIGURE_NAME
 
 
 GROUP_SIZE = 8
@@ -123,7 +125,7 @@ def run(
         verbose (`bool`):
             Whether to print each evaluation.
         save (`bool`):
-            Whether to write the checkpoint and its card.
+            Whether to write the checkpoint, its card and the card's figure.
 
     Returns:
         [`Run`]:
@@ -171,11 +173,7 @@ def run(
     greedy_before = watch.evaluate(samples=0)
     trainer.train()
     greedy_after = watch.evaluate(samples=0)
-    if save:
-        trainer.save_model()
-        trainer.create_model_card(model_name=f"quickstart-{variant}{'-lora' if lora else ''}")
-
-    return Run(
+    finished = Run(
         variant=variant,
         lora=lora,
         seed=seed,
@@ -186,6 +184,12 @@ def run(
         greedy_after=Estimate.over_prompts(greedy_after.success),
         seconds=time.perf_counter() - started,
     )
+    if save:
+        trainer.save_model()
+        # Where the model card looks for a figure.
+        save_figure([finished], output_dir / FIGURE_NAME)
+        trainer.create_model_card(model_name=f"quickstart-{variant}{'-lora' if lora else ''}")
+    return finished
 
 
 class _Watch(TrainerCallback):
@@ -221,6 +225,15 @@ class _Watch(TrainerCallback):
         self.last = self.evaluate(SAMPLES_PER_PROMPT)
         point = Point(step, Estimate.over_prompts(self.last.success), self.last.kl, self.last.length)
         self.curve.append(point)
+        # Where the model card looks for success.
+        self.trainer.state.log_history.append(
+            {
+                "step": step,
+                "eval_success": point.success.mean,
+                "eval_success_low": point.success.low,
+                "eval_success_high": point.success.high,
+            }
+        )
         if self.verbose:
             self.progress.console.print(
                 f"step {step:3d}   success {point.success}   KL {point.kl:.2f}   length {point.length:.1f}",

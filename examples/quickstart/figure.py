@@ -5,6 +5,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -12,10 +13,13 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from experiment import Run
 
 
-def save_figure(runs: list[Run], path: Path) -> None:
+if TYPE_CHECKING:
+    from experiment import Run
+
+
+def save_figure(runs: list["Run"], path: Path) -> None:
     """
     Draw success, KL and length over the optimizer steps.
 

@@ -3,13 +3,19 @@
 
 """Trains every case for a few steps on a fixed rollout; run by one process or, through torchrun, by several."""
 
+import contextlib
+import copy
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, DistributedType, PartialState
 from peft import LoraConfig
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer
 
 from trl_grpo_variants import list_variants
@@ -24,6 +30,7 @@ EXTRA = {
     "tic_dapo_dual": {"variant": "tic_grpo", "loss_type": "dapo", "beta": 0.1, "mirror_beta": 0.1},
     "moving_reference": {"variant": "reference", "sync_ref_model": True, "ref_model_sync_steps": 2},
     "mirror_cispo": {"variant": "mirror", "loss_type": "cispo"},
+    "accumulated_frozen": {"variant": "no_is_frozen", "gradient_accumulation_steps": 2, "steps_per_generation": 2},
 }
 CASES = {name: {"variant": name} for name in list_variants()} | EXTRA
 
@@ -47,26 +54,91 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [float(sum(ids) % 3 == 0) for ids in completion_ids]
 
 
-def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
-    """Final parameters and history of every case, full and with an adapter."""
+def deepspeed(stage: int) -> dict[str, Any]:
+    automatic = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True}
+    return {"deepspeed": dict.fromkeys(automatic, "auto") | {"zero_optimization": zero}}
+
+
+LAYERS = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+BACKENDS = {
+    "ddp": {},
+    "fsdp2": {"fsdp": True, "fsdp_config": {"version": 2, **LAYERS}},
+    "fsdp1": {"fsdp": True, "fsdp_config": {"version": 1, "sync_module_states": False, **LAYERS}},
+    "zero2": deepspeed(2),
+    "zero3": deepspeed(3),
+}
+
+
+@contextlib.contextmanager
+def fsdp_on_cpu() -> Iterator[None]:
+    """Make accelerate use FSDP on the CPU, where it would silently use DDP."""
+    initialize = AcceleratorState.__init__
+
+    def initialize_with_fsdp(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        initialize(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.fsdp_plugin = fsdp_plugin
+            self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            # FSDP1 takes no index of a CPU.
+            self.device = PartialState._shared_state["device"] = torch.device("cpu")
+
+    AcceleratorState.__init__ = initialize_with_fsdp
+    try:
+        yield
+    finally:
+        AcceleratorState.__init__ = initialize
+
+
+def wrapper(trainer: Any) -> str:
+    """What holds the policy: the name of the class, and the stage of ZeRO."""
+    model = trainer.model_wrapped
+    if isinstance(model, FSDPModule):
+        assert any(isinstance(p, DTensor) for p in model.parameters())
+        return "FSDPModule"
+    stage = model.zero_optimization_stage() if hasattr(model, "zero_optimization_stage") else ""
+    return type(model).__name__ + str(stage)
+
+
+def whole_parameters(trainer: Any) -> dict[str, torch.Tensor]:
+    """Parameters of the policy; with FSDP2 and ZeRO-3 the first process gets all of them and the others nothing."""
+    model = trainer.model_wrapped
+    if isinstance(model, FullyShardedDataParallel):
+        # Its state dict ends in a segmentation fault on the CPU.
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            named = {name.replace("_fsdp_wrapped_module.", ""): p for name, p in model.named_parameters()}
+            return {name: p.detach().clone() for name, p in named.items()}
+    return {name: p.detach().clone() for name, p in (trainer.accelerator.get_state_dict(model) or {}).items()}
+
+
+def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, Any]:
+    """Final parameters and history of every case, full and with an adapter; or why it is refused."""
     results = {}
     assert AutoTokenizer.from_pretrained(policy_path)("a")["input_ids"] == [WORDS.index("a")]
     for name, settings in CASES.items():
         for adapter in (False, True):
-            trainer = make_trainer(
-                policy_path,
-                output_dir / "run",
-                per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
-                steps_per_generation=1,
-                **({"num_iterations": 3, "max_steps": 6, "optim": "sgd", "learning_rate": 0.2} | settings),
-                reward_funcs=reward,
-                rollout_func=rollout,
-                peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if adapter else None,
-            )
+            defaults = {"steps_per_generation": 1, "num_iterations": 3, "max_steps": 6}
+            defaults |= {"optim": "sgd", "learning_rate": 0.2}
+            try:
+                trainer = make_trainer(
+                    policy_path,
+                    output_dir / "run",
+                    per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
+                    **(defaults | settings | copy.deepcopy(BACKENDS[backend])),
+                    reward_funcs=reward,
+                    rollout_func=rollout,
+                    peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+                    if adapter
+                    else None,
+                )
+            except NotImplementedError as error:
+                results[name, adapter] = {"refused": str(error)}
+                continue
             trainer.train()
             results[name, adapter] = {
                 "processes": trainer.accelerator.num_processes,
-                "parameters": {key: p.detach().clone() for key, p in trainer.model.named_parameters()},
+                "wrapper": wrapper(trainer),
+                "parameters": whole_parameters(trainer),
                 "history": [entry for entry in trainer.state.log_history if "loss" in entry],
             }
     return results
@@ -75,7 +147,8 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
     rank = os.environ["RANK"]
-    torch.save(run(sys.argv[1], folder / rank), folder / f"{rank}.pt")
+    with fsdp_on_cpu():
+        torch.save(run(sys.argv[1], folder / rank, sys.argv[3]), folder / f"{rank}.pt")
     # The gloo process group may deadlock in its destructor once everything has been written.
     torch.distributed.barrier()
     os._exit(0)

@@ -1,0 +1,327 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The model card: what it says about a run, and that it says nothing else."""
+
+import ast
+import math
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from peft import IA3Config, LoraConfig
+
+from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
+from trl_grpo_variants.card import (
+    FIGURE_NAME,
+    Subject,
+    coefficients,
+    model_card,
+    objective,
+    papers,
+    success_rows,
+    wilson_interval,
+)
+
+
+def config(tmp_path, **settings):
+    return GRPOVariantConfig(str(tmp_path), use_cpu=True, bf16=False, **settings)
+
+
+def subject(**settings):
+    return Subject(**{"name": "my-model", "base_model": "some/base", "model_id": "me/my-model"} | settings)
+
+
+def blocks(card, language):
+    return re.findall(rf"```{language}\n(.*?)```", card.content, flags=re.DOTALL)
+
+
+# ---- what is minimised ---------------------------------------------------------------------------------------------
+
+FORMULAS = {
+    # `agg` of the preset is TRL's default loss type.
+    "grpo": "(1/N) sum_i sum_t [-min(rho A, clip(rho, 0.8, 1.2) A)],  A = (r - mean) / (std + 1e-4)",
+    "mean_only": "(1/N) sum_i sum_t [-min(rho A, clip(rho, 0.8, 1.2) A)],  A = r - mean",
+    "no_is": "mean_i (1/|o_i|) sum_t [-A log pi],  A = (r - mean) / (std + 1e-4)",
+    "no_is_frozen": "gradient at pi = pi_old of mean_i (1/|o_i|) sum_t [-A log pi],  A = (r - mean) / (std + 1e-4)",
+    "tic_grpo": "(1/T) mean_i [-min(w, 1.28) A],  A = r - mean",
+    "tic_grpo_v2": "(1/T) mean_i [-min(w A, clip(w, 0.8, 1.2) A)],  A = (r - mean) / (std + 1e-4)",
+    "grpo_upper_clip": "(1/T) mean_i sum_t [-min(rho, 1.28) A],  A = r - mean",
+}
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_the_formula_of_a_preset(tmp_path, name):
+    assert objective(config(tmp_path, variant=name)) == FORMULAS.get(name, get_variant(name).formula)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"variant": "dual", "beta": 0.02, "mirror_beta": 0.08}, "+ 0.02 KL(pi || pi_ref) + 0.08 KL(pi || pi_prev)]"),
+        ({"variant": "tic_grpo", "epsilon_high": 0.5, "mirror_beta": 0.05}, "[-min(w, 1.5) A + sum_t 0.05 KL(pi ||"),
+        ({"variant": "tic_grpo", "loss_type": "bnpo"}, "(1/N) sum_i [-min(w, 1.28) A]"),
+        ({"variant": "tic_grpo", "trajectory_clip": "none"}, "[-w A]"),
+        ({"variant": "mirror", "loss_type": "cispo", "epsilon_high": 5.0}, "[-sg(min(rho, 5)) A log pi + "),
+        ({"variant": "mirror", "loss_type": "sapo"}, "(4/tau) sigmoid(tau (rho - 1)) A (tau = 1 if A > 0 else 1.05)"),
+        ({"variant": "mirror", "loss_type": "vespo"}, "k = 2 if A >= 0 else 3, lambda = 3 if A >= 0 else 2"),
+        ({"variant": "mirror", "delta": 2.0}, "-min(min(rho, 2) A, clip(rho, 0.8, 1.2) A)"),
+        ({"variant": "mirror", "importance_sampling_level": "sequence"}, "-min(s A, clip(s, 0.8, 1.2) A)"),
+        ({"variant": "mirror", "entropy_coef": 0.01}, "] - 0.01 mean_t H(pi),  A ="),
+        ({"variant": "mirror", "reward_variance_epsilon": 1e-3}, "A = (r - mean) / sqrt(var + 0.001)"),
+        ({"mirror_beta": 0.1, "num_iterations": 2, "scale_rewards": "batch"}, "A = (r - mean) / (std of the batch + "),
+    ],
+)
+def test_the_formula_has_the_coefficients_of_the_run(tmp_path, settings, expected):
+    assert expected in objective(config(tmp_path, **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({"variant": "grpo"}, ["2402.03300"]),
+        ({"variant": "tic_grpo"}, ["2508.02833"]),
+        ({"variant": "mirror"}, ["2503.06639"]),
+        ({"variant": "tic_grpo", "mirror_beta": 0.05}, ["2508.02833", "2503.06639"]),
+        (
+            {"variant": "dual", "importance_sampling_level": "trajectory", "group_preserving_split": False},
+            ["2503.06639", "2508.02833"],
+        ),
+        ({"mirror_beta": 0.05, "num_iterations": 2}, ["2503.06639"]),
+    ],
+)
+def test_the_papers_of_what_is_used_are_cited(tmp_path, settings, ids):
+    args = config(tmp_path, **settings)
+    assert [paper.id for paper in papers(args)] == ids
+    citations = blocks(model_card(args, subject()), "bibtex")
+    assert len(citations) == len(ids) + 1
+    assert "vonwerra2020trl" in citations[-1]
+
+
+# ---- coefficients --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_every_setting_of_the_variant_is_listed_as_resolved(tmp_path, name):
+    args = config(tmp_path, variant=name)
+    decisive, others = coefficients(args)
+    assert not decisive.keys() & others.keys()
+    for setting in get_variant(name).settings:
+        if setting != "inner_steps":
+            value = decisive[setting]
+            assert value == "not used" or value == str(getattr(args, setting)).replace("e-0", "e-")
+
+
+def test_settings_that_do_nothing_are_not_shown_as_if_they_did(tmp_path):
+    decisive, others = coefficients(config(tmp_path, variant="tic_grpo"))
+    assert decisive["epsilon"] == "not used"
+    assert decisive["epsilon_high"] == "0.28"
+    assert "no_is_gradient" not in decisive
+    assert not [name for name in others if name.startswith(("sapo_", "vespo_", "vllm_"))]
+    decisive, others = coefficients(config(tmp_path, variant="grpo"))
+    assert decisive["epsilon_high"] == "0.2"  # TRL's: that of `epsilon`
+
+
+def test_text_of_the_users_stays_out(tmp_path):
+    secret = "hf_" + "secret"
+    args = config(
+        tmp_path,
+        variant="mirror",
+        hub_token=secret,
+        model_init_kwargs={"token": secret},
+        vllm_server_host=secret,
+        vllm_server_base_url=f"http://{secret}",
+        log_completions=True,
+        log_completions_hub_repo=secret,
+        run_name=secret,
+        generation_kwargs={"stop": secret},
+        reward_weights=[0.25, 0.75],
+    )
+    card = model_card(args, subject(base_model=str(tmp_path)))
+    assert secret not in str(card)
+    assert str(tmp_path) not in str(card)
+    assert str(tmp_path.parent) not in str(card)
+    assert "| `reward_weights` | [0.25, 0.75] |" in card.content
+
+
+def test_a_departure_stands_beside_the_variants_value(tmp_path):
+    card = model_card(config(tmp_path, variant="dual", beta=0.02), subject())
+    assert "| `beta` | 0.02 | 0.05 |" in card.content
+    assert "| `mirror_beta` | 0.05 | 0.05 |" in card.content
+    assert "The run departs from the variant: `beta` is 0.02, not 0.05." in card.content
+    for name in list_variants():
+        assert "departs" not in model_card(config(tmp_path, variant=name), subject()).content
+
+
+# ---- success -------------------------------------------------------------------------------------------------------
+
+
+def exact_coverage(p, n):
+    inside = 0.0
+    for k in range(n + 1):
+        low, high = wilson_interval(k / n, n)
+        inside += math.comb(n, k) * p**k * (1 - p) ** (n - k) * (low <= p <= high)
+    return inside
+
+
+def test_the_interval_is_wilsons():
+    # Brown, Cai, DasGupta (2001) give the form; these are its values.
+    low, high = wilson_interval(0.5, 100)
+    assert (round(low, 4), round(high, 4)) == (0.4038, 0.5962)
+    assert wilson_interval(0.0, 10)[0] == 0.0
+    assert wilson_interval(1.0, 10)[1] == 1.0
+    coverage = [exact_coverage(p / 50, 40) for p in range(5, 46)]
+    assert 0.94 < sum(coverage) / len(coverage) < 0.965
+
+
+def test_success_comes_from_the_logs():
+    history = [
+        {"step": 0, "eval_success": 0.25},
+        {"step": 10, "success": 0.3, "loss": 0.1},
+        {"step": 20, "loss": 0.1},
+        {"step": 30, "success": 0.5, "loss": 0.1},
+        {"step": 30, "eval_success": 0.75},
+        {"step": 30, "success": 0.4, "train_runtime": 3.0},
+    ]
+    evaluation, rollouts = success_rows(history, 16, {"eval": 100})
+    assert evaluation.source == "evaluation, 100 prompts"
+    assert evaluation.first == "0.25 [0.18, 0.34] (step 0)"
+    assert evaluation.last == "0.75 [0.66, 0.82] (step 30)"
+    assert rollouts.source == "training rollouts, 16 prompts each"
+    assert rollouts.first.startswith("0.30 [") and rollouts.first.endswith("(steps 1 to 10)")
+    assert rollouts.last.startswith("0.50 [") and rollouts.last.endswith("(steps 21 to 30)")
+
+
+def test_what_was_not_measured_is_not_reported(tmp_path):
+    nothing = [{"step": 1, "loss": 0.1}, {"step": 2, "success": math.nan, "loss": 0.1}]
+    assert success_rows(nothing, 8) == []
+    assert "## Success" not in model_card(config(tmp_path, variant="mirror"), subject()).content
+    # One measurement is no rise, and a data set of unknown size gives no interval.
+    (row,) = success_rows([{"step": 5, "eval_success": 0.5}], 8)
+    assert (row.first, row.last) == ("0.50 (step 5)", None)
+
+
+def test_a_logged_interval_is_kept():
+    history = [{"step": 0, "eval_success": 0.5, "eval_success_low": 0.4, "eval_success_high": 0.6}]
+    (row,) = success_rows(history, 8, {"eval": 100})
+    assert (row.source, row.first) == ("evaluation", "0.50 [0.40, 0.60] (step 0)")
+
+
+def test_several_evaluation_sets_are_told_apart():
+    history = [{"step": 1, "eval_easy_success": 0.9}, {"step": 1, "eval_hard_success": 0.1}]
+    rows = success_rows(history, 8, {"eval_easy": 10, "eval_hard": None})
+    assert [row.source for row in rows] == ["evaluation `easy`, 10 prompts", "evaluation `hard`"]
+
+
+# ---- the card ------------------------------------------------------------------------------------------------------
+
+LORA = LoraConfig(r=8, target_modules=["q_proj", "v_proj"])
+
+
+@pytest.mark.parametrize("peft_config", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("name", list_variants())
+def test_metadata_are_valid_and_complete(tmp_path, name, peft_config):
+    card = model_card(
+        config(tmp_path, variant=name),
+        subject(peft_config=peft_config),
+        datasets=["some/data", str(tmp_path)],
+        tags=["license:apache-2.0", "math"],
+    )
+    data = ModelCard(str(card)).data  # parsed again from the text
+    assert data.base_model == "some/base"
+    assert data.library_name == ("transformers" if peft_config is None else "peft")
+    assert data.license == "apache-2.0"
+    assert data.datasets == ["some/data"]
+    assert data.pipeline_tag == "text-generation"
+    assert {"trl", "grpo", "trl-grpo-variants", name, "math"} <= set(data.tags)
+    assert ({"peft", "lora"} <= set(data.tags)) == (peft_config is not None)
+    assert len(data.tags) == len(set(data.tags))
+
+
+def test_what_is_not_known_is_left_out(tmp_path):
+    data = ModelCard(str(model_card(config(tmp_path, variant="mirror"), Subject("my-model")))).data
+    assert data.base_model is None and data.datasets is None and data.license is None
+    card = model_card(config(tmp_path, variant="mirror"), subject())
+    assert "None" not in card.content and "![" not in card.content
+    assert "![Success over the optimizer steps](success.png)" in (
+        model_card(config(tmp_path, variant="mirror"), subject(), figure="success.png").content
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"has_chat_template": True},
+        {"peft_config": LORA},
+        {"peft_config": LORA, "has_chat_template": True},
+        {"peft_config": LORA, "model_id": None, "base_model": None},
+        {"peft_config": LoraConfig(use_dora=True, target_modules="all-linear")},
+        {"peft_config": IA3Config(target_modules=["k_proj"], feedforward_modules=[])},
+        {"model_class": "AutoModelForImageTextToText"},
+    ],
+)
+def test_snippets_are_valid_code(tmp_path, settings):
+    snippets = blocks(model_card(config(tmp_path, variant="mirror"), subject(**settings)), "python")
+    assert len(snippets) == 2
+    defined = set()
+    for snippet in snippets:
+        tree = ast.parse(snippet)
+        imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assigned = {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        defined |= imported | assigned
+        assert used <= defined | {"print"}
+        assert imported <= used
+
+
+@pytest.mark.parametrize(
+    ("peft_config", "rank"),
+    [
+        (LoraConfig(r=8), 8),
+        (LoraConfig(r=12), 16),
+        (LoraConfig(r=8, rank_pattern={"q_proj": 100}), 128),
+        (LoraConfig(r=8, use_dora=True), None),
+        (LoraConfig(r=8, modules_to_save=["lm_head"]), None),
+        (LoraConfig(r=8, bias="all"), None),
+        (LoraConfig(r=1024), None),
+    ],
+)
+def test_vllm_is_given_room_for_the_rank(tmp_path, peft_config, rank):
+    card = model_card(config(tmp_path, variant="mirror"), subject(peft_config=peft_config))
+    if rank is None:
+        assert "enable_lora" not in card.content
+        assert "merge_and_unload" in card.content
+    else:
+        assert f"enable_lora=True, max_lora_rank={rank})" in card.content
+
+
+def test_an_inert_run_says_so(tmp_path):
+    with pytest.warns(UserWarning, match="does nothing"):
+        args = config(tmp_path, variant="tic_grpo", steps_per_generation=1, group_preserving_split=True)
+    assert "had no effect on this run" in model_card(args, subject()).content
+    assert "had no effect on this run" not in model_card(config(tmp_path, variant="tic_grpo"), subject()).content
+
+
+def test_a_quantised_base_is_mentioned(tmp_path):
+    args = config(tmp_path, variant="mirror")
+    card = model_card(args, subject(peft_config=LORA, quantization="4 bits (nf4)"))
+    assert "the base was quantised to 4 bits (nf4)" in card.content
+
+
+# ---- the cards of the repository -----------------------------------------------------------------------------------
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_the_quickstarts_adapters_have_cards(tmp_path, name):
+    card = ModelCard((CARDS / name / "README.md").read_text())
+    assert {name, "peft", "trl-grpo-variants"} <= set(card.data.tags)
+    assert f"\n{objective(config(tmp_path, variant=name))}\n" in card.content
+    assert re.search(r"\| evaluation \| 0\.\d\d \[.*\(step 0\) \| 0\.\d\d \[.*\(step 200\) \|", card.content)
+    assert (CARDS / name / FIGURE_NAME).is_file()
+    assert str(CARDS.parent) not in card.content

@@ -1,0 +1,167 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a push to the Hub uploads: the model and its card, and nothing else."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import wraps
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import transformers.trainer
+from transformers import TrainingArguments
+
+from .card import FIGURE_NAME
+
+
+_MODEL_FILES = (
+    "README.md",
+    FIGURE_NAME,
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-?????-of-?????.safetensors",
+)
+# What a checkpoint holds and the Hub must not: rollouts and earlier policies, a pickle of the arguments with paths of
+# the machine, the reference adapter of TRL, and the draft of a card that PEFT writes.
+_PRIVATE_FILES = ("rollout_state_*", "training_args.bin", "ref/*", "README.md", "completions/*")
+
+
+def public_files(folder: str | os.PathLike, processing_class: Any = None, *, has_own_code: bool = False) -> list[str]:
+    """
+    Files of an output folder that make up a model: what is not known to belong to one is left out.
+
+    Args:
+        folder (`str` or `os.PathLike`):
+            Output folder.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`] or [`~transformers.ProcessorMixin`], *optional*):
+            Tokenizer or processor whose files count.
+        has_own_code (`bool`, *optional*, defaults to `False`):
+            Whether the model comes with modules of its own.
+
+    Returns:
+        `list[str]`:
+            Paths relative to the folder.
+    """
+    expected = {*_MODEL_FILES, *(["*.py"] if has_own_code else [])}
+    own: set[str] = set()
+    if processing_class is not None:
+        # Which files it has depends on its kind; asking it is exact.
+        with tempfile.TemporaryDirectory() as empty:
+            processing_class.save_pretrained(empty)
+            own = {path.relative_to(empty).as_posix() for path in Path(empty).rglob("*") if path.is_file()}
+    folder = Path(folder)
+    top = [path.name for path in folder.iterdir() if path.is_file()]
+    found = {name for name in top if any(fnmatch(name, pattern) for pattern in expected)}
+    return sorted(found | {name for name in own if (folder / name).is_file()})
+
+
+@contextmanager
+def without_token(args: TrainingArguments) -> Iterator[str | None]:
+    """
+    Within the context, arguments that are saved hold no token.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]):
+            Arguments of a run.
+
+    Yields:
+        `str` or `None`:
+            Their token.
+    """
+    token, args.hub_token = args.hub_token, None
+    try:
+        yield token
+    finally:
+        args.hub_token = token
+
+
+@contextmanager
+def publishing(trainer: Any) -> Iterator[None]:
+    """
+    Within the context, pushes of `transformers`' trainer upload the model and its card and nothing else.
+
+    Of a run that is stock TRL the same files are uploaded as without this package, but for the token in them.
+
+    Args:
+        trainer ([`GRPOVariantTrainer`]):
+            Trainer that pushes.
+
+    Raises:
+        `RuntimeError`: If this version of `transformers` uploads in a way that is not known.
+    """
+    args = trainer.args
+    is_stock = args.variant is None and args.is_stock
+
+    def selected(upload: Callable) -> Callable:
+        @wraps(upload)
+        def select_and_upload(**options: Any) -> Any:
+            options["token"] = options.get("token") or token
+            if is_stock:
+                return upload(**options)
+            if options.get("path_in_repo") is None:
+                own_code = getattr(getattr(trainer.model, "config", None), "auto_map", None) is not None
+                names = public_files(options["folder_path"], trainer.processing_class, has_own_code=own_code)
+                return upload(**options | {"allow_patterns": [escape(name) for name in names]})
+            # A checkpoint is asked for by its `hub_strategy`, to resume from: it keeps its optimizer and states.
+            ignored = [*(options.get("ignore_patterns") or []), *_PRIVATE_FILES]
+            return upload(**options | {"ignore_patterns": ignored})
+
+        return select_and_upload
+
+    def authorised(create: Callable) -> Callable:
+        @wraps(create)
+        def create_with_token(*positional: Any, **options: Any) -> Any:
+            return create(*positional, **options | {"token": options.get("token") or token})
+
+        return create_with_token
+
+    module: Any = transformers.trainer
+    with without_token(args) as token, _replaced() as replace:
+        if hasattr(module, "hf_api"):
+            api = _Api(module.hf_api(), selected, authorised)
+            replace(module, "hf_api", lambda: api)
+        elif hasattr(module, "upload_folder") and hasattr(module, "create_repo"):
+            replace(module, "upload_folder", selected(module.upload_folder))
+            replace(module, "create_repo", authorised(module.create_repo))
+        else:
+            raise RuntimeError(
+                f"transformers {transformers.__version__} uploads in a way that this package does not know, so it "
+                "cannot keep private files from the Hub. Use another version, or upload the folder yourself."
+            )
+        yield
+
+
+class _Api:
+    """A client of the Hub whose uploads are selected."""
+
+    def __init__(self, api: Any, selected: Callable, authorised: Callable) -> None:
+        self._api = api
+        self.upload_folder = selected(api.upload_folder)
+        self.create_repo = authorised(api.create_repo)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+
+@contextmanager
+def _replaced() -> Iterator[Callable[[Any, str, Any], None]]:
+    originals: list[tuple[Any, str, Any]] = []
+
+    def replace(owner: Any, name: str, value: Any) -> None:
+        originals.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    try:
+        yield replace
+    finally:
+        for owner, name, value in reversed(originals):
+            setattr(owner, name, value)
