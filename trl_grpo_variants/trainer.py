@@ -35,7 +35,6 @@ from .objective.ratio import (
 )
 from .rollout import split_by_group
 from .snapshot import PolicySnapshot
-from .variants import get_variant
 
 
 logger = get_logger(__name__)
@@ -166,15 +165,6 @@ class GRPOVariantTrainer(GRPOTrainer):
                 policy.delete_adapter("ref")
             self.ref_model = self._moving_reference = self._snapshot()
             self.add_callback(_SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
-
-        if args.variant is not None:
-            variant = get_variant(args.variant)
-            self._name = f"GRPO (variant {variant.name})"
-            self._paper = {
-                "title": variant.paper.title,
-                "id": variant.paper.id,
-                "citation": variant.paper.citation,
-            }
 
     def _snapshot(self) -> PolicySnapshot:
         return PolicySnapshot(self.accelerator.unwrap_model(self.model))
