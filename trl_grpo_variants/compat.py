@@ -95,8 +95,7 @@ def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
         `NotImplementedError`: If the backend holds the parameters in a way that a snapshot cannot follow.
     """
     fsdp_version = _fsdp_version(args)
-    is_trls = args.variant is None and args.is_stock
-    if fsdp_version == 1 and args.sync_ref_model and not moves_adapter and not is_trls:
+    if fsdp_version == 1 and args.sync_ref_model and not moves_adapter and args.extends_trl:
         raise NotImplementedError(
             "`sync_ref_model=True` moves the reference to other parameters than the policy's under FSDP1; use FSDP2 "
             "(`fsdp_version: 2`), DDP or one process."

@@ -236,6 +236,11 @@ class GRPOVariantConfig(GRPOConfig):
         )
 
     @property
+    def extends_trl(self) -> bool:
+        """Whether anything of this package is asked for; a variant that is stock TRL still is, for its metrics."""
+        return self.variant is not None or not self.is_stock
+
+    @property
     def is_on_policy(self) -> bool:
         """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0

@@ -99,13 +99,12 @@ def publishing(trainer: Any) -> Iterator[None]:
         `RuntimeError`: If this version of `transformers` uploads in a way that is not known.
     """
     args = trainer.args
-    is_stock = args.variant is None and args.is_stock
 
     def selected(upload: Callable) -> Callable:
         @wraps(upload)
         def select_and_upload(**options: Any) -> Any:
             options["token"] = options.get("token") or token
-            if is_stock:
+            if not args.extends_trl:
                 return upload(**options)
             if options.get("path_in_repo") is None:
                 own_code = getattr(getattr(trainer.model, "config", None), "auto_map", None) is not None

@@ -205,7 +205,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             inputs["ref_per_token_logps"] = torch.where(kept, inputs["ref_per_token_logps"], logps.detach())
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        if self.args.variant is None and self.args.is_stock:
+        if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         if mode == "train":
@@ -291,7 +291,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             self._until_backward = None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        if self.args.variant is None and self.args.is_stock:
+        if not self.args.extends_trl:
             return super()._compute_loss(model, inputs)
 
         mode = "train" if self.model.training else "eval"
@@ -450,7 +450,7 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     # Checkpoints. The parent's hold the policy, the optimizer and the random states; a rollout outlives a step.
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not self.args.save_only_model and not (self.args.variant is None and self.args.is_stock):
+        if not self.args.save_only_model and self.args.extends_trl:
             folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
             state = {
@@ -465,7 +465,7 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or (self.args.variant is None and self.args.is_stock):
+        if checkpoint is None or not self.args.extends_trl:
             return
         path = state_path(checkpoint, self.accelerator.process_index)
         state = load_state(path, self._schedule(), self.accelerator.device)
@@ -507,7 +507,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         dataset_name: str | None = None,
         tags: str | list[str] | None = None,
     ) -> None:
-        if self.args.variant is None and self.args.is_stock:
+        if not self.args.extends_trl:
             super().create_model_card(model_name, dataset_name, tags)
         elif self.is_world_process_zero():
             trainer_card(self, model_name, dataset_name, tags).save(Path(self.args.output_dir) / "README.md")
