@@ -45,6 +45,8 @@ _OWN_DEFAULTS: dict[str, Any] = {
     "mask_zero_variance_groups": False,
     "group_preserving_split": False,
 }
+# What changes nothing but the cost, and rounding.
+_EXACT_SAVINGS = ("trim_padding", "skip_inert_rows")
 
 # These loss types give all tokens of an optimizer step one weight, so that one term per sequence has a weight too.
 _TRAJECTORY_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
@@ -127,6 +129,19 @@ class GRPOVariantConfig(GRPOConfig):
             Whether each optimizer step gets whole prompt groups. TRL shuffles completions over the steps of a rollout,
             so that siblings meet different policies; the unbiasedness of TIC-GRPO (Lemma A.1) needs disjoint prompts.
 
+        > Parameters that control the cost of the update
+
+        trim_padding (`bool`, *optional*):
+            Whether forward passes are only as wide as the rows in them, and rows of similar length share a pass and,
+            within an optimizer step, a micro-batch. Losses and gradients are the same up to rounding. On by default,
+            except for stock GRPO, which stays the same to the bit. Models whose positions depend on the padding keep
+            it where it matters.
+        skip_inert_rows (`bool`, *optional*):
+            Whether rows without any effect on the gradient are left out of the forward pass: those of groups whose
+            rewards are all equal where no KL or entropy term acts on them, and those without a token in the loss.
+            Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
+            except for stock GRPO.
+
         > Parameters that control vLLM generation
 
         vllm_lora_sync (`bool`, *optional*, defaults to `True`):
@@ -184,6 +199,14 @@ class GRPOVariantConfig(GRPOConfig):
         "Whether each optimizer step gets whole prompt groups instead of shuffled completions. Off by default."
     )
 
+    trim_padding: bool = _help(
+        "Whether forward passes are only as wide as the rows in them. On by default, except for stock GRPO."
+    )
+    skip_inert_rows: bool = _help(
+        "Whether rows without any effect on the gradient are left out of the forward pass. On by default, except for "
+        "stock GRPO."
+    )
+
     vllm_lora_sync: bool = field(
         default=True,
         metadata={
@@ -238,7 +261,12 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def extends_trl(self) -> bool:
         """Whether anything of this package is asked for; a variant that is stock TRL still is, for its metrics."""
-        return self.variant is not None or not self.is_stock
+        return self.variant is not None or not self.is_stock or self.trims
+
+    @property
+    def trims(self) -> bool:
+        """Whether anything is left out of the forward passes."""
+        return self.trim_padding or self.skip_inert_rows
 
     @property
     def is_on_policy(self) -> bool:
@@ -265,6 +293,10 @@ class GRPOVariantConfig(GRPOConfig):
             if getattr(self, name) is None:
                 setattr(self, name, settings.get(name, default))
 
+        for name in _EXACT_SAVINGS:
+            if getattr(self, name) is None:
+                setattr(self, name, not self.is_stock)
+
         # A coefficient that differs is a choice; a part that is replaced or switched off is another method.
         departures = [
             f"{name}={explicit[name]!r} instead of {settings[name]!r}"
@@ -285,7 +317,7 @@ class GRPOVariantConfig(GRPOConfig):
         _check_number(self, "reward_variance_epsilon", greater_than=0.0)
         for name in ("mirror_sync_steps", "num_iterations", "steps_per_generation", "gradient_accumulation_steps"):
             _check_whole_number(self, name)
-        for name in ("mask_zero_variance_groups", "group_preserving_split"):
+        for name in ("mask_zero_variance_groups", "group_preserving_split", *_EXACT_SAVINGS):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False; got {getattr(self, name)!r}.")
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.

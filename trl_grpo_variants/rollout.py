@@ -5,6 +5,7 @@
 
 from typing import Any
 
+import torch
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 
@@ -28,3 +29,77 @@ def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[d
     """
     micro_batches = split_tensor_dict(split_pixel_values_by_grid(rollout), steps_per_generation)
     return [unsplit_pixel_values_by_grid(micro_batch) for micro_batch in micro_batches]
+
+
+def arrange(micro_batches: list[dict[str, Any]], accumulation_steps: int) -> list[dict[str, Any]]:
+    """
+    Permute rows among the micro-batches of an optimizer step, so that rows of similar length are together.
+
+    Rows without any effect on the gradient come last, so that micro-batches of nothing else can form.
+
+    Args:
+        micro_batches (`list[dict[str, Any]]`):
+            Micro-batches of one rollout, of equal size.
+        accumulation_steps (`int`):
+            Micro-batches of an optimizer step.
+
+    Returns:
+        `list[dict[str, Any]]`:
+            Micro-batches of the same size with the same rows in each optimizer step; unchanged if the rollout does not
+            end with an optimizer step, or if it holds images, which are not stored by row.
+    """
+    step = min(accumulation_steps, len(micro_batches))
+    if step == 1 or len(micro_batches) % step or accumulation_steps % step or "pixel_values" in micro_batches[0]:
+        return micro_batches
+    return [
+        micro_batch
+        for start in range(0, len(micro_batches), step)
+        for micro_batch in _by_length(micro_batches[start : start + step])
+    ]
+
+
+def _by_length(micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = {
+        name: torch.cat([micro_batch[name] for micro_batch in micro_batches])
+        if isinstance(value, torch.Tensor) and value.dim() > 0
+        else value
+        for name, value in micro_batches[0].items()
+    }
+    size = micro_batches[0]["completion_ids"].size(0)
+    tokens = rows["prompt_mask"].sum(dim=1) + rows["completion_mask"].sum(dim=1)
+    if "needed" in rows:
+        tokens = torch.where(rows["needed"], tokens, -1)
+    order = tokens.argsort(descending=True, stable=True)
+    return [
+        {
+            name: value[order[start : start + size]] if isinstance(value, torch.Tensor) and value.dim() > 0 else value
+            for name, value in rows.items()
+        }
+        for start in range(0, len(order), size)
+    ]
+
+
+def carries_gradient(
+    advantages: torch.Tensor, mask: torch.Tensor, has_variance: torch.Tensor | None, has_divergence: bool
+) -> torch.Tensor:
+    """
+    Tell which rows have any effect on the gradient.
+
+    Args:
+        advantages (`torch.Tensor`):
+            Advantages `(B,)` or `(B, T)`.
+        mask (`torch.Tensor`):
+            Tokens of the loss `(B, T)`.
+        has_variance (`torch.Tensor`, *optional*):
+            Whether the divergences act on a row `(B,)`. If not given, they act on all.
+        has_divergence (`bool`):
+            Whether the loss has a divergence from another policy.
+
+    Returns:
+        `torch.Tensor`:
+            `(B,)`, `False` where a row has no token, or no advantage and no divergence.
+    """
+    has_effect = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
+    if has_divergence:
+        has_effect = torch.ones_like(has_effect) if has_variance is None else has_effect | has_variance
+    return has_effect & mask.any(dim=1)

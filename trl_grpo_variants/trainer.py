@@ -18,8 +18,9 @@ from trl.trainer.callbacks import SyncRefModelCallback
 
 from .card import trainer_card
 from .checkpoint import load_state, save_state, state_path
-from .compat import check_backend, check_parent
+from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
+from .forward import TrimmedForward, trimmable
 from .generation import adapter_generation
 from .hub import publishing, without_token
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
@@ -33,7 +34,7 @@ from .objective.ratio import (
     effective_sample_size,
     trajectory_log_weight,
 )
-from .rollout import split_by_group
+from .rollout import arrange, carries_gradient, split_by_group
 from .snapshot import PolicySnapshot
 
 
@@ -51,6 +52,7 @@ _NOT_FORWARD_INPUTS = {
     "old_per_token_logps",
     "ref_per_token_logps",
     "has_variance",
+    "needed",
     "importance_sampling_ratio",
     "sampling_per_token_logps",
     "tool_mask",
@@ -108,7 +110,7 @@ class GRPOVariantTrainer(GRPOTrainer):
     """
 
     args: GRPOVariantConfig
-    _buffered_inputs: list[dict[str, Any]] | None
+    _buffered_inputs: Any
     _calculate_rewards: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
@@ -151,6 +153,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
+        self._forward = self._trimmed_forward()
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
             self.importance_sampling_level = "token"
@@ -169,6 +172,21 @@ class GRPOVariantTrainer(GRPOTrainer):
     def _snapshot(self) -> PolicySnapshot:
         return PolicySnapshot(self.accelerator.unwrap_model(self.model))
 
+    def _trimmed_forward(self) -> TrimmedForward:
+        args, config = self.args, self.model.config
+        splits = sharding_backend(args) is None
+        if self.accelerator.num_processes > 1:
+            # DDP waits for each parameter once per backward pass: not so with reentrant checkpoints, and it takes the
+            # experts that no token of the last forward pass went to for unused.
+            reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+            splits = splits and not (args.gradient_checkpointing and reentrant)
+            splits = splits and not hasattr(config.get_text_config(), "output_router_logits")
+        return TrimmedForward(
+            trim=trimmable(config) if args.trim_padding else "none",
+            splits=splits and args.trim_padding,
+            multiple=args.pad_to_multiple_of or 1,
+        )
+
     # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
     # the current policy become known.
     def _get_per_token_logps_and_entropies(
@@ -176,18 +194,27 @@ class GRPOVariantTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         if isinstance(model, PolicySnapshot):
             with model.swapped_in():
-                return super()._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
-        output = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        if self._loss_inputs is None:
+                return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
+        score = super()._get_per_token_logps_and_entropies
+        inputs = self._loss_inputs
+        if self.args.trims:
+            needed = None if inputs is None else inputs.get("needed")
+            output = self._forward(score, model, *args, needed=needed, **kwargs)
+        else:
+            output = score(model, *args, **kwargs)
+        if inputs is None:
             return output
-        logps, entropies, *others = output
+        logps, entropies, aux_loss = output
+        if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
+            # A ratio of 1, which is finite, where the advantage is 0.
+            logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
         if not self.args.is_stock:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
-            self._bound_anchors(self._loss_inputs, logps)
-        self._loss_inputs["per_token_logps"] = logps
-        self._loss_inputs["entropies"] = entropies
-        return logps, entropies, *others
+            self._bound_anchors(inputs, logps)
+        inputs["per_token_logps"] = logps
+        inputs["entropies"] = entropies
+        return logps, entropies, aux_loss
 
     def _bound_anchors(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
         """Make the anchors in the inputs of a loss ones whose ratios to the current log-probs are finite."""
@@ -229,6 +256,12 @@ class GRPOVariantTrainer(GRPOTrainer):
             logged.extend(advantages.tolist())
         if self.args.mask_zero_variance_groups and mode == "train":
             rollout["has_variance"] = has_variance(rewards, num_generations)[local]
+        if self.args.skip_inert_rows and mode == "train" and self._rows_are_independent():
+            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
+            has_divergence = self.beta != 0.0 or self.args.mirror_beta != 0.0
+            rollout["needed"] = carries_gradient(
+                rollout["advantages"], mask, rollout.get("has_variance"), has_divergence
+            )
         if self._mirror_anchor is not None:
             rollout["mirror_per_token_logps"] = self._score(rollout, self._mirror_anchor, mode)
         return rollout
@@ -275,13 +308,23 @@ class GRPOVariantTrainer(GRPOTrainer):
                 self._mirror_synced_at = step
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        if not (self.args.group_preserving_split and self.model.training):
+        if not self.model.training or not (self.args.group_preserving_split or self.args.trim_padding):
             return super()._prepare_inputs(generation_batch)
         generate_every = self.args.steps_per_generation * self.num_iterations
         if self._step % generate_every == 0 or self._buffered_inputs is None:
-            rollout = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_by_group(rollout, self.args.steps_per_generation)
+            if self.args.group_preserving_split:
+                rollout = self._generate_and_score_completions(generation_batch)
+                self._buffered_inputs = split_by_group(rollout, self.args.steps_per_generation)
+            else:
+                super()._prepare_inputs(generation_batch)
+            # Where the loss is no mean over a micro-batch's own tokens, a row counts the same in each micro-batch.
+            if self.args.trim_padding and self.loss_type != "bnpo" and self._rows_are_independent():
+                self._buffered_inputs = arrange(self._buffered_inputs, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _rows_are_independent(self) -> bool:
+        """Whether no term of the loss looks at the rows of a micro-batch together."""
+        return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         try:
@@ -297,6 +340,8 @@ class GRPOVariantTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         if self._frozen_policy is not None and mode == "train":
             self._freeze_until_backward(self._frozen_policy)
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        needed = inputs.get("needed")
         self._loss_inputs = dict(inputs)
         if self.args.owns_policy_term:
             # Zero advantages take the parent's policy term out exactly; its other terms stay.
@@ -306,8 +351,11 @@ class GRPOVariantTrainer(GRPOTrainer):
             scored = self._loss_inputs | {"advantages": inputs["advantages"]}
         finally:
             self._loss_inputs = None
+        # Metrics are those of the rows that have been computed.
+        computed = mask if needed is None else mask * needed.unsqueeze(1)
+        if needed is not None:
+            self._log_mean("entropy", scored["entropies"], computed, mode, replace=True)
 
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
         # The logarithm of a trajectory's weight needs no bound, so it is taken to what the rollout holds.
         log_weights = trajectory_log_weight(logps, logps.detach() if old_logps is None else old_logps, mask)
@@ -319,15 +367,15 @@ class GRPOVariantTrainer(GRPOTrainer):
                 policy_loss, clipped = self._policy_term(scored, log_weights, mask)
                 terms = terms + (policy_loss * weight).sum()
             if self.args.mirror_beta != 0.0:
-                terms = terms + self.args.mirror_beta * (self._mirror_term(scored, mask, mode) * weight).sum()
+                terms = terms + self.args.mirror_beta * (self._mirror_term(scored, computed, mode) * weight).sum()
             loss = loss + terms / accumulation
             self._correct_metrics(terms.detach(), mode)
         if "has_variance" in inputs and self.beta != 0.0:
-            self._correct_masked_kl(inputs, scored, mask, mode)
+            self._correct_masked_kl(inputs, scored, computed, mode)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
         # and an evaluation scores completions of the policy itself.
         if mode == "train" and old_logps is not None and self._frozen_policy is None:
-            self._log_trajectories(log_weights, clipped, inputs["advantages"], mask)
+            self._log_trajectories(log_weights, clipped, inputs["advantages"], computed)
         return loss
 
     def _freeze_until_backward(self, policy: PolicySnapshot) -> None:
@@ -392,7 +440,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         divergence = reverse_kl(logps, inputs.get("mirror_per_token_logps", old_logps), old_logps)
         # In an evaluation the previous policy of the rollout is the policy itself.
         if mode == "train" or "mirror_per_token_logps" in inputs:
-            self._metrics[mode]["mirror_kl"].append(self._mean_over_tokens(divergence, mask))
+            self._log_mean("mirror_kl", divergence, mask, mode)
         if "has_variance" in inputs:
             mask = mask * inputs["has_variance"].unsqueeze(1)
         return torch.where(mask.bool(), divergence, 0.0)
@@ -405,12 +453,21 @@ class GRPOVariantTrainer(GRPOTrainer):
         old_logps = scored.get("old_per_token_logps") if self.args.use_bias_correction_kl else None
         ref_logps = bounded_anchor(inputs["ref_per_token_logps"].float(), logps, MAX_DIVERGENCE_LOG_RATIO)
         divergence = reverse_kl(logps, ref_logps, logps if old_logps is None else old_logps)
-        self._metrics[mode]["kl"][-1] = self._mean_over_tokens(divergence, mask)
+        self._log_mean("kl", divergence, mask, mode, replace=True)
 
-    def _mean_over_tokens(self, values: torch.Tensor, mask: torch.Tensor) -> float:
+    def _log_mean(
+        self, name: str, values: torch.Tensor, mask: torch.Tensor, mode: str, *, replace: bool = False
+    ) -> None:
+        """Log the mean over the tokens of all processes, or take it for what the parent has just logged."""
         totals = torch.stack([torch.where(mask.bool(), values.detach(), 0.0).sum(), mask.sum().float()])
-        total, count = self.accelerator.reduce(totals, reduction="sum")
-        return (total / count.clamp(min=1.0)).item()
+        total, count = self.accelerator.reduce(totals, reduction="sum").tolist()
+        metrics = self._metrics[mode]
+        if replace:
+            metrics[name].pop()
+        if count > 0:
+            metrics[name].append(total / count)
+        if not metrics[name]:
+            del metrics[name]
 
     def _correct_metrics(self, terms: torch.Tensor, mode: str) -> None:
         """Make the parent's metrics of its loss those of the whole loss."""

@@ -84,6 +84,9 @@ def trainer_for(policy_path, tmp_path):
             "max_completion_length": MAX_LENGTH,
             "gradient_accumulation_steps": ACCUMULATION,
             "steps_per_generation": STEPS_PER_GENERATION,
+            # The forward pass that stands in does not look at what it is given.
+            "trim_padding": False,
+            "skip_inert_rows": False,
         } | settings
         trainer = make_trainer(policy_path, tmp_path, **settings)
         trainer.current_gradient_accumulation_steps = ACCUMULATION

@@ -249,7 +249,7 @@ def test_masked_groups_lose_policy_and_kl_and_keep_the_normaliser(policy_path, t
 
     kept = inputs["has_variance"]
     assert kept.sum() == 4
-    without_mask = {key: value for key, value in inputs.items() if key != "has_variance"}
+    without_mask = {key: value for key, value in inputs.items() if key not in ("has_variance", "needed")}
     alone = {key: value[kept] if value.dim() else value for key, value in without_mask.items()}
     # Half the rows: where the normaliser counts them, the same sum weighs twice as much.
     scale = 1.0 if loss_type == "dapo" else 0.5

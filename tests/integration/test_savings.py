@@ -1,0 +1,189 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Leaving out padding and inert rows changes what an update costs, and nothing else."""
+
+import dataclasses
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import GPT2Config, GPT2LMHeadModel
+from trl import GRPOTrainer
+
+from trl_grpo_variants import list_variants
+
+from ..tiny import WORDS, make_trainer
+
+
+LOSS_TYPES = ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+# Two optimizer steps on one rollout of 24 rows whose lengths differ, so that the second one is off policy.
+RUN = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 3,
+    "steps_per_generation": 6,
+    "num_generations": 4,
+    "max_completion_length": 24,
+    "max_steps": 2,
+    "optim": "sgd",
+    "learning_rate": 0.5,
+    "max_grad_norm": 0.0,
+    "generation_kwargs": {"pad_token_id": 0},
+}
+ON = {"trim_padding": True, "skip_inert_rows": True}
+OFF = {"trim_padding": False, "skip_inert_rows": False}
+
+
+def every_other_group(completion_ids, **_):
+    """Rewards of which half the groups have no variance."""
+    return [float(len(ids)) if (i // 4) % 2 else 1.0 for i, ids in enumerate(completion_ids)]
+
+
+def equal_rewards(completion_ids, **_):
+    return [1.0] * len(completion_ids)
+
+
+class Counted:
+    """Counts the tokens that a trainer's model computes in forward passes with gradients."""
+
+    def __init__(self, trainer):
+        self.tokens = self.passes = 0
+        trainer.model.get_input_embeddings().register_forward_hook(self.count)
+
+    def count(self, _, inputs, output):
+        if torch.is_grad_enabled():
+            self.tokens += inputs[0].numel()
+            self.passes += 1
+
+
+def update(policy_path, output_dir, **settings):
+    """What a run has added to the parameters, and the trainer."""
+    trainer = make_trainer(policy_path, output_dir, **({"reward_funcs": every_other_group} | RUN | settings))
+    if hasattr(trainer, "_forward"):
+        # Rows as few and short as these would not be divided.
+        trainer._forward = dataclasses.replace(trainer._forward, split_cost=0)
+    trainer.counted = Counted(trainer)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.train()
+    after = list(trainer.model.parameters())
+    return torch.cat([(b - a).detach().flatten() for a, b in zip(before, after, strict=True)]), trainer
+
+
+def assert_same_update(policy_path, output_dir, reference=None, saves=True, **settings):
+    """Against stock TRL where that can be, and otherwise against the variant with every row as padded."""
+    reference = {"trainer_class": GRPOTrainer} if reference is None else reference
+    expected, padded = update(policy_path, output_dir, **(settings | reference))
+    actual, trimmed = update(policy_path, output_dir, **(settings | ON))
+    assert expected.norm() > 1e-3
+    assert (actual - expected).norm() <= 1e-5 * expected.norm()
+    if saves:
+        assert trimmed.counted.tokens < 0.8 * padded.counted.tokens
+    return padded, trimmed
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_stock_losses(policy_path, tmp_path, loss_type, level):
+    assert_same_update(policy_path, tmp_path, loss_type=loss_type, importance_sampling_level=level)
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_stock_losses_with_a_reference(policy_path, tmp_path, loss_type):
+    assert_same_update(policy_path, tmp_path, loss_type=loss_type, beta=0.1)
+
+
+@pytest.mark.parametrize("variant", [name for name in list_variants() if name != "grpo"])
+def test_variants(policy_path, tmp_path, variant):
+    assert_same_update(policy_path, tmp_path, OFF, variant=variant)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"importance_sampling_level": "trajectory", "loss_type": "dapo"},
+        {"importance_sampling_level": "trajectory", "loss_type": "bnpo"},
+        {"importance_sampling_level": "none", "loss_type": "luspo"},
+        {"beta": 0.1, "mirror_beta": 0.2, "mirror_sync_steps": 4},
+        {"beta": 0.1, "mirror_beta": 0.2, "mask_zero_variance_groups": True},
+        {"mirror_beta": 0.2, "mirror_sync_steps": 4, "mask_zero_variance_groups": True, "variant": "tic_grpo"},
+        {"reward_variance_epsilon": 1e-5, "mask_truncated_completions": True},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_parameters_of_the_variants(policy_path, tmp_path, settings):
+    assert_same_update(policy_path, tmp_path, OFF, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mask_truncated_completions": True, "max_completion_length": 12},
+        {"gradient_accumulation_steps": 1, "steps_per_generation": 2},
+        {"gradient_accumulation_steps": 6, "steps_per_generation": 3, "max_steps": 1},
+        {"gradient_accumulation_steps": 2, "steps_per_generation": 3, "max_steps": 1},
+        {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1, "steps_per_generation": 2},
+        {"num_iterations": 2},
+        {"off_policy_mask_threshold": 0.01},
+        {"pad_to_multiple_of": 8},
+        {"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"), "beta": 0.1},
+        {"gradient_checkpointing": True},
+        {"temperature": 0.7, "delta": 1.5, "scale_rewards": "batch"},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_settings(policy_path, tmp_path, settings):
+    assert_same_update(policy_path, tmp_path, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"entropy_coef": 0.1}, {"top_entropy_quantile": 0.5}], ids=lambda s: ",".join(s))
+def test_rows_that_count_together_stay_together(policy_path, tmp_path, settings):
+    assert_same_update(policy_path, tmp_path, saves=False, **settings)
+
+
+def test_positions_that_count_the_padding(tmp_path, policy_path):
+    """A model with a learned embedding per column: the padding on the left belongs to what it computes."""
+    config = GPT2Config(
+        vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=64, pad_token_id=0, eos_token_id=1,
+        bos_token_id=None, initializer_range=0.3, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+
+    def model():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(config)
+        model.config._name_or_path = policy_path
+        return model
+
+    expected, _ = update(policy_path, tmp_path, model=model(), trainer_class=GRPOTrainer)
+    actual, trainer = update(policy_path, tmp_path, model=model(), **ON)
+    assert trainer._forward.trim == "right"
+    assert (actual - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_an_update_without_any_signal_changes_nothing_and_costs_next_to_nothing(policy_path, tmp_path):
+    added, trainer = update(policy_path, tmp_path, reward_funcs=equal_rewards, **ON)
+    assert (added == 0).all()
+    assert trainer.counted.tokens == 2 * trainer.counted.passes
+    assert all("entropy" not in entry for entry in trainer.state.log_history)
+
+
+def test_metrics_are_those_of_the_padded_run(policy_path, tmp_path):
+    schedule = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "steps_per_generation": 3}
+    padded, trimmed = assert_same_update(policy_path, tmp_path, OFF, variant="dual", max_steps=3, **schedule)
+    for theirs, ours in zip(padded.state.log_history[:3], trimmed.state.log_history[:3], strict=True):
+        assert {"entropy", "kl", "mirror_kl", "clip_ratio/region_mean", "trajectory/ess"} <= theirs.keys()
+        for name in theirs.keys() - {"step_time"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+
+
+def test_metrics_of_a_run_that_leaves_rows_out_are_those_of_the_others(policy_path, tmp_path):
+    schedule = {"per_device_train_batch_size": 24, "gradient_accumulation_steps": 1, "steps_per_generation": 1}
+    padded, trimmed = assert_same_update(policy_path, tmp_path, OFF, variant="mean_only", max_steps=1, **schedule)
+    inputs = padded._buffered_inputs[0]
+    live = inputs["advantages"] != 0
+    assert 0 < live.sum() < 24
+    alone = make_trainer(policy_path, tmp_path)
+    alone.model.train()
+    alone.current_gradient_accumulation_steps = 1
+    alone.compute_loss(alone.model, {name: value[live] if value.dim() else value for name, value in inputs.items()})
+    assert trimmed.state.log_history[0]["entropy"] == pytest.approx(alone._metrics["train"]["entropy"][-1], rel=1e-5)
+    assert trimmed.state.log_history[0]["entropy"] != pytest.approx(padded.state.log_history[0]["entropy"], rel=1e-3)
