@@ -326,3 +326,38 @@ def test_presets_are_not_inert(name):
 
 def test_an_anchor_that_outlives_the_rollout_is_not_inert():
     assert messages(mirror_beta=0.1, mirror_sync_steps=2) == []
+
+
+# ---- what an update costs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"variant": "grpo"}, False),
+        ({"variant": "dual"}, True),
+        ({"variant": "grpo_upper_clip"}, True),
+        ({"mirror_beta": 0.1}, True),
+        ({"importance_sampling_level": "trajectory", "loss_type": "dr_grpo"}, True),
+    ],
+    ids=str,
+)
+def test_savings_are_on_except_for_stock_grpo(settings, expected):
+    args = config(steps_per_generation=2, **settings)
+    assert (args.trim_padding, args.skip_inert_rows) == (expected, expected)
+    assert args.pack_rollout is args.share_prompt is False
+    explicit = config(steps_per_generation=2, **settings, trim_padding=not expected, skip_inert_rows=not expected)
+    assert (explicit.trim_padding, explicit.skip_inert_rows) == (not expected, not expected)
+    assert explicit.is_stock == args.is_stock
+
+
+@pytest.mark.parametrize("name", ["trim_padding", "skip_inert_rows", "pack_rollout", "share_prompt"])
+def test_savings_are_true_or_false(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False; got 'yes'"):
+        config(**{name: "yes"})
+
+
+def test_rows_are_laid_out_in_one_way():
+    with pytest.raises(ValueError, match="`pack_rollout=True` and `share_prompt=True` are two ways"):
+        config(pack_rollout=True, share_prompt=True)

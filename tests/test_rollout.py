@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+import pytest
 import torch
 
-from trl_grpo_variants.rollout import split_by_group
+from trl_grpo_variants.rollout import arrange, carries_gradient, split_by_group
 
 
 def test_micro_batches_are_consecutive_and_scalars_are_shared():
@@ -35,3 +36,72 @@ def test_images_go_with_their_prompts():
     assert first["pixel_values"].flatten().tolist() == [0, 1, 2, 3, 4, 5]
     assert second["image_grid_thw"].tolist() == [[1, 1, 1]]
     assert second["pixel_values"].flatten().tolist() == [6]
+
+
+def micro_batches(lengths, size, **fields):
+    """Rows that hold their number, as micro-batches of `size`."""
+    lengths = torch.tensor(lengths)
+    rows = {
+        "prompt_ids": torch.ones(len(lengths), 3, dtype=torch.long),
+        "prompt_mask": torch.ones(len(lengths), 3, dtype=torch.long),
+        "completion_ids": torch.arange(len(lengths)).unsqueeze(1).expand(-1, 9),
+        "completion_mask": (torch.arange(9) < lengths.unsqueeze(1)).long(),
+        "advantages": torch.ones(len(lengths)),
+    } | fields
+    starts = range(0, len(lengths), size)
+    return [
+        {name: value[start : start + size] for name, value in rows.items()} | {"num_items_in_batch": torch.tensor(7)}
+        for start in starts
+    ]
+
+
+def numbers(batches):
+    return [batch["completion_ids"][:, 0].tolist() for batch in batches]
+
+
+def test_rows_are_arranged_by_length_within_an_optimizer_step():
+    batches = micro_batches([1, 9, 2, 8, 3, 7, 4, 6], size=2)
+    assert numbers(arrange(batches, 2)) == [[1, 3], [2, 0], [5, 7], [6, 4]]
+    assert numbers(arrange(batches, 4)) == numbers(arrange(batches, 8)) == [[1, 3], [5, 7], [6, 4], [2, 0]]
+    for batch in arrange(batches, 4):
+        assert (
+            batch["completion_mask"].sum(dim=1)
+            == torch.tensor([1, 9, 2, 8, 3, 7, 4, 6])[batch["completion_ids"][:, 0]]
+        ).all()
+        assert batch["num_items_in_batch"] == 7
+
+
+def test_rows_without_effect_come_last():
+    needed = torch.tensor([True, False, True, False])
+    assert numbers(arrange(micro_batches([1, 9, 2, 8], 2, needed=needed), 2)) == [[2, 0], [1, 3]]
+
+
+def test_rows_of_a_prompt_come_together():
+    prompts = torch.tensor([1, 2, 1, 2, 3, 3]).unsqueeze(1).expand(-1, 3)
+    batches = micro_batches([1, 5, 2, 6, 9, 3], 2, prompt_ids=prompts)
+    assert numbers(arrange(batches, 3, by_prompt=True)) == [[4, 5], [1, 3], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "fields"), [(1, {}), (3, {}), (6, {}), (2, {"pixel_values": torch.ones(8, 1)})], ids=str
+)
+def test_rows_stay_where_steps_do_not_end_with_the_rollout_or_images_are_not_by_row(steps, fields):
+    batches = micro_batches([1, 9, 2, 8, 3, 7, 4, 6], 2, **fields)
+    assert numbers(arrange(batches, steps)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("has_variance", "has_divergence", "expected"),
+    [
+        (None, False, [True, True, False, False]),
+        (None, True, [True, True, True, False]),
+        ([True, False, False, True], False, [True, True, False, False]),
+        ([False, False, True, True], True, [True, True, True, False]),
+        ([False, False, False, True], True, [True, True, False, False]),
+    ],
+)
+def test_a_row_matters_by_its_advantage_or_a_divergence_and_its_tokens(has_variance, has_divergence, expected):
+    mask = torch.tensor([[1, 1], [0, 1], [1, 0], [0, 0]])
+    has_variance = None if has_variance is None else torch.tensor(has_variance)
+    for advantages in (torch.tensor([1.0, -1.0, 0.0, 1.0]), torch.tensor([[1.0, 0], [0, -1], [0, 0], [1, 1]])):
+        assert carries_gradient(advantages, mask, has_variance, has_divergence).tolist() == expected

@@ -46,7 +46,7 @@ _OWN_DEFAULTS: dict[str, Any] = {
     "group_preserving_split": False,
 }
 # What changes nothing but the cost, and rounding.
-_EXACT_SAVINGS = ("trim_padding", "skip_inert_rows")
+_SAVINGS = ("trim_padding", "skip_inert_rows", "pack_rollout", "share_prompt")
 
 # These loss types give all tokens of an optimizer step one weight, so that one term per sequence has a weight too.
 _TRAJECTORY_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
@@ -142,6 +142,14 @@ class GRPOVariantConfig(GRPOConfig):
             Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
             except for stock GRPO.
 
+        pack_rollout (`bool`, *optional*, defaults to `False`):
+            Whether several completions share a row without padding, where the model's attention tells them apart;
+            the first forward pass checks that it does. Where it does not, rows are trimmed, with a warning.
+        share_prompt (`bool`, *optional*, defaults to `False`):
+            Whether the prompt of a group is computed once per forward pass instead of once per completion. It pays
+            where prompts are long and micro-batches hold several completions of a prompt. Refused for models whose
+            attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window.
+
         > Parameters that control vLLM generation
 
         vllm_lora_sync (`bool`, *optional*, defaults to `True`):
@@ -207,6 +215,15 @@ class GRPOVariantConfig(GRPOConfig):
         "stock GRPO."
     )
 
+    pack_rollout: bool = field(
+        default=False,
+        metadata={"help": "Whether several completions share a row without padding in the forward passes."},
+    )
+    share_prompt: bool = field(
+        default=False,
+        metadata={"help": "Whether the prompt of a group is computed once per forward pass, not per completion."},
+    )
+
     vllm_lora_sync: bool = field(
         default=True,
         metadata={
@@ -266,7 +283,7 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def trims(self) -> bool:
         """Whether anything is left out of the forward passes."""
-        return self.trim_padding or self.skip_inert_rows
+        return self.trim_padding or self.skip_inert_rows or self.pack_rollout or self.share_prompt
 
     @property
     def is_on_policy(self) -> bool:
@@ -293,7 +310,7 @@ class GRPOVariantConfig(GRPOConfig):
             if getattr(self, name) is None:
                 setattr(self, name, settings.get(name, default))
 
-        for name in _EXACT_SAVINGS:
+        for name in ("trim_padding", "skip_inert_rows"):
             if getattr(self, name) is None:
                 setattr(self, name, not self.is_stock)
 
@@ -317,7 +334,7 @@ class GRPOVariantConfig(GRPOConfig):
         _check_number(self, "reward_variance_epsilon", greater_than=0.0)
         for name in ("mirror_sync_steps", "num_iterations", "steps_per_generation", "gradient_accumulation_steps"):
             _check_whole_number(self, name)
-        for name in ("mask_zero_variance_groups", "group_preserving_split", *_EXACT_SAVINGS):
+        for name in ("mask_zero_variance_groups", "group_preserving_split", *_SAVINGS):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False; got {getattr(self, name)!r}.")
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
@@ -333,6 +350,10 @@ class GRPOVariantConfig(GRPOConfig):
         self._check_policy_term()
         self._check_divergences()
         self._check_advantages()
+        if self.pack_rollout and self.share_prompt:
+            raise ValueError(
+                "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."
+            )
 
     def _check_policy_term(self) -> None:
         level = self.importance_sampling_level

@@ -9,8 +9,9 @@ row is shifted until its padding is on the left, rows of similar length share a 
 as its longest row. Log-probs come back in TRL's shape, so that nothing after the forward pass sees a difference.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 # Tokens that a forward pass must save to be worth its fixed cost, which is that of launching its kernels.
 SPLIT_COST = 256
+# Inputs of a forward pass with a value per token.
+PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 # Rotary embeddings whose frequencies depend on the length of the row.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 # Layers in which a token sees others by their distance only.
@@ -189,6 +192,43 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """
+    What a forward pass is asked about.
+
+    Args:
+        input_ids (`torch.Tensor`):
+            Prompts and completions `(B, P + T)`.
+        attention_mask (`torch.Tensor`):
+            Their mask `(B, P + T)`.
+        logits_to_keep (`int`):
+            Columns `T` of the completions.
+        inputs (`dict`):
+            Further arguments of TRL's forward pass.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    logits_to_keep: int
+    inputs: dict[str, Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns `P` and `T`."""
+        return self.input_ids.size(1) - self.logits_to_keep, self.logits_to_keep
+
+    @functools.cached_property
+    def lengths(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lengths `(B,)` of prompts and completions."""
+        return lengths(self.attention_mask, self.logits_to_keep)
+
+    def rows(self, rows: torch.Tensor) -> "Batch":
+        """Some of the rows, for which there is no value per image."""
+        per_row = {name: value[rows] if name in PER_TOKEN else value for name, value in self.inputs.items()}
+        return Batch(self.input_ids[rows], self.attention_mask[rows], self.logits_to_keep, per_row)
+
+
+@dataclass(frozen=True)
 class TrimmedForward:
     """
     Scores completions with as few tokens as the model and the backend allow.
@@ -209,8 +249,6 @@ class TrimmedForward:
     splits: bool
     multiple: int = 1
     split_cost: int = SPLIT_COST
-    # Fields of a forward pass with a value per token.
-    per_token: tuple[str, ...] = field(default=("token_type_ids", "mm_token_type_ids"), init=False)
 
     def __call__(
         self,
@@ -249,72 +287,68 @@ class TrimmedForward:
             `tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]`:
                 What `score` returns; values of tokens that a completion does not have are 0.
         """
-        inputs = {name: value for name, value in inputs.items() if value is not None}
-        size = (input_ids.size(1) - logits_to_keep, logits_to_keep)
-        prompt_lengths, completion_lengths = lengths(attention_mask, logits_to_keep)
-
-        def one_pass(module: Any, rows: torch.Tensor | None, batch_size: int | None = None) -> Scores:
-            def chosen(values: torch.Tensor) -> torch.Tensor:
-                return values if rows is None else values[rows]
-
-            window = Window.around(
-                chosen(prompt_lengths), chosen(completion_lengths), size, trim=self.trim, multiple=self.multiple
-            )
-            cut = {name: window.cut(chosen(inputs[name])) for name in self.per_token if name in inputs}
-            logps, entropies, aux_loss = score(
-                module,
-                window.cut(chosen(input_ids)),
-                window.cut(chosen(attention_mask)),
-                window.logits_to_keep,
-                batch_size,
-                **{**inputs, **cut},
-            )
-            entropies = None if entropies is None else window.restore(entropies)
-            return window.restore(logps), entropies, aux_loss
-
+        given = {name: value for name, value in inputs.items() if value is not None}
+        batch = Batch(input_ids, attention_mask, logits_to_keep, given)
         # Images belong to rows in ways that differ from model to model, and an auxiliary loss to all rows together.
-        if "pixel_values" in inputs or inputs.get("compute_aux_loss"):
-            return one_pass(model, None, batch_size)
+        if "pixel_values" in given or given.get("compute_aux_loss"):
+            return TrimmedForward._score(self, score, model, batch, batch_size)
 
         rows = torch.arange(input_ids.size(0)) if needed is None else needed.cpu().nonzero().squeeze(1)
         if rows.numel() == 0:
-            return self._nothing(score, model, input_ids, size, inputs)
-        widths = (
-            prompt_lengths + completion_lengths if self.trim == "both" else completion_lengths + size[0]
-        ).tolist()
-        passes = self._passes([widths[row] for row in rows.tolist()], sum(size), batch_size)
-        order = [rows[indices].to(input_ids.device) for indices in passes]
+            return self._nothing(score, model, batch)
+        passes = [rows[indices].to(input_ids.device) for indices in self._passes(batch, rows, batch_size)]
         # All but the last pass go around DDP, which counts forward passes; its hooks on the parameters see all.
         inner = model.module if isinstance(model, DistributedDataParallel) else model
-        outputs = [one_pass(inner, indices) for indices in order[:-1]] + [one_pass(model, order[-1])]
-        index = torch.cat(order)
+        modules = [inner] * (len(passes) - 1) + [model]
+        outputs = [self._score(score, module, batch.rows(rows)) for module, rows in zip(modules, passes, strict=True)]
+        order = torch.cat(passes)
 
         def gathered(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
             if parts[0] is None:
                 return None
             values = torch.cat([part for part in parts if part is not None])
-            return values.new_zeros(input_ids.size(0), logits_to_keep).index_copy(0, index, values)
+            return values.new_zeros(input_ids.size(0), logits_to_keep).index_copy(0, order, values)
 
         logps = gathered([output[0] for output in outputs])
         assert logps is not None
         return logps, gathered([output[1] for output in outputs]), None
 
-    def _passes(self, widths: list[int], padded_width: int, batch_size: int | None) -> list[list[int]]:
+    def _passes(self, batch: Batch, rows: torch.Tensor, batch_size: int | None) -> list[list[int]]:
+        """Divide the rows, of which the indices among `rows` are returned, over forward passes."""
+        prompt_lengths, completion_lengths = batch.lengths
+        if self.trim == "both":
+            widths = (prompt_lengths + completion_lengths)[rows].tolist()
+        else:
+            widths = (batch.size[0] + completion_lengths)[rows].tolist()
         if self.trim == "none":
-            widths = [padded_width] * len(widths)
+            widths = [sum(batch.size)] * len(widths)
         if self.splits:
-            max_tokens = None if batch_size is None else batch_size * padded_width
+            max_tokens = None if batch_size is None else batch_size * sum(batch.size)
             return partition(widths, max_tokens=max_tokens, split_cost=self.split_cost)
         order = sorted(range(len(widths)), key=lambda row: -widths[row])
         batch_size = batch_size or len(order)
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-    def _nothing(
-        self, score: Score, model: Any, input_ids: torch.Tensor, size: tuple[int, int], inputs: dict[str, Any]
-    ) -> Scores:
+    def _score(self, score: Score, model: Any, batch: Batch, batch_size: int | None = None) -> Scores:
+        """One forward pass."""
+        window = Window.around(*batch.lengths, batch.size, trim=self.trim, multiple=self.multiple)
+        cut = {name: window.cut(batch.inputs[name]) for name in PER_TOKEN if name in batch.inputs}
+        logps, entropies, aux_loss = score(
+            model,
+            window.cut(batch.input_ids),
+            window.cut(batch.attention_mask),
+            window.logits_to_keep,
+            batch_size,
+            **{**batch.inputs, **cut},
+        )
+        entropies = None if entropies is None else window.restore(entropies)
+        return window.restore(logps), entropies, aux_loss
+
+    def _nothing(self, score: Score, model: Any, batch: Batch) -> Scores:
         """Zeros that hang on the parameters: a backward pass, and what waits for it elsewhere, needs a graph."""
-        tokens = input_ids[:1, size[0] - 1 : size[0] + 1]
-        cut = {name: inputs[name][:1, size[0] - 1 : size[0] + 1] for name in self.per_token if name in inputs}
-        logps, entropies, *_ = score(model, tokens, torch.ones_like(tokens), 1, None, **{**inputs, **cut})
-        zeros = logps.new_zeros(input_ids.size(0), size[1])
+        columns = slice(batch.size[0] - 1, batch.size[0] + 1)
+        tokens = batch.input_ids[:1, columns]
+        cut = {name: batch.inputs[name][:1, columns] for name in PER_TOKEN if name in batch.inputs}
+        logps, entropies, _ = score(model, tokens, torch.ones_like(tokens), 1, None, **{**batch.inputs, **cut})
+        zeros = logps.new_zeros(batch.input_ids.size(0), batch.logits_to_keep)
         return zeros + 0.0 * logps.sum(), None if entropies is None else zeros, None

@@ -31,7 +31,9 @@ def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[d
     return [unsplit_pixel_values_by_grid(micro_batch) for micro_batch in micro_batches]
 
 
-def arrange(micro_batches: list[dict[str, Any]], accumulation_steps: int) -> list[dict[str, Any]]:
+def arrange(
+    micro_batches: list[dict[str, Any]], accumulation_steps: int, *, by_prompt: bool = False
+) -> list[dict[str, Any]]:
     """
     Permute rows among the micro-batches of an optimizer step, so that rows of similar length are together.
 
@@ -42,6 +44,8 @@ def arrange(micro_batches: list[dict[str, Any]], accumulation_steps: int) -> lis
             Micro-batches of one rollout, of equal size.
         accumulation_steps (`int`):
             Micro-batches of an optimizer step.
+        by_prompt (`bool`, *optional*, defaults to `False`):
+            Whether rows of the same prompt are to be together first of all.
 
     Returns:
         `list[dict[str, Any]]`:
@@ -54,11 +58,11 @@ def arrange(micro_batches: list[dict[str, Any]], accumulation_steps: int) -> lis
     return [
         micro_batch
         for start in range(0, len(micro_batches), step)
-        for micro_batch in _by_length(micro_batches[start : start + step])
+        for micro_batch in _by_length(micro_batches[start : start + step], by_prompt)
     ]
 
 
-def _by_length(micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _by_length(micro_batches: list[dict[str, Any]], by_prompt: bool) -> list[dict[str, Any]]:
     rows = {
         name: torch.cat([micro_batch[name] for micro_batch in micro_batches])
         if isinstance(value, torch.Tensor) and value.dim() > 0
@@ -67,6 +71,10 @@ def _by_length(micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     }
     size = micro_batches[0]["completion_ids"].size(0)
     tokens = rows["prompt_mask"].sum(dim=1) + rows["completion_mask"].sum(dim=1)
+    if by_prompt:
+        *_, groups = rows["prompt_ids"].unique(dim=0, return_inverse=True)
+        longest = tokens.new_zeros(tokens.shape).scatter_reduce(0, groups, tokens, "amax")
+        tokens = longest[groups] * len(groups) + groups
     if "needed" in rows:
         tokens = torch.where(rows["needed"], tokens, -1)
     order = tokens.argsort(descending=True, stable=True)

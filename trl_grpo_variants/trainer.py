@@ -34,6 +34,7 @@ from .objective.ratio import (
     effective_sample_size,
     trajectory_log_weight,
 )
+from .packing import check_lines, line_forward
 from .rollout import arrange, carries_gradient, split_by_group
 from .snapshot import PolicySnapshot
 
@@ -133,6 +134,7 @@ class GRPOVariantTrainer(GRPOTrainer):
                 "takes every argument of GRPOConfig."
             )
         check_parent(GRPOVariantTrainer.__bases__[0], args)
+        check_lines(args)
 
         uses_peft = peft_config is not None or (isinstance(model, torch.nn.Module) and is_peft_model(model))
         moves_adapter = args.sync_ref_model and uses_peft
@@ -181,11 +183,12 @@ class GRPOVariantTrainer(GRPOTrainer):
             reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
             splits = splits and not (args.gradient_checkpointing and reentrant)
             splits = splits and not hasattr(config.get_text_config(), "output_router_logits")
-        return TrimmedForward(
+        trimmed = TrimmedForward(
             trim=trimmable(config) if args.trim_padding else "none",
             splits=splits and args.trim_padding,
             multiple=args.pad_to_multiple_of or 1,
         )
+        return line_forward(args, self.model, trimmed, self.accelerator.autocast)
 
     # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
     # the current policy become known.
@@ -308,7 +311,7 @@ class GRPOVariantTrainer(GRPOTrainer):
                 self._mirror_synced_at = step
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        if not self.model.training or not (self.args.group_preserving_split or self.args.trim_padding):
+        if not self.model.training or not (self.args.group_preserving_split or self.args.trims):
             return super()._prepare_inputs(generation_batch)
         generate_every = self.args.steps_per_generation * self.num_iterations
         if self._step % generate_every == 0 or self._buffered_inputs is None:
@@ -318,8 +321,10 @@ class GRPOVariantTrainer(GRPOTrainer):
             else:
                 super()._prepare_inputs(generation_batch)
             # Where the loss is no mean over a micro-batch's own tokens, a row counts the same in each micro-batch.
-            if self.args.trim_padding and self.loss_type != "bnpo" and self._rows_are_independent():
-                self._buffered_inputs = arrange(self._buffered_inputs, self.args.gradient_accumulation_steps)
+            if self.args.trims and self.loss_type != "bnpo" and self._rows_are_independent():
+                self._buffered_inputs = arrange(
+                    self._buffered_inputs, self.args.gradient_accumulation_steps, by_prompt=self.args.share_prompt
+                )
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _rows_are_independent(self) -> bool:

@@ -31,6 +31,8 @@ EXTRA = {
     "tic_dapo_dual": {"variant": "tic_grpo", "loss_type": "dapo", "beta": 0.1, "mirror_beta": 0.1},
     "moving_reference": {"variant": "reference", "sync_ref_model": True, "ref_model_sync_steps": 2},
     "mirror_cispo": {"variant": "mirror", "loss_type": "cispo"},
+    "packed": {"variant": "dual", "pack_rollout": True},
+    "shared_prompt": {"variant": "tic_grpo", "share_prompt": True, "gradient_accumulation_steps": 2},
     "accumulated_frozen": {"variant": "no_is_frozen", "gradient_accumulation_steps": 2, "steps_per_generation": 2},
 }
 CASES = {name: {"variant": name} for name in list_variants()} | EXTRA

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from trl import GRPOTrainer
 
 from trl_grpo_variants import list_variants
@@ -30,6 +30,7 @@ RUN = {
     "max_grad_norm": 0.0,
     "generation_kwargs": {"pad_token_id": 0},
 }
+LINES = {"packed": {"pack_rollout": True}, "shared": {"share_prompt": True}}
 ON = {"trim_padding": True, "skip_inert_rows": True}
 OFF = {"trim_padding": False, "skip_inert_rows": False}
 
@@ -37,6 +38,10 @@ OFF = {"trim_padding": False, "skip_inert_rows": False}
 def every_other_group(completion_ids, **_):
     """Rewards of which half the groups have no variance."""
     return [float(len(ids)) if (i // 4) % 2 else 1.0 for i, ids in enumerate(completion_ids)]
+
+
+def no_advantage_is_zero(completion_ids, **_):
+    return [float((i % 4) ** 2) for i in range(len(completion_ids))]
 
 
 def equal_rewards(completion_ids, **_):
@@ -157,6 +162,101 @@ def test_positions_that_count_the_padding(tmp_path, policy_path):
     actual, trainer = update(policy_path, tmp_path, model=model(), **ON)
     assert trainer._forward.trim == "right"
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("lines", LINES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "dapo", "beta": 0.1},
+        {"loss_type": "bnpo", "gradient_checkpointing": True},
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "temperature": 0.7},
+        {"beta": 0.1, "peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")},
+        {"mask_truncated_completions": True, "max_completion_length": 12},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_lines(policy_path, tmp_path, lines, attention, settings):
+    def model():
+        return AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32, attn_implementation=attention)
+
+    expected, padded = update(policy_path, tmp_path, model=model(), trainer_class=GRPOTrainer, **settings)
+    actual, lined = update(policy_path, tmp_path, model=model(), **LINES[lines], **ON, **settings)
+    assert lined._forward._found == {"exact": True}
+    assert (actual - expected).norm() <= 1e-5 * expected.norm()
+    assert lined.counted.tokens < 0.8 * padded.counted.tokens
+
+
+@pytest.mark.parametrize("lines", LINES)
+@pytest.mark.parametrize("variant", ["tic_grpo", "dual", "no_is_frozen", "mirror"])
+def test_variants_on_lines(policy_path, tmp_path, variant, lines):
+    expected, _ = update(policy_path, tmp_path, variant=variant, **OFF)
+    actual, lined = update(policy_path, tmp_path, variant=variant, **LINES[lines])
+    assert lined._forward._found == {"exact": True}
+    assert (actual - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_a_prompt_is_computed_once_for_its_completions(policy_path, tmp_path):
+    """The rows of an optimizer step are put together by prompt, so that a micro-batch is one group."""
+    settings = {"gradient_accumulation_steps": 6, "max_steps": 1, "reward_funcs": no_advantage_is_zero}
+    _, trimmed = update(policy_path, tmp_path, **settings, **ON)
+    _, shared = update(policy_path, tmp_path, **settings, **ON, share_prompt=True)
+    prompts = torch.cat([batch["prompt_mask"] for batch in shared._buffered_inputs]).sum(dim=1)
+    # Each of the six groups computes its prompt once, without the token that starts each completion, and no
+    # completion's last token; and lines have no padding. The self-check computes without gradients.
+    completions = sum(int(batch["completion_mask"].sum()) for batch in shared._buffered_inputs)
+    assert shared.counted.tokens == completions + (prompts.sum() / 4 - 6)
+    assert shared.counted.tokens < trimmed.counted.tokens
+
+
+def leak(model):
+    """Make an attention ignore what separates sequences."""
+    forward = model.model.forward
+    model.model.forward = lambda *args, **kwargs: forward(
+        *args, **(kwargs | {"position_ids": None, "attention_mask": None})
+    )
+
+
+def test_packed_lines_give_way_to_trimmed_rows_where_the_attention_leaks(policy_path, tmp_path, caplog):
+    trainer = make_trainer(policy_path, tmp_path, **RUN, pack_rollout=True)
+    leak(trainer.model)
+    trainer.train()
+    assert trainer._forward._found == {"exact": False}
+    assert "`pack_rollout=True` gives log-probs that differ from those of unpacked rows by" in caplog.text
+
+
+def test_a_shared_prompt_is_refused_where_the_attention_leaks(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, **RUN, share_prompt=True)
+    leak(trainer.model)
+    with pytest.raises(RuntimeError, match="`share_prompt=True` gives log-probs that differ .* leave it off"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "positions are not relative",
+        ),
+        ({"sliding_window": 8}, "its attention has a sliding window"),
+        ({"_attn_implementation": "flash_attention_2"}, "its attention implementation is 'flash_attention_2'"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_models_whose_prompt_cannot_be_shared_are_refused(policy_path, tmp_path, change, sentence):
+    model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
+    for name, value in change.items():
+        setattr(model.config, name, value)
+    with pytest.raises(NotImplementedError, match=f"`share_prompt=True` cannot be used with this model: .*{sentence}"):
+        make_trainer(policy_path, tmp_path, model=model, share_prompt=True)
+
+
+def test_an_older_trl_is_told_before_a_model_is_loaded(policy_path, tmp_path, monkeypatch):
+    monkeypatch.delattr("trl.trainer.utils.add_fused_lm_head")
+    with pytest.raises(NotImplementedError, match="`pack_rollout=True` needs the fused LM head"):
+        make_trainer(policy_path, tmp_path, model=object(), pack_rollout=True)
 
 
 def test_an_update_without_any_signal_changes_nothing_and_costs_next_to_nothing(policy_path, tmp_path):

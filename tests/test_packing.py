@@ -1,0 +1,79 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_grpo_variants.forward import Batch
+from trl_grpo_variants.packing import Lines, bins
+
+from .test_forward import ROWS, padded
+
+
+def batch_of(rows):
+    ids, mask = padded(rows)
+    return Batch(ids, mask, 9, {})
+
+
+def following(lines):
+    """The label of each token, as a value that a model would return for it."""
+    return lines.labels.clamp(min=0).float()
+
+
+@given(ROWS)
+def test_packed_lines_hold_each_row_at_its_own_positions(rows):
+    batch = batch_of(rows)
+    widths = [prompt + completion for prompt, completion in rows]
+    lines = Lines.packed(batch, bins(widths))
+    # The label behind each token of a completion's place is that token.
+    expected = (batch.input_ids * batch.attention_mask)[:, 7:].float()
+    assert torch.equal(lines.restore(following(lines), (len(rows), 9)), expected)
+    for i, (prompt, completion) in enumerate(rows):
+        is_row = (lines.input_ids // 100 == i + 1) & (lines.segments > 0)
+        assert is_row.sum() == prompt + completion - 1
+        assert lines.position_ids[is_row].tolist() == list(range(prompt + completion - 1))
+        assert len(lines.segments[is_row].unique()) <= 1
+    assert (lines.segments > 0).sum() == sum(widths) - len(rows)
+    assert lines.input_ids.size(1) <= max(2, *widths)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 7))
+def test_a_shared_prompt_is_laid_out_once(completions, prompt):
+    ids, mask = padded([(prompt, completion) for completion in completions])
+    # The same prompt for all.
+    ids[:, 7 - prompt : 7] = torch.arange(1, prompt + 1)
+    lines = Lines.shared(Batch(ids, mask, 9, {}), [list(range(len(completions)))])
+    assert torch.equal(lines.restore(following(lines), (len(completions), 9)), (ids * mask)[:, 7:].float())
+    assert (lines.segments >= 0).sum() == prompt - 1 + sum(completions)
+
+    sees = lines.attention_mask(None)[0, 0]
+    for column in range(sees.size(0)):
+        segment = lines.segments[0, column]
+        visible = sees[column].nonzero().squeeze(1)
+        assert (visible <= column).all() and column in visible
+        if segment >= 0:
+            # What a completion's token sees are the positions before its own, each once.
+            assert lines.position_ids[0, visible].tolist() == list(range(int(lines.position_ids[0, column]) + 1))
+            assert set(lines.segments[0, visible].tolist()) <= {0, int(segment)}
+    added = lines.attention_mask(torch.float16)[0, 0]
+    assert torch.equal(added == 0, sees) and torch.isfinite(added).all()
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
+def test_bins_hold_each_row_once_and_are_no_wider_than_the_longest(widths):
+    lines = bins(widths)
+    assert sorted(row for line in lines for row in line) == list(range(len(widths)))
+    assert max(sum(widths[row] for row in line) for line in lines) == max(widths)
+    # No two lines would fit on one.
+    sums = sorted(sum(widths[row] for row in line) for line in lines)
+    assert len(sums) == 1 or sums[0] + sums[1] > max(widths)
+
+
+def test_values_that_are_not_wanted_do_not_come_back():
+    lines = Lines.packed(batch_of([(2, 1), (1, 0)]), [[0, 1]])
+    values = torch.full(lines.input_ids.shape, float("nan")).index_put(
+        (torch.tensor([0]), lines.places), torch.tensor([5.0])
+    )
+    assert lines.restore(values, (2, 9)).sum() == pytest.approx(5.0)

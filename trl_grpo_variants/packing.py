@@ -1,0 +1,394 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Forward passes over lines that hold several completions.
+
+A packed line holds whole rows one after another, told apart by their positions. A shared line holds one prompt and all
+of its completions, each of which sees the prompt and itself. The last token of a prompt starts each completion anew,
+since what follows it differs.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from trl import __version__ as trl_version
+from trl.trainer import utils as trl_utils
+
+from .config import GRPOVariantConfig
+from .forward import Batch, Score, Scores, TrimmedForward, partition, trimmable
+
+
+logger = get_logger(__name__)
+
+_IGNORED = -100
+# What rounding does to log-probs, with room to spare; a leak between sequences does far more.
+FULL_PRECISION_TOLERANCE = 1e-4
+HALF_PRECISION_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class Lines:
+    """
+    Sequences laid out on lines.
+
+    Args:
+        input_ids (`torch.Tensor`):
+            Tokens `(L, W)`.
+        position_ids (`torch.Tensor`):
+            Their positions `(L, W)`; 0 at each token of the padding.
+        labels (`torch.Tensor`):
+            The token `(L, W)` that follows each, where its log-prob is wanted.
+        segments (`torch.Tensor`):
+            Number `(L, W)` of the sequence of a line that a token belongs to: 0 for what all of the line see, -1 for
+            padding.
+        places (`torch.Tensor`):
+            For each log-prob that is wanted, its place `(N,)` in the flattened lines.
+        tokens (`torch.Tensor`):
+            For each, its place `(N,)` in the flattened completions `(B, T)`.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    segments: torch.Tensor
+    places: torch.Tensor
+    tokens: torch.Tensor
+
+    @classmethod
+    def packed(cls, batch: Batch, lines: Sequence[Sequence[int]]) -> "Lines":
+        """
+        Lay whole rows one after another.
+
+        Args:
+            batch ([`Batch`]):
+                Padded rows.
+            lines (`Sequence[Sequence[int]]`):
+                Rows of each line.
+
+        Returns:
+            [`Lines`]:
+                The lines.
+        """
+        prompts, completions = (values.tolist() for values in batch.lengths)
+        builders = []
+        for rows in lines:
+            line = _Line(batch)
+            for segment, row in enumerate(rows, start=1):
+                line.add(row, prompts[row], completions[row], skipped=0, segment=segment)
+            builders.append(line)
+        return cls._of(builders)
+
+    @classmethod
+    def shared(cls, batch: Batch, lines: Sequence[Sequence[int]]) -> "Lines":
+        """
+        Lay completions of one prompt behind it.
+
+        Args:
+            batch ([`Batch`]):
+                Padded rows.
+            lines (`Sequence[Sequence[int]]`):
+                Rows of each line, which have the same prompt.
+
+        Returns:
+            [`Lines`]:
+                The lines.
+        """
+        prompts, completions = (values.tolist() for values in batch.lengths)
+        builders = []
+        for rows in lines:
+            line = _Line(batch)
+            common = prompts[rows[0]] - 1
+            line.add_prompt(rows[0], common + 1)
+            for segment, row in enumerate(rows, start=1):
+                line.add(row, prompts[row], completions[row], skipped=common, segment=segment)
+            builders.append(line)
+        return cls._of(builders)
+
+    @classmethod
+    def _of(cls, builders: Sequence["_Line"]) -> "Lines":
+        width = max(2, *(line.width for line in builders))
+        device = builders[0].batch.input_ids.device
+
+        def padded(name: str, value: int) -> torch.Tensor:
+            columns = [torch.cat(getattr(line, name)) for line in builders]
+            rows = [torch.nn.functional.pad(column, (0, width - column.numel()), value=value) for column in columns]
+            return torch.stack(rows).to(device)
+
+        places = [place + i * width for i, line in enumerate(builders) for place in line.places]
+        tokens = [token for line in builders for token in line.tokens]
+        pad = int(builders[0].batch.input_ids[0, -1])
+        return cls(
+            padded("ids", pad),
+            padded("positions", 0),
+            padded("labels", _IGNORED),
+            padded("segments", -1),
+            torch.cat(places).to(device),
+            torch.cat(tokens).to(device),
+        )
+
+    def attention_mask(self, dtype: torch.dtype | None) -> torch.Tensor:
+        """
+        What each token of shared lines sees.
+
+        Args:
+            dtype (`torch.dtype`, *optional*):
+                If given, the mask is one that is added to the logits of the attention, instead of a boolean one.
+
+        Returns:
+            `torch.Tensor`:
+                Mask `(L, 1, W, W)`.
+        """
+        columns = torch.arange(self.segments.size(1), device=self.segments.device)
+        own = self.segments.unsqueeze(2) == self.segments.unsqueeze(1)
+        # Padding sees itself too: a token that sees nothing has no attention weights.
+        sees = (own | (self.segments == 0).unsqueeze(1)) & (columns.unsqueeze(1) >= columns)
+        sees = sees.unsqueeze(1)
+        if dtype is None:
+            return sees
+        return torch.zeros_like(sees, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
+
+    def restore(self, values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Values `(B, T)` of the completions' tokens from those `(L, W)` of the lines, 0 elsewhere."""
+        flat = values.new_zeros(size[0] * size[1])
+        return flat.index_copy(0, self.tokens, values.flatten()[self.places]).view(size)
+
+
+@dataclass
+class _Line:
+    """A line in the making."""
+
+    batch: Batch
+    width: int = 0
+    ids: list[torch.Tensor] = field(default_factory=list)
+    positions: list[torch.Tensor] = field(default_factory=list)
+    labels: list[torch.Tensor] = field(default_factory=list)
+    segments: list[torch.Tensor] = field(default_factory=list)
+    places: list[torch.Tensor] = field(default_factory=list)
+    tokens: list[torch.Tensor] = field(default_factory=list)
+
+    def add_prompt(self, row: int, length: int) -> None:
+        """All of a prompt but its last token."""
+        end = self.batch.size[0]
+        ids = self.batch.input_ids[row, end - length : end]
+        self._append(ids[:-1], torch.full_like(ids[1:], _IGNORED), 0, segment=0)
+
+    def add(self, row: int, prompt: int, completion: int, *, skipped: int, segment: int) -> None:
+        """A row without its first tokens, and without its last one, which no other follows."""
+        end = self.batch.size[0]
+        ids = self.batch.input_ids[row, end - prompt + skipped : end + completion]
+        labels = ids[1:].clone()
+        before = prompt - 1 - skipped
+        labels[:before] = _IGNORED
+        steps = torch.arange(completion, device=ids.device)
+        self.places.append(self.width + before + steps)
+        self.tokens.append(row * self.batch.logits_to_keep + steps)
+        self._append(ids[:-1], labels, skipped, segment=segment)
+
+    def _append(self, ids: torch.Tensor, labels: torch.Tensor, start: int, *, segment: int) -> None:
+        self.ids.append(ids)
+        self.labels.append(labels)
+        self.positions.append(start + torch.arange(ids.numel(), device=ids.device))
+        self.segments.append(torch.full_like(ids, segment))
+        self.width += ids.numel()
+
+
+@dataclass(frozen=True)
+class LineForward(TrimmedForward):
+    """
+    Scores completions on lines: packed, or with a shared prompt.
+
+    The first pass is compared with one over unpacked rows. Packed lines give way to those if they differ, since an
+    attention may not tell sequences apart; with a shared prompt that is an error.
+
+    Args:
+        share_prompt (`bool`):
+            Whether lines hold one prompt and its completions, instead of whole rows.
+        attention (`str`):
+            The model's attention implementation.
+        tolerance (`float`):
+            How far log-probs may be from those of unpacked rows, in nats, on average over the tokens.
+        autocast (`Callable`):
+            Context of a forward pass.
+
+    Raises:
+        `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
+    """
+
+    share_prompt: bool = False
+    attention: str = "sdpa"
+    tolerance: float = FULL_PRECISION_TOLERANCE
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    # Of the comparison: whether lines are used from then on.
+    _found: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def _passes(self, batch: Batch, rows: torch.Tensor, batch_size: int | None) -> list[list[int]]:
+        if not self.splits or not self._found.get("exact", True):
+            return super()._passes(batch, rows, batch_size)
+        chosen = batch.rows(rows)
+        lines = self._lines(chosen)
+        prompts, completions = (values.tolist() for values in chosen.lengths)
+        if self.share_prompt:
+            widths = [prompts[line[0]] - 1 + sum(completions[row] for row in line) for line in lines]
+        else:
+            widths = [sum(prompts[row] + completions[row] - 1 for row in line) for line in lines]
+        max_tokens = None if batch_size is None else batch_size * sum(batch.size)
+        passes = partition(widths, max_tokens=max_tokens, split_cost=self.split_cost)
+        return [[row for line in indices for row in lines[line]] for indices in passes]
+
+    def _lines(self, batch: Batch) -> list[list[int]]:
+        if self.share_prompt:
+            *_, groups = batch.input_ids[:, : batch.size[0]].unique(dim=0, return_inverse=True)
+            return [(groups == group).nonzero().squeeze(1).tolist() for group in range(int(groups.max()) + 1)]
+        prompts, completions = batch.lengths
+        widths = (prompts + completions).tolist()
+        # Flash attention is told of sequences by their positions on a single line only. Elsewhere a mask is as large
+        # as the line is long, squared.
+        return [list(range(len(widths)))] if self.attention.startswith("flash") else bins(widths)
+
+    def _score(self, score: Score, model: Any, batch: Batch, batch_size: int | None = None) -> Scores:
+        if not self._found.get("exact", True):
+            return super()._score(score, model, batch, batch_size)
+        lay = Lines.shared if self.share_prompt else Lines.packed
+        lines = lay(batch, self._lines(batch))
+        mask = None
+        if self.share_prompt:
+            mask = lines.attention_mask(None if self.attention == "sdpa" else next(model.parameters()).dtype)
+        with self.autocast():
+            output = model(
+                input_ids=lines.input_ids,
+                position_ids=lines.position_ids,
+                attention_mask=mask,
+                shift_labels=lines.labels,
+                fused_lm_head=True,
+            )
+        size = (batch.input_ids.size(0), batch.logits_to_keep)
+        logps = lines.restore(output.log_probs, size)
+        if "exact" not in self._found:
+            self._found["exact"] = self._is_exact(logps, score, model, batch)
+            if not self._found["exact"]:
+                return super()._score(score, model, batch, batch_size)
+        entropies = lines.restore(output.entropy, size) if batch.inputs.get("compute_entropy") else None
+        return logps, entropies, None
+
+    def _is_exact(self, logps: torch.Tensor, score: Score, model: Any, batch: Batch) -> bool:
+        with torch.no_grad():
+            expected, *_ = super()._score(score, model, batch)
+            error = ((logps - expected).abs().sum() / batch.lengths[1].sum().clamp(min=1)).item()
+        if error <= self.tolerance:
+            return True
+        found = (
+            f"log-probs that differ from those of unpacked rows by {error:.2g} nats on average "
+            f"(`attn_implementation={self.attention!r}`, tolerance {self.tolerance:g})"
+        )
+        if self.share_prompt:
+            raise RuntimeError(f"`share_prompt=True` gives {found}; leave it off for this model.")
+        logger.warning(f"`pack_rollout=True` gives {found}; rows are trimmed instead.")
+        return False
+
+
+def bins(widths: Sequence[int]) -> list[list[int]]:
+    """
+    Put rows on lines as wide as the longest row, each on the first line that has room, longest first.
+
+    Args:
+        widths (`Sequence[int]`):
+            Lengths `(B,)` of the rows.
+
+    Returns:
+        `list[list[int]]`:
+            Rows of each line.
+    """
+    lines: list[list[int]] = []
+    room: list[int] = []
+    for row in sorted(range(len(widths)), key=lambda row: -widths[row]):
+        line = next((i for i, left in enumerate(room) if widths[row] <= left), len(lines))
+        if line == len(lines):
+            lines.append([])
+            room.append(max(widths))
+        lines[line].append(row)
+        room[line] -= widths[row]
+    return lines
+
+
+def check_lines(args: GRPOVariantConfig) -> None:
+    """
+    Check that TRL can score lines.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `NotImplementedError`: If the installed TRL has no way to ask for single log-probs.
+    """
+    asked = [name for name in ("pack_rollout", "share_prompt") if getattr(args, name)]
+    if asked and not hasattr(trl_utils, "add_fused_lm_head"):
+        raise NotImplementedError(
+            f"`{asked[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
+            "or leave it off."
+        )
+
+
+def line_forward(
+    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, autocast: Callable[[], AbstractContextManager[Any]]
+) -> TrimmedForward:
+    """
+    The forward pass that a configuration asks for, on lines where the model allows.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        model ([`~transformers.PreTrainedModel`]):
+            Policy.
+        trimmed ([`TrimmedForward`]):
+            Forward pass over rows.
+        autocast (`Callable`):
+            Context of a forward pass.
+
+    Returns:
+        [`TrimmedForward`]:
+            A [`LineForward`], or `trimmed` with a warning if the model cannot run packed lines.
+
+    Raises:
+        `NotImplementedError`: If prompts are to be shared and the model cannot.
+    """
+    if not (args.pack_rollout or args.share_prompt):
+        return trimmed
+    attention = model.config._attn_implementation
+    obstacle = _obstacle(model.config, attention, args.share_prompt)
+    if obstacle is not None and args.share_prompt:
+        raise NotImplementedError(f"`share_prompt=True` cannot be used with this model: {obstacle}; leave it off.")
+    if obstacle is not None:
+        logger.warning(f"`pack_rollout=True` cannot be used with this model: {obstacle}; rows are trimmed instead.")
+        return trimmed
+    half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())
+    return LineForward(
+        **{item.name: getattr(trimmed, item.name) for item in fields(trimmed)},
+        share_prompt=args.share_prompt,
+        attention=attention,
+        tolerance=HALF_PRECISION_TOLERANCE if half else FULL_PRECISION_TOLERANCE,
+        autocast=autocast,
+    )
+
+
+def _obstacle(config: Any, attention: str, share_prompt: bool) -> str | None:
+    text = config.get_text_config()
+    if trimmable(config) != "both":
+        return "its positions are not relative, or depend on the length of the row"
+    if text is not config:
+        return "it takes images"
+    if getattr(text, "output_router_logits", False):
+        return "the auxiliary loss of its experts counts all tokens together"
+    if not share_prompt:
+        return None
+    if attention not in ("sdpa", "eager"):
+        return f"its attention implementation is {attention!r}, which takes no mask of its own; allowed are 'sdpa', 'eager'"
+    windows = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
+    if windows or (not hasattr(text, "layer_types") and getattr(text, "sliding_window", None) is not None):
+        return "its attention has a sliding window"
+    return None
