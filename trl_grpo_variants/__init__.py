@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from . import theory
     from .config import GRPOVariantConfig
     from .launch import register, unregister
     from .trainer import GRPOVariantTrainer
@@ -23,6 +24,7 @@ __all__ = [
     "list_variants",
     "register",
     "register_variant",
+    "theory",
     "unregister",
 ]
 
@@ -40,6 +42,8 @@ _MODULES = {
 
 # Importing TRL takes seconds; whoever only asks for the list of variants does not wait for it.
 def __getattr__(name: str) -> Any:
+    if name == "theory":
+        return import_module(".theory", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name], __name__), name)

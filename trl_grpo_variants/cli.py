@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="Run TRL's grpo script; takes the arguments of `trl grpo`, `--variant` among them.",
     )
     commands.add_parser("run", add_help=False, help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
+    commands.add_parser("plan", add_help=False, help="Choose KL coefficients for a target success; see `plan --help`.")
     given = list(sys.argv[1:] if argv is None else argv)
     arguments, unknown = parser.parse_known_args(given)
     try:
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _grpo(given[1:])
         if arguments.command == "run":
             return _run(given[1:])
+        if arguments.command == "plan":
+            return _plan(given[1:])
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         if arguments.command == "list":
@@ -82,6 +85,13 @@ def _run(arguments: list[str]) -> int:
     from .launch import main as run
 
     return run(arguments)
+
+
+# Imports NumPy, which the other commands do without.
+def _plan(arguments: list[str]) -> int:
+    from .plan_command import main as plan
+
+    return plan(arguments)
 
 
 def _as_dict(variant: Variant) -> dict[str, Any]:

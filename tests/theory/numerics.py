@@ -1,0 +1,58 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The regularised objective, written as the paper defines it, and its maximum found without any closed form."""
+
+import numpy as np
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+
+
+prompts = st.floats(-12.0, 12.0).map(lambda log_odds: 1.0 / (1.0 + np.exp(-log_odds)))
+coefficients = st.floats(-4.0, 4.0).map(np.exp)
+normalizations = st.sampled_from(["mean_std", "mean", "trl_std"])
+group_sizes = st.integers(2, 40)
+epsilons = st.floats(-7.0, -1.0).map(lambda exponent: 10.0**exponent)
+
+# Deterministic, and without a clock.
+quick = settings(derandomize=True, deadline=None, max_examples=40)
+
+
+def advantages(pi, rewards, normalization, variance_epsilon):
+    mean = sum(p * r for p, r in zip(pi, rewards, strict=True))
+    variance = sum(p * (r - mean) ** 2 for p, r in zip(pi, rewards, strict=True))
+    scale = {
+        "mean": 1.0,
+        "mean_std": (variance + variance_epsilon) ** 0.5,
+        "trl_std": variance**0.5 + 1e-4,
+    }[normalization]
+    return np.array([(r - mean) / scale for r in rewards])
+
+
+def maximise(pi_ref, pi_prev, rewards, *, beta, mirror_beta, normalization, variance_epsilon=1e-5):
+    """Policy that maximises E[A] - beta KL(pi, ref) - mirror_beta KL(pi, prev), by quasi-Newton on the logits."""
+    advantage = torch.from_numpy(advantages(pi_prev, rewards, normalization, variance_epsilon))
+    log_ref, log_prev = (torch.from_numpy(np.log(policy)) for policy in (pi_ref, pi_prev))
+    logits = torch.zeros(len(pi_ref), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [logits],
+        max_iter=2000,
+        max_eval=4000,
+        history_size=20,
+        tolerance_grad=1e-12,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss():
+        optimizer.zero_grad()
+        log_pi = logits.log_softmax(-1)
+        pi = log_pi.exp()
+        value = (pi * advantage).sum() - beta * (pi * (log_pi - log_ref)).sum()
+        value = value - mirror_beta * (pi * (log_pi - log_prev)).sum()
+        (-value).backward()
+        return -value
+
+    optimizer.step(loss)
+    return logits.detach().softmax(-1).numpy()

@@ -1,0 +1,59 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_grpo_variants import theory
+from trl_grpo_variants.theory.signal import signal
+
+from .numerics import epsilons, quick
+
+
+GRID = np.linspace(-40.0, 40.0, 80_001)
+peaked = st.sampled_from(["mean_std", "trl_std"])
+
+
+@pytest.mark.parametrize("normalization", ["mean_std", "mean", "trl_std"])
+def test_slope_is_the_derivative_of_omega_in_log_odds(normalization):
+    of = signal(normalization, 1e-3)
+    near = GRID[np.abs(GRID) < 20.0]
+    numerical = (of.omega(near + 1e-5) - of.omega(near - 1e-5)) / 2e-5
+    np.testing.assert_allclose(of.slope(near), numerical, atol=1e-5)
+    np.testing.assert_allclose(
+        of.omega(near),
+        theory.omega(theory.sigmoid(near), normalization=normalization, variance_epsilon=1e-3),
+        rtol=1e-5,
+    )
+
+
+@quick
+@given(peaked, epsilons)
+def test_slope_has_one_peak_where_it_says(normalization, epsilon):
+    of = signal(normalization, epsilon)
+    right = GRID[GRID >= 0.0]
+    slopes = of.slope(right)
+    assert of.peak == pytest.approx(right[slopes.argmax()], abs=2e-3)
+    rising = np.diff(slopes[slopes > 1e-9]) > 0.0
+    assert (np.diff(rising.astype(int)) <= 0).all()
+
+
+@quick
+@given(peaked, epsilons, st.floats(1e-3, 0.9999))
+def test_level_is_crossed_at_the_turning_points_and_nowhere_else(normalization, epsilon, share):
+    of = signal(normalization, epsilon)
+    level = share * float(of.slope(np.asarray(of.peak)))
+    crossings = np.flatnonzero(np.diff(of.slope(GRID) > level))
+    assert of.turning_points(level) == pytest.approx(tuple(GRID[crossings]), abs=2e-3)
+    assert of.turning_points(float(of.slope(np.asarray(of.peak))) * 1.0001) is None
+
+
+@quick
+@given(peaked, epsilons, st.floats(-30.0, 30.0), st.floats(0.01, 30.0))
+def test_least_slope_on_an_interval(normalization, epsilon, low, width):
+    of = signal(normalization, epsilon)
+    inside = of.slope(np.linspace(low, low + width, 20_001))
+    found = of.least_slope(np.asarray(low), np.asarray(low + width))
+    assert found == pytest.approx(inside.min(), rel=1e-3, abs=1e-9)

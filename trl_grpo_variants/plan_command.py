@@ -1,0 +1,313 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""`trl-variants plan`: coefficients for a target success, and what to expect of them."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from . import theory
+from .plan_data import read_success_rates
+from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
+
+
+_LONGEST_TABLE = 12
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the command.
+
+    Args:
+        argv (`list[str]`):
+            Arguments without the program's and the command's names.
+
+    Returns:
+        `int`:
+            Exit code 0.
+
+    Raises:
+        `ValueError`: If the input is wrong; one sentence.
+    """
+    arguments = _parser().parse_args(argv)
+    prediction = Prediction(
+        rates=_rates(arguments.p_ref, arguments.column),
+        target=arguments.target,
+        normalization=arguments.normalization,
+        variance_epsilon=arguments.variance_epsilon,
+        group_size=arguments.group_size,
+        mirror_steps=arguments.mirror_steps,
+    )
+    notes = _notes(prediction)
+    if arguments.json:
+        print(json.dumps(_as_dict(prediction, notes), indent=2))  # noqa: T201
+    else:
+        _show(prediction, notes)
+    if arguments.figure is not None:
+        _save_figure(prediction, arguments.figure)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[0].upper()}{message[1:]}; see `trl-variants plan --help`.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="trl-variants plan",
+        description="Choose KL coefficients for a target success, from the dynamics of arXiv 2503.06639.",
+    )
+    parser.add_argument(
+        "--p-ref",
+        required=True,
+        metavar="P|FILE",
+        help="Success of the reference model: a number, or per prompt in a file (Parquet, JSON lines, or the "
+        "completions or output folder of a run with log_completions).",
+    )
+    parser.add_argument("--target", type=float, required=True, help="Success to reach; for a file, the mean.")
+    parser.add_argument(
+        "--normalization",
+        default="mean_std",
+        help="Normalisation of the advantages: mean_std (paper; the default), mean, or trl_std (TRL's own).",
+    )
+    parser.add_argument(
+        "--mirror-steps",
+        type=int,
+        help="Plan a KL to the previous policy that is at the target after this many iterations. If not given, a KL "
+        "to the reference that ends there.",
+    )
+    parser.add_argument("--group-size", type=int, default=8, help="Completions per prompt (default: 8).")
+    parser.add_argument(
+        "--variance-epsilon",
+        type=float,
+        default=DEFAULT_VARIANCE_EPSILON,
+        help="Smoothing of the variance under mean_std (default: 1e-5).",
+    )
+    parser.add_argument("--column", help="Column of the file: success rates, or the reward that counts as success.")
+    parser.add_argument("--figure", type=Path, help="Draw the map and the path to this file (.png, .svg, .pdf).")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of tables.")
+    return parser
+
+
+def _rates(given: str, column: str | None) -> np.ndarray:
+    try:
+        number = float(given)
+    except ValueError:
+        return np.array(read_success_rates(Path(given), column))
+    if column is not None:
+        raise ValueError(f"`--column {column}` names a column of a file, but --p-ref is the number {given}.")
+    return np.array(number)
+
+
+def _notes(prediction: Prediction) -> list[str]:
+    plan, single = prediction.plan, prediction.rates.ndim == 0
+    notes = []
+    if prediction.mirror_steps is not None:
+        notes.append(
+            f"The KL to the previous policy has no fixed point below 1: success is at the target after "
+            f"{prediction.mirror_steps} iterations and keeps rising, so stop there."
+        )
+    elif not single:
+        notes += _notes_on_prompts(prediction)
+    elif not plan.reached:
+        highest = theory.highest_target(
+            float(prediction.rates),
+            normalization=prediction.normalization,
+            variance_epsilon=prediction.variance_epsilon,
+        )
+        state = "out of reach from here" if plan.stable else "unstable"
+        notes.append(
+            f"No coefficient holds success at {prediction.target}: that fixed point is {state}, and with this beta "
+            f"exact iteration {_where(prediction.limit)}. From {float(prediction.rates):g} the highest that a KL to "
+            f"the reference can hold is {highest:.3f}; take a lower target, --normalization mean, or --mirror-steps."
+        )
+    elif plan.mirror_beta > 0.0:
+        notes.append(
+            f"With beta alone exact iteration {_where(prediction.limit_without_mirror)}; mirror_beta damps it and "
+            "leaves the fixed point where it is."
+        )
+    if plan.beta > 0.0:
+        notes.append(
+            "Groups without signal still feel the KL to the reference, which pulls them back to it (the column for "
+            "groups counts that in); `mask_zero_variance_groups: true` leaves them out of it."
+        )
+    predicted, after = paper_prediction()
+    notes.append(
+        "Practice is far from exact iteration, which maximises over all policies in every iteration, without "
+        f"sampling. For the run of arXiv 2503.06639 (beta {PAPER_RUN['beta']:g}, from {PAPER_RUN['before']:.0%}) it "
+        f"predicts {predicted:.1%} after {after} iteration{'s' if after > 1 else ''}; the run itself, clipped and with ten "
+        f"gradient steps a rollout, ended at {PAPER_RUN['after']:.1%}. Read the plan as where the objective points."
+    )
+    return notes
+
+
+def _notes_on_prompts(prediction: Prediction) -> list[str]:
+    plan, notes = prediction.plan, []
+    end = float(plan.end.mean())
+    if abs(end - prediction.target) > 0.005:
+        notes.append(
+            f"Prompts jump to success ~1 one after another as beta falls, and the mean jumps over "
+            f"{prediction.target}; the nearest that it can be held at is {end:.3f}."
+        )
+    if not plan.reached:
+        notes.append("It is not certain that every prompt ends at its fixed point: some may oscillate or overshoot.")
+    elif plan.mirror_beta > 0.0:
+        notes.append("With beta alone some prompts would oscillate or overshoot; mirror_beta damps them.")
+    return notes
+
+
+def _where(limit: theory.Limit) -> str:
+    if limit.kind == "cycle":
+        return f"runs in a cycle of {limit.period}, between {min(limit.points):.4g} and {max(limit.points):.4g}"
+    if limit.kind == "aperiodic":
+        return f"never settles, between {min(limit.points):.4g} and {max(limit.points):.4g}"
+    return f"ends at {limit.points[0]:.4g}"
+
+
+def _ends(prediction: Prediction) -> dict[str, int]:
+    return {
+        "never_solved": int((prediction.rates == 0.0).sum()),
+        "always_solved": int((prediction.rates == 1.0).sum()),
+    }
+
+
+def _as_dict(prediction: Prediction, notes: list[str]) -> dict[str, Any]:
+    plan, single = prediction.plan, prediction.rates.ndim == 0
+    before, after = prediction.no_signal
+    described: dict[str, Any] = {
+        "p_ref": {"prompts": prediction.rates.size, "mean": float(prediction.rates.mean()), **_ends(prediction)},
+        "target": prediction.target,
+        "normalization": prediction.normalization,
+        "variance_epsilon": prediction.variance_epsilon,
+        "group_size": prediction.group_size,
+        "beta": plan.beta,
+        "mirror_beta": plan.mirror_beta,
+        "stable": plan.stable,
+        "reached": plan.reached,
+        "end": float(plan.end.mean()),
+        "path": {name: _mean(path).tolist() for name, path in _paths(prediction).items()},
+        "without_signal": {"start": before, "end": after},
+        "config": prediction.config,
+        "notes": notes,
+    }
+    if single:
+        described["fixed_points"] = [
+            {"p": point.p, "multiplier": _finite(point.multiplier), "stable": point.stable}
+            for point in plan.fixed_points
+        ]
+        limit = prediction.limit
+        described["limit"] = {"kind": limit.kind, "period": limit.period, "points": list(limit.points)}
+    else:
+        histograms = zip(("before", "after"), prediction.histogram, strict=True)
+        described["histogram"] = {
+            "edges": HISTOGRAM_EDGES.tolist(),
+            **{name: counts.astype(int).tolist() for name, counts in histograms},
+        }
+    return described
+
+
+def _show(prediction: Prediction, notes: list[str]) -> None:
+    console = Console(highlight=False)
+    plan = prediction.plan
+    summary = Table(title=f"Plan for {prediction.title.partition(':')[0]}", show_header=False)
+    summary.add_column(style="bold", no_wrap=True)
+    summary.add_column()
+    if prediction.rates.ndim > 0:
+        ends = _ends(prediction)
+        summary.add_row("mean success", f"{prediction.rates.mean():.4f} of {prediction.rates.size} prompts")
+        summary.add_row("stuck", f"{ends['never_solved']} never solved, {ends['always_solved']} always solved")
+    summary.add_row("normalisation", prediction.normalization)
+    summary.add_row("beta", f"{plan.beta:.6g}")
+    summary.add_row("mirror_beta", f"{plan.mirror_beta:.6g}")
+    summary.add_row("end", f"{plan.end.mean():.4f} ({_verdict(prediction)})")
+    before, after = prediction.no_signal
+    summary.add_row(
+        f"groups of {prediction.group_size} without signal", f"{before:.1%} at the start, {after:.1%} at the end"
+    )
+    console.print(summary)
+    if prediction.rates.ndim == 0:
+        console.print(_fixed_point_table(plan.fixed_points))
+    else:
+        console.print(_histogram_table(prediction))
+    console.print(_path_table(prediction))
+    for note in notes:
+        console.print(note, markup=False)
+    console.print("\nTo paste into a recipe:\n", markup=False)
+    console.print(prediction.yaml, markup=False, soft_wrap=True)
+
+
+def _verdict(prediction: Prediction) -> str:
+    if prediction.mirror_steps is not None:
+        return f"after {prediction.mirror_steps} iterations; not a fixed point"
+    if prediction.rates.ndim > 0:
+        return "every prompt at a stable fixed point" if prediction.plan.stable else "some fixed points are unstable"
+    if not prediction.plan.stable:
+        return "unstable fixed point, not reached"
+    return "stable fixed point" if prediction.plan.reached else "stable fixed point, not reached from here"
+
+
+def _fixed_point_table(points: list[theory.FixedPoint]) -> Table:
+    table = Table(title="Fixed points")
+    for heading in ("success", "multiplier", "stability"):
+        table.add_column(heading, justify="right")
+    for point in points:
+        table.add_row(f"{point.p:.6g}", f"{round(point.multiplier, 6):.4g}", "stable" if point.stable else "unstable")
+    return table
+
+
+def _path_table(prediction: Prediction) -> Table:
+    table = Table(title="Predicted success" if prediction.rates.ndim == 0 else "Predicted mean success")
+    table.add_column("iteration", justify="right")
+    paths = _paths(prediction)
+    headings = ("exact", f"clip {CLIP:g}", f"groups of {prediction.group_size}")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for iteration in range(prediction.steps + 1):
+        if prediction.steps > _LONGEST_TABLE and _LONGEST_TABLE - 3 < iteration < prediction.steps - 1:
+            continue
+        table.add_row(str(iteration), *(f"{_mean(path)[iteration]:.4f}" for path in paths.values()))
+        if prediction.steps > _LONGEST_TABLE and iteration == _LONGEST_TABLE - 3:
+            table.add_row(*["..."] * (1 + len(headings)))
+    return table
+
+
+def _histogram_table(prediction: Prediction) -> Table:
+    table = Table(title="Prompts by success, before and after")
+    before, after = prediction.histogram
+    largest = max(before.max(), after.max())
+    for heading, justify in (("success", "left"), ("before", "right"), ("", "left"), ("after", "right"), ("", "left")):
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for low, high, *counts in zip(HISTOGRAM_EDGES, HISTOGRAM_EDGES[1:], before, after, strict=False):
+        bars = ["#" * int(np.ceil(16 * count / largest)) for count in counts]
+        table.add_row(f"{low:.1f} - {high:.1f}", f"{counts[0]:.0f}", bars[0], f"{counts[1]:.0f}", bars[1])
+    return table
+
+
+def _paths(prediction: Prediction) -> dict[str, np.ndarray]:
+    return {"exact": prediction.exact, "clipped": prediction.clipped, "groups": prediction.grouped}
+
+
+def _mean(path: np.ndarray) -> np.ndarray:
+    return path if path.ndim == 1 else path.mean(axis=1)
+
+
+def _finite(number: float) -> float | None:
+    # JSON has no infinity.
+    return number if np.isfinite(number) else None
+
+
+def _save_figure(prediction: Prediction, path: Path) -> None:
+    from .plan_figure import draw
+
+    figure = draw(prediction)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The figure cannot be written to {path}: {str(error).splitlines()[0]}.") from error

@@ -1,0 +1,142 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the clip of the importance ratio leaves of an exact iteration."""
+
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .dynamics import Step, anchors
+from .logodds import Array, sigmoid
+
+
+def clipped_step(
+    p_prev: Any,
+    p_ref: Any,
+    *,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    beta: float = 0.0,
+    mirror_beta: float = 0.0,
+    normalization: str = "mean_std",
+    variance_epsilon: float = 1e-5,
+) -> Array:
+    r"""
+    Success of the policy that maximises the clipped objective min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)
+    minus the KL terms.
+
+    Derived (the analysis of [Mroueh](https://huggingface.co/papers/2503.06639) leaves the clip out), for one ratio per
+    output. Successes stop counting at p(1 + epsilon_high), failures at p + epsilon(1 - p). Below both the pull is
+    Omega, between them that of the other sign alone, above both only the KL acts: the objective is concave in p_n, and
+    its maximum the innermost of these. Limits: [`success_step`] for wide clips; every fixed point of [`success_step`]
+    is one of this map.
+
+    Args:
+        p_prev (array-like):
+            Success of the previous policy, any shape.
+        p_ref (array-like):
+            Success of the reference, broadcasting against `p_prev`.
+        epsilon (`float`, *optional*, defaults to `0.2`):
+            Lower clip range, at least 0.
+        epsilon_high (`float`, *optional*):
+            Upper clip range, at least 0; if not set, `epsilon`.
+        beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        mirror_beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`].
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+
+    Returns:
+        `np.ndarray`:
+            p_n, of the broadcast shape.
+
+    Raises:
+        `ValueError`: As [`success_step`]; without a KL term the maximum is not unique.
+    """
+    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
+    reference, previous = anchors(p_ref, p_prev, step, previous="p_prev")
+    return sigmoid(_advance(previous, reference, step, low, high))
+
+
+def clipped_path(
+    p_ref: Any,
+    steps: int,
+    *,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    beta: float = 0.0,
+    mirror_beta: float = 0.0,
+    normalization: str = "mean_std",
+    variance_epsilon: float = 1e-5,
+    p_start: Any = None,
+) -> Array:
+    """
+    Success p_0, ..., p_n under exact iteration with a clip; derived, see [`clipped_step`].
+
+    Args:
+        p_ref (array-like):
+            Success of the reference, any shape.
+        steps (`int`):
+            Iterations n, at least 0.
+        epsilon (`float`, *optional*, defaults to `0.2`):
+            Lower clip range, at least 0.
+        epsilon_high (`float`, *optional*):
+            Upper clip range, at least 0; if not set, `epsilon`.
+        beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        mirror_beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`].
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+        p_start (array-like, *optional*):
+            Success p_0, broadcasting against `p_ref`. If not set, that of the reference.
+
+    Returns:
+        `np.ndarray`:
+            Success of shape `(steps + 1, ...)`.
+
+    Raises:
+        `ValueError`: As [`clipped_step`].
+    """
+    checks.whole_number("steps", steps, at_least=0)
+    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
+    reference, previous = anchors(p_ref, p_ref if p_start is None else p_start, step)
+    path = [previous]
+    for _ in range(steps):
+        path.append(_advance(path[-1], reference, step, low, high))
+    success = sigmoid(np.stack(path))
+    # As given, without the rounding of a way there and back.
+    success[0] = p_ref if p_start is None else p_start
+    return success
+
+
+def _checked(
+    epsilon: Any, epsilon_high: Any, beta: Any, mirror_beta: Any, normalization: Any, variance_epsilon: Any
+) -> tuple[Step, float, float]:
+    low = checks.number("epsilon", epsilon, at_least=0.0)
+    high = low if epsilon_high is None else checks.number("epsilon_high", epsilon_high, at_least=0.0)
+    return Step.checked(beta, mirror_beta, normalization, variance_epsilon), low, high
+
+
+def _advance(previous: Array, reference: Array, step: Step, low: float, high: float) -> Array:
+    anchor, omega = step.anchor(previous, reference), step.signal.omega(previous)
+    success, failure = sigmoid(previous), sigmoid(-previous)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Log-odds at which successes, and at which failures, are clipped; inf where the clip is out of reach.
+        raised, left = success * (1.0 + high), failure * (1.0 - low)
+        successes_stop = np.where(raised < 1.0, np.log(raised) - np.log1p(-np.minimum(raised, 1.0)), np.inf)
+        failures_stop = np.where(left > 0.0, np.log1p(-np.maximum(left, 0.0)) - np.log(left), np.inf)
+    # A clip can only cut the step short, whatever rounding makes of a range of 0.
+    successes_stop, failures_stop = np.maximum(successes_stop, previous), np.maximum(failures_stop, previous)
+    first, second = np.minimum(successes_stop, failures_stop), np.maximum(successes_stop, failures_stop)
+    remaining = np.where(successes_stop < failures_stop, success, failure) * omega
+    unpulled = step.shifted(anchor, np.zeros_like(omega))
+    half_pulled, pulled = step.shifted(anchor, remaining), step.shifted(anchor, omega)
+    return np.minimum(pulled, np.maximum(first, np.minimum(half_pulled, np.maximum(second, unpulled))))

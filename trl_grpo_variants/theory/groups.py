@@ -1,0 +1,139 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a group of G completions changes: it estimates the success, and may hold no signal at all."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .logodds import Array, logit, sigmoid
+from .signal import Signal, signal
+
+
+def group_omega(
+    p: Any, num_generations: int, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5
+) -> Array:
+    r"""
+    Omega that groups of G completions realise on average, to first order in the step.
+
+    E[q(1 - q) Omega(q)] / (p(1 - p)) with q ~ Binomial(G, p) / G; derived, for the setting of
+    [Mroueh](https://huggingface.co/papers/2503.06639). Since q(1 - q) tilts the distribution, it equals
+    (G - 1)/G E[Omega((K + 1)/G)] with K ~ Binomial(G - 2, p), the form that is computed: it is exact at p = 0 and
+    p = 1 too. Limits: Omega(p) for G to infinity; (G - 1)/G for mean-only; near sqrt(G - 1) for mean + variance as p
+    goes to 0 or 1, where Omega itself would reach 1/sqrt(epsilon).
+
+    Args:
+        p (array-like):
+            Success rates of any shape.
+        num_generations (`int`):
+            Group size G, at least 2.
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`]. `"trl_std"` divides by the sample standard deviation of the group.
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+
+    Returns:
+        `np.ndarray`:
+            Effective Omega, of the shape of `p`.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    rates = checks.probabilities("p", p)
+    checks.whole_number("num_generations", num_generations, at_least=2)
+    return group_omega_at(logit(rates), num_generations, signal(normalization, variance_epsilon))
+
+
+def group_omega_at(log_odds: Array, num_generations: int, of: Signal) -> Array:
+    """[`group_omega`] at log-odds of any shape."""
+    others = num_generations - 2
+    drawn = np.arange(others + 1.0)
+    with np.errstate(divide="ignore"):
+        log_success, log_failure = np.log(sigmoid(log_odds)), np.log(sigmoid(-log_odds))
+    choose = math.lgamma(others + 1) - np.array([math.lgamma(k + 1) + math.lgamma(others - k + 1) for k in drawn])
+    log_weights = choose + _times(drawn, log_success[..., None]) + _times(others - drawn, log_failure[..., None])
+    omegas = of.of_group(drawn + 1.0, num_generations)
+    return np.asarray((num_generations - 1) / num_generations * (np.exp(log_weights) @ omegas))
+
+
+def zero_variance_probability(p: Any, num_generations: int) -> Array:
+    """
+    Probability that all G completions of a prompt succeed or all fail, p^G + (1 - p)^G; derived.
+
+    Every advantage of such a group is 0: it carries no signal, and only KL terms act on it (the mask of
+    [off-policy GRPO](https://huggingface.co/papers/2505.22257) removes those too).
+
+    Args:
+        p (array-like):
+            Success rates of any shape.
+        num_generations (`int`):
+            Group size G, at least 2.
+
+    Returns:
+        `np.ndarray`:
+            Probabilities of the shape of `p`; 1 at p = 0 and p = 1, smallest, 2^(1 - G), at p = 1/2.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    rates = checks.probabilities("p", p)
+    checks.whole_number("num_generations", num_generations, at_least=2)
+    return np.asarray(rates**num_generations + (1.0 - rates) ** num_generations)
+
+
+def mirror_tail(
+    steps: int,
+    num_generations: int,
+    *,
+    mirror_beta: float,
+    normalization: str = "mean_std",
+    variance_epsilon: float = 1e-5,
+) -> float:
+    r"""
+    Failure rate 1 - p_n that mirror iterations with groups of G leave after n steps, for large n.
+
+    Near success 1 a group has signal only if it holds a failure, which happens with probability G(1 - p) and then
+    moves the log-odds by s = Omega(1 - 1/G) / mirror_beta. The waiting times between such groups grow by e^s each, so
+    that the expected number of them is log(n)/s and the mean failure rate, averaged over the period s of log n, falls
+    like
+
+        1/(G n s),
+
+    slower than the geometric decay of exact iteration; derived. For one deterministic prompt (mean field) it would be
+    1/(G n (1 - e^-s)), which agrees while s is small.
+
+    Args:
+        steps (`int`):
+            Iterations n, at least 1.
+        num_generations (`int`):
+            Group size G, at least 2.
+        mirror_beta (`float`):
+            Coefficient of the KL to the previous policy, greater than 0.
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`].
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+
+    Returns:
+        `float`:
+            Mean failure rate over many prompts, at most 1.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    checks.whole_number("steps", steps, at_least=1)
+    checks.whole_number("num_generations", num_generations, at_least=2)
+    strength = checks.number("mirror_beta", mirror_beta, greater_than=0.0)
+    one_failure = np.asarray(num_generations - 1.0)
+    omega = float(signal(normalization, variance_epsilon).of_group(one_failure, num_generations))
+    return min(1.0, strength / (omega * num_generations * steps))
+
+
+def _times(count: Array, log_probability: Array) -> Array:
+    # An outcome that is not drawn has no say, be it impossible or not: 0 * -inf is 0 here.
+    return np.multiply(
+        count, log_probability, where=count > 0, out=np.zeros(np.broadcast(count, log_probability).shape)
+    )

@@ -1,0 +1,172 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Exact policies over finitely many outputs, as probabilities that can be enumerated."""
+
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .logodds import Array
+from .signal import NORMALIZATIONS, TRL_STD_EPSILON
+
+
+def tabular_advantages(
+    pi: Any, rewards: Any, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5
+) -> Array:
+    """
+    Advantages (r - E[r]) Omega of all outputs, with the expectation and variance of a policy.
+
+    [Mroueh](https://huggingface.co/papers/2503.06639), advantage with mean and variance, for any rewards. For binary
+    ones Omega is that of [`omega`].
+
+    Args:
+        pi (array-like):
+            Probabilities of shape `(..., n_outputs)`.
+        rewards (array-like):
+            Rewards, broadcasting against `pi`.
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`].
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+
+    Returns:
+        `np.ndarray`:
+            Advantages of shape `(..., n_outputs)`.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    checks.choice("normalization", normalization, NORMALIZATIONS)
+    epsilon = checks.number("variance_epsilon", variance_epsilon, greater_than=0.0)
+    policy, values = _distribution("pi", pi), _rewards(rewards)
+    checks.same_shape(pi=policy, rewards=values)
+    centered = values - (policy * values).sum(axis=-1, keepdims=True)
+    variance = (policy * centered**2).sum(axis=-1, keepdims=True)
+    if normalization == "mean":
+        return np.asarray(centered)
+    if normalization == "mean_std":
+        return np.asarray(centered / np.sqrt(variance + epsilon))
+    return np.asarray(centered / (np.sqrt(variance) + TRL_STD_EPSILON))
+
+
+def optimal_policy(
+    pi_ref: Any,
+    pi_prev: Any,
+    rewards: Any,
+    *,
+    beta: float = 0.0,
+    mirror_beta: float = 0.0,
+    normalization: str = "mean_std",
+    variance_epsilon: float = 1e-5,
+) -> Array:
+    r"""
+    The policy that maximises E_pi[A] - beta KL(pi || pi_ref) - mirror_beta KL(pi || pi_prev).
+
+    pi is proportional to pi_ref^a pi_prev^(1 - a) exp(A / (beta + mirror_beta)) with a = beta / (beta + mirror_beta),
+    and A the advantages under `pi_prev`: [Mroueh](https://huggingface.co/papers/2503.06639), closed forms of the
+    reference, mirror and two-KL theorems. Outputs that an anchor with a positive coefficient never gives stay
+    impossible.
+
+    Args:
+        pi_ref (array-like):
+            Probabilities of shape `(..., n_outputs)`.
+        pi_prev (array-like):
+            Probabilities, broadcasting against `pi_ref`.
+        rewards (array-like):
+            Rewards, binary or not, broadcasting against `pi_ref`.
+        beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        mirror_beta (`float`, *optional*, defaults to `0.0`):
+            As in [`success_step`].
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            As in [`omega`].
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            As in [`omega`].
+
+    Returns:
+        `np.ndarray`:
+            Probabilities of shape `(..., n_outputs)`.
+
+    Raises:
+        `ValueError`: If an argument is out of range, or no output is possible under both anchors.
+    """
+    strengths = checks.coefficients(beta, mirror_beta)
+    policies = _distribution("pi_ref", pi_ref), _distribution("pi_prev", pi_prev)
+    checks.same_shape(pi_ref=policies[0], pi_prev=policies[1], rewards=_rewards(rewards))
+    advantages = tabular_advantages(
+        policies[1], rewards, normalization=normalization, variance_epsilon=variance_epsilon
+    )
+    possible = np.ones(np.broadcast_shapes(advantages.shape, *(policy.shape for policy in policies)), dtype=bool)
+    for strength, policy in zip(strengths, policies, strict=True):
+        if strength > 0.0:
+            possible &= policy > 0.0
+    best = np.where(possible, advantages, -np.inf).max(axis=-1, keepdims=True)
+    if np.isneginf(best).any():
+        raise ValueError("No output is possible under both `pi_ref` and `pi_prev`, so no policy is near both.")
+    # Relative to the best, so that small coefficients underflow and never overflow.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        logits = np.where(possible, (advantages - best) / sum(strengths), -np.inf)
+        for strength, policy in zip(strengths, policies, strict=True):
+            if strength > 0.0:
+                logits = logits + strength / sum(strengths) * np.where(possible, np.log(policy), 0.0)
+    highest = logits.max(axis=-1, keepdims=True)
+    weights = np.exp(logits - highest)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def policy_gradient(pi: Any, values: Any, scores: Any = None) -> Array:
+    """
+    Gradient of E_pi[values], by enumeration: the sum over outputs of pi(o) values(o) grad log pi(o).
+
+    The policy gradient theorem. With `values` the advantages minus each coefficient times the log-ratio to its anchor,
+    it is the gradient of the regularised objective, and 0 at [`optimal_policy`] (derived).
+
+    Args:
+        pi (array-like):
+            Probabilities of shape `(n_outputs,)`.
+        values (array-like):
+            Value of each output, of shape `(n_outputs,)`, at the policy where the gradient is taken.
+        scores (array-like, *optional*):
+            grad log pi(o) of all outputs, of shape `(n_outputs, n_parameters)`. If not set, those of a softmax in its
+            logits.
+
+    Returns:
+        `np.ndarray`:
+            Gradient of shape `(n_parameters,)`, which is `(n_outputs,)` for a softmax.
+
+    Raises:
+        `ValueError`: If the shapes do not fit or `pi` is no distribution.
+    """
+    policy, worth = _distribution("pi", pi), _rewards(values)
+    if policy.ndim != 1 or worth.shape != policy.shape:
+        raise ValueError(f"`pi` and `values` must have one shape (n_outputs,); got {policy.shape} and {worth.shape}.")
+    directions = np.eye(len(policy)) - policy if scores is None else np.asarray(scores, dtype=np.float64)
+    if directions.ndim != 2 or len(directions) != len(policy):
+        raise ValueError(
+            f"`scores` must have shape (n_outputs, n_parameters) with {len(policy)} outputs; got {directions.shape}."
+        )
+    return np.asarray((policy * worth) @ directions)
+
+
+def _distribution(name: str, value: Any) -> Array:
+    policy = checks.probabilities(name, value)
+    if policy.ndim == 0 or policy.shape[-1] == 0:
+        raise ValueError(f"`{name}` must have shape (..., n_outputs); got {policy.shape}.")
+    sums = policy.sum(axis=-1)
+    if (np.abs(sums - 1.0) > 1e-6).any():
+        raise ValueError(
+            f"`{name}` must sum to 1 over the outputs; got {np.ravel(sums)[np.argmax(np.abs(sums - 1.0))]:g}."
+        )
+    return policy
+
+
+def _rewards(value: Any) -> Array:
+    try:
+        rewards = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("Rewards and values must be numbers in one regular shape.") from error
+    if not np.isfinite(rewards).all():
+        raise ValueError("Rewards and values must be finite numbers.")
+    return rewards
