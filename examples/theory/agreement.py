@@ -1,0 +1,298 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Trains a one-token policy with the real trainer and prints its success beside the one that the theory predicts:
+
+    python examples/theory/agreement.py
+
+Each iteration is a rollout on which the objective is maximised to near-convergence. Writes `agreement.png` and
+`agreement.json` to `runs/theory`, or where `--output_dir` says.
+"""
+
+import argparse
+import json
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import one_token
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers import PrinterCallback, TrainerCallback
+
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, theory
+
+
+INNER_STEPS = 150
+LEARNING_RATE = 0.05
+VARIANCE_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One run.
+
+    Parameters:
+        name (`str`):
+            What it shows.
+        normalization (`str`):
+            `"mean"` or `"mean_std"`.
+        beta (`float`):
+            Coefficient of the KL to the reference.
+        mirror_beta (`float`):
+            Coefficient of the KL to the previous policy.
+        p_ref (`tuple[float, ...]`):
+            Success rates at the start.
+        replicas (`int`):
+            Prompts of each success rate.
+        group (`int`):
+            Completions per prompt.
+        iterations (`int`):
+            Rollouts.
+        sampled (`bool`):
+            Whether completions are drawn by the trainer, or stand in proportion to their probabilities.
+    """
+
+    name: str
+    normalization: str
+    beta: float = 0.0
+    mirror_beta: float = 0.0
+    p_ref: tuple[float, ...] = (0.1, 0.3, 0.6)
+    replicas: int = 1
+    group: int = 512
+    iterations: int = 5
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    Success of the policy after each iteration.
+
+    Parameters:
+        case ([`Case`]):
+            The run.
+        measured (`list[list[float]]`):
+            Of the trained policy, exactly: one row per iteration from the start on, one column per success rate.
+        half_width (`list[list[float]]`):
+            Half of the 95 % interval of their means over the replicas; 0 without any.
+        predicted (`list[list[float]]`):
+            By exact iteration; with the case's group size if completions are sampled.
+    """
+
+    case: Case
+    measured: list[list[float]]
+    half_width: list[list[float]]
+    predicted: list[list[float]]
+
+    @property
+    def largest_gap(self) -> float:
+        return float(np.abs(np.array(self.measured) - np.array(self.predicted)).max())
+
+    @property
+    def share_inside(self) -> float:
+        """Share of the measured means whose interval holds the prediction, from the first iteration on."""
+        gaps = np.abs(np.array(self.measured) - np.array(self.predicted))[1:]
+        return float((gaps <= np.array(self.half_width)[1:]).mean())
+
+
+def exact_cases() -> list[Case]:
+    """Every cell of the paper's grid; one coefficient of 1, or two of 1/2."""
+    anchors = {
+        "reference": {"beta": 1.0},
+        "mirror": {"mirror_beta": 1.0},
+        "dual": {"beta": 0.5, "mirror_beta": 0.5},
+    }
+    return [
+        Case(f"{anchor}, {normalization}", normalization, **coefficients)
+        for normalization in ("mean", "mean_std")
+        for anchor, coefficients in anchors.items()
+    ]
+
+
+def sampled_cases() -> list[Case]:
+    return [
+        replace(case, name=f"{case.name}, sampled", replicas=16, group=64, sampled=True) for case in exact_cases()[3:]
+    ]
+
+
+def oscillating_cases() -> list[Case]:
+    """A rare success whose fixed point is unstable, and the same `beta` with a mirror term that damps it."""
+    rare = {"p_ref": (0.004,), "group": 4096, "iterations": 12, "beta": 2.0}
+    return [
+        Case("reference, oscillating", "mean_std", **rare),
+        Case("dual, damped", "mean_std", **rare, mirror_beta=2.0),
+    ]
+
+
+class Record(TrainerCallback):
+    """Success after each iteration."""
+
+    def __init__(self, start: np.ndarray):
+        self.path = [start]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step % args.num_iterations == 0:
+            self.path.append(one_token.success(model))
+
+
+def run(case: Case, *, inner_steps: int = INNER_STEPS, seed: int = 0) -> Outcome:
+    """
+    Train and predict.
+
+    Args:
+        case ([`Case`]):
+            The run.
+        inner_steps (`int`, *optional*, defaults to `150`):
+            Optimizer steps on each rollout.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the draws.
+
+    Returns:
+        [`Outcome`]:
+            Both successes.
+    """
+    start = [p for p in case.p_ref for _ in range(case.replicas)]
+    with_std = case.normalization == "mean_std"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        one_token.make_policy(folder, start)
+        args = GRPOVariantConfig(
+            str(folder / "run"),
+            beta=case.beta,
+            mirror_beta=case.mirror_beta,
+            scale_rewards="group" if with_std else "none",
+            reward_variance_epsilon=VARIANCE_EPSILON if with_std else None,
+            # The theory has no clip.
+            epsilon=1e6,
+            loss_type="dr_grpo",
+            max_completion_length=1,
+            per_device_train_batch_size=case.group * len(start),
+            num_generations=case.group,
+            steps_per_generation=1,
+            num_iterations=inner_steps,
+            max_steps=inner_steps * case.iterations,
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="constant",
+            adam_beta2=0.9,
+            max_grad_norm=0.0,
+            top_k=0,
+            seed=seed,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = GRPOVariantTrainer(
+            model=one_token.load_policy(folder),
+            reward_funcs=one_token.right,
+            args=args,
+            train_dataset=one_token.dataset(len(start)),
+            rollout_func=None if case.sampled else one_token.in_proportion,
+        )
+        trainer.remove_callback(PrinterCallback)
+        record = Record(one_token.success(trainer.model))
+        trainer.add_callback(record)
+        trainer.train()
+
+    measured = np.array(record.path).reshape(case.iterations + 1, len(case.p_ref), case.replicas)
+    error = measured.std(axis=2, ddof=1) / case.replicas**0.5 if case.replicas > 1 else np.zeros(measured.shape[:2])
+    predicted = theory.success_path(
+        np.array(case.p_ref),
+        case.iterations,
+        beta=case.beta,
+        mirror_beta=case.mirror_beta,
+        normalization=case.normalization,
+        variance_epsilon=VARIANCE_EPSILON,
+        num_generations=case.group if case.sampled else None,
+    )
+    # Student's t with 15 degrees of freedom.
+    return Outcome(case, measured.mean(axis=2).tolist(), (2.131 * error).tolist(), predicted.tolist())
+
+
+def figure(outcomes: list[Outcome]) -> Any:
+    """
+    Predicted success as lines, measured success as points, over the iterations of each run.
+
+    Args:
+        outcomes (`list[Outcome]`):
+            Finished runs.
+
+    Returns:
+        [`~matplotlib.figure.Figure`]:
+            One panel per run.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(outcomes))
+    rows = -(-len(outcomes) // columns)
+    drawing = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
+    panels = drawing.subplots(rows, columns, squeeze=False).flat
+    for panel, outcome in zip(panels, outcomes, strict=False):
+        steps = range(outcome.case.iterations + 1)
+        for i, p in enumerate(outcome.case.p_ref):
+            color = f"C{i}"
+            panel.plot(steps, np.array(outcome.predicted)[:, i], color=color, linewidth=1.2, label=f"from {p:g}")
+            panel.errorbar(
+                steps,
+                np.array(outcome.measured)[:, i],
+                np.array(outcome.half_width)[:, i],
+                fmt="o",
+                color=color,
+                markersize=4,
+                capsize=2,
+            )
+        panel.set(title=outcome.case.name, xlabel="iteration", ylabel="success", ylim=(-0.03, 1.03))
+        panel.legend(fontsize=7, loc="lower right", title="line: theory, point: run", title_fontsize=7)
+    for panel in list(panels):
+        panel.remove()
+    return drawing
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    output = Table(title="Success after the last iteration, and the largest gap of all iterations")
+    for column in ("run", "start", "predicted", "measured", "largest gap", "inside the interval"):
+        output.add_column(column, justify="left" if column == "run" else "right")
+    for outcome in outcomes:
+        for i, p in enumerate(outcome.case.p_ref):
+            first = i == 0
+            output.add_row(
+                outcome.case.name if first else "",
+                f"{p:g}",
+                f"{outcome.predicted[-1][i]:.3f}",
+                f"{outcome.measured[-1][i]:.3f}",
+                f"{outcome.largest_gap:.4f}" if first else "",
+                f"{outcome.share_inside:.0%}" if first and outcome.case.sampled else "",
+            )
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/theory"))
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+
+    cases = exact_cases() + sampled_cases() + oscillating_cases()
+    outcomes = [run(case) for case in track(cases, description="Training")]
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    figure(outcomes).savefig(args.output_dir / "agreement.png", dpi=110)
+    (args.output_dir / "agreement.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=2) + "\n")
+    console = Console(width=110)
+    console.print(table(outcomes))
+    console.print(f"Wrote agreement.png and agreement.json to {args.output_dir}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
