@@ -938,3 +938,36 @@ def test_the_auxiliary_loss_of_experts_is_added_to_a_variant(expert_policy_path,
     assert max(g.abs().max() for g in auxiliary.values()) > 1e-3
     for name, total in whole.items():
         torch.testing.assert_close(total - policy[name], 0.5 * auxiliary[name], rtol=1e-4, atol=1e-5)
+
+
+# ---- what an update costs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["tic_grpo", "dual"])
+@pytest.mark.parametrize("modality", ["images", "tools", "experts"])
+def test_leaving_out_padding_and_inert_rows_changes_no_update(
+    image_policy_path, tool_policy_path, expert_policy_path, tmp_path, modality, variant
+):
+    arguments, settings = {
+        "images": (lambda: image_arguments(image_policy_path), IMAGE_RUN),
+        "tools": (lambda: tool_arguments(tool_policy_path, tools=[make_lookup([])]), TOOL_RUN),
+        "experts": (lambda: text_arguments(expert_policy_path), {"router_aux_loss_coef": 0.5}),
+    }[modality]
+
+    def weights(**savings):
+        run = {"variant": variant, "optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "num_iterations": 2}
+        # The steps on one rollout, whose samples no rounding can have changed.
+        run |= {"per_device_train_batch_size": 8, "steps_per_generation": 2, "max_steps": 4}
+        trainer = trained(tmp_path, arguments(), **(settings | run | savings))
+        assert (trainer._forward.trim, trainer.args.trims) == (("none", False) if savings else ("both", True))
+        return parameters(trainer)
+
+    whole, trimmed, start = (
+        weights(trim_padding=False, skip_inert_rows=False),
+        weights(),
+        {name: p.detach() for name, p in arguments()["model"].named_parameters()},
+    )
+    moved = torch.cat([(whole[name] - start[name]).flatten() for name in whole])
+    error = torch.cat([(trimmed[name] - whole[name]).flatten() for name in whole])
+    assert moved.norm() > 1e-2
+    assert error.norm() <= 2e-5 * moved.norm()
