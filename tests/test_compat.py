@@ -1,18 +1,67 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
-from trl_grpo_variants.compat import check_backend
+import trl_grpo_variants
+from trl_grpo_variants.compat import check_backend, check_trl
 
 from .tiny import make_config
 
 
+ROOT = Path(__file__).parents[1]
+
 FROZEN = {"variant": "no_is_frozen"}
 ANCHOR = {"variant": "mirror", "mirror_sync_steps": 8}
 MOVING = {"variant": "reference", "sync_ref_model": True}
+
+
+@pytest.mark.parametrize("found", ["0.29.1", "1.9.2", "2.0.0", "2.0.0.dev0"])
+def test_an_unsupported_trl_is_refused_in_one_sentence(found):
+    with pytest.raises(
+        ImportError, match=rf"supports trl[^ ]*>=1\.10[^ ]*, but TRL {re.escape(found)} is installed: "
+    ):
+        check_trl(found)
+
+
+@pytest.mark.parametrize("found", ["1.10.0", "1.16.0", "1.99.0.dev0"])
+def test_a_supported_trl_is_not_refused(found):
+    check_trl(found)
+
+
+def test_the_trainer_is_not_imported_over_an_unsupported_trl(monkeypatch):
+    installed = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.9.2" if name == "trl" else installed(name))
+    for module in ("compat", "trainer"):
+        monkeypatch.delitem(sys.modules, f"trl_grpo_variants.{module}", raising=False)
+    with pytest.raises(ImportError, match="TRL 1.9.2 is installed"):
+        _ = trl_grpo_variants.GRPOVariantTrainer
+
+
+def test_the_declared_bounds_are_the_measured_ones():
+    """A set of versions is in the bounds if, and only if, its tests have passed, and the lower bounds were tried."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {requirement.name: requirement.specifier for requirement in map(Requirement, declared)}
+    rows = re.findall(r"^\| (\d.*) \|$", (ROOT / "README.md").read_text().split("<!-- compatibility: ")[1], re.M)
+    packages = ("trl", "transformers", "peft", "accelerate", "datasets")
+    tried = []
+    for *versions, result in (row.split(" | ") for row in rows):
+        found = dict(zip(packages, map(Version, versions), strict=True))
+        passed = re.match(r"\d+ passed\b", result) is not None
+        assert all(found[name] in bounds[name] for name in packages) == passed, found
+        tried += [found] if passed else []
+    for name in packages:
+        lowest = next(Version(part.version) for part in bounds[name] if part.operator == ">=")
+        assert min(found[name] for found in tried) == lowest
 
 
 def check(tmp_path, settings, *, zero_stage=None, moves_adapter=False, **config):

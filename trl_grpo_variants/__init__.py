@@ -46,6 +46,9 @@ def __getattr__(name: str) -> Any:
         return import_module(".theory", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("GRPOVariantConfig", "GRPOVariantTrainer"):
+        # Refuses a TRL that is not supported before anything is missed in it.
+        import_module(".compat", __name__)
     return getattr(import_module(_MODULES[name], __name__), name)
 
 

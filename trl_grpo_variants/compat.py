@@ -4,12 +4,16 @@
 """What the trainer needs of the TRL and the backend that it finds; checked before a model is loaded."""
 
 import os
+from importlib.metadata import requires, version
+from typing import TYPE_CHECKING
 
 from accelerate.utils import parse_flag_from_env
+from packaging.requirements import Requirement
 from packaging.version import Version
-from trl import __version__ as trl_version
 
-from .config import GRPOVariantConfig
+
+if TYPE_CHECKING:
+    from .config import GRPOVariantConfig
 
 
 # Methods of the parent that the trainer overrides or stands in front of.
@@ -29,7 +33,32 @@ SEAMS = (
 )
 
 
-def check_parent(parent: type, args: GRPOVariantConfig) -> None:
+def check_trl(found: str) -> None:
+    """
+    Check that a version of TRL is one that this package declares to support.
+
+    Args:
+        found (`str`):
+            Version of TRL.
+
+    Raises:
+        `ImportError`: If it is not.
+    """
+    declared = map(Requirement, requires("trl_grpo_variants") or [])
+    supported = next(r.specifier for r in declared if r.name == "trl" and r.marker is None)
+    if not supported.contains(found, prereleases=True):
+        raise ImportError(
+            f"trl_grpo_variants builds on parts of TRL that differ between versions and supports trl{supported}, but "
+            f"TRL {found} is installed: run `pip install 'trl{supported}'`."
+        )
+
+
+trl_version = version("trl")
+# Whoever imports the trainer imports this module.
+check_trl(trl_version)
+
+
+def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
     """
     Check that the parent class is one that the variants can act on.
 
@@ -62,7 +91,7 @@ def check_parent(parent: type, args: GRPOVariantConfig) -> None:
         )
 
 
-def sharding_backend(args: GRPOVariantConfig) -> str | None:
+def sharding_backend(args: "GRPOVariantConfig") -> str | None:
     """
     Tell which backend shards the parameters.
 
@@ -81,7 +110,7 @@ def sharding_backend(args: GRPOVariantConfig) -> str | None:
     return None
 
 
-def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
+def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
     """
     Check that a policy snapshot, if one is needed, can be taken, and that a reference that is to move can.
 
@@ -128,7 +157,7 @@ def check_backend(args: GRPOVariantConfig, moves_adapter: bool) -> None:
         )
 
 
-def _fsdp_version(args: GRPOVariantConfig) -> int | None:
+def _fsdp_version(args: "GRPOVariantConfig") -> int | None:
     """Version of FSDP that accelerate is going to use; 1 also for that of XLA, `None` without FSDP."""
     if args.fsdp:
         return (args.fsdp_plugin_args or {}).get("fsdp_version", 1)

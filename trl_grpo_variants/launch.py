@@ -27,8 +27,7 @@ def register() -> None:
     import trl
     import trl.trainer
 
-    from .config import GRPOVariantConfig
-    from .trainer import GRPOVariantTrainer
+    from . import GRPOVariantConfig, GRPOVariantTrainer
 
     for module in (trl, trl.trainer):
         for name, replacement in (("GRPOTrainer", GRPOVariantTrainer), ("GRPOConfig", GRPOVariantConfig)):

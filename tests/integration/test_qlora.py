@@ -3,6 +3,9 @@
 
 """An adapter over a real 4-bit base."""
 
+import gc
+import types
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
@@ -49,19 +52,71 @@ def logps(model):
         return model(input_ids=ids).logits.float().log_softmax(-1)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_adapter_trains_and_the_base_stays(policy_path, tmp_path, name):
-    trainer = make_trainer(
+def qlora_trainer(policy_path, tmp_path, **settings):
+    return make_trainer(
         policy_path,
         tmp_path,
         model=policy_path,
         quantization_config=NF4,
         peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
-        max_steps=8,
         learning_rate=5e-2,
         reward_funcs=parity,
-        **CASES[name],
+        **settings,
     )
+
+
+def reachable_storages(root):
+    """Bytes of every tensor memory that an object leads to, by address."""
+    seen, found, pending = set(), {}, [root]
+    while pending:
+        item = pending.pop()
+        if id(item) in seen or isinstance(item, types.ModuleType | type):
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            storage = item.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+            pending += [item.grad, vars(item)]
+        elif isinstance(item, types.FunctionType):
+            # Not its globals, which lead to everything.
+            pending += [cell.cell_contents for cell in item.__closure__ or () if cell != types.CellType()]
+        else:
+            pending += gc.get_referents(item)
+    return {address: nbytes for address, nbytes in found.items() if nbytes}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "no_is_frozen"},
+        {"variant": "dual", "mirror_sync_steps": 5},
+        {"variant": "reference", "sync_ref_model": True, "ref_model_sync_steps": 2},
+    ],
+    ids=lambda settings: settings["variant"],
+)
+def test_a_snapshot_costs_the_adapter_and_nothing_of_the_base(policy_path, tmp_path, settings):
+    trainer = qlora_trainer(policy_path, tmp_path, max_steps=4, **settings)
+    model = reachable_storages(trainer.model)
+    base = [p.nbytes for p in trainer.model.parameters() if p.dtype == torch.uint8]
+    assert len(base) == 14 and set(base) <= set(model.values())
+
+    (snapshot,) = trainer._snapshots().values()
+    held = reachable_storages(list(snapshot.state_dict().values()))
+    assert not held.keys() & model.keys()
+    assert sum(held.values()) == snapshot.nbytes
+    assert snapshot.nbytes == sum(p.nbytes for p in trainer.model.parameters() if p.requires_grad)
+    besides = reachable_storages(trainer).items() - model.items() - held.items()
+    assert sum(nbytes for _, nbytes in besides) < 16
+
+    trainer.train()
+    after = reachable_storages(trainer)
+    assert after.items() >= model.items() | held.items()
+    assert max(nbytes for address, nbytes in after.items() if address not in model) < min(base)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_adapter_trains_and_the_base_stays(policy_path, tmp_path, name):
+    trainer = qlora_trainer(policy_path, tmp_path, max_steps=8, **CASES[name])
     base = base_state(trainer.model)
     assert any(value.dtype == torch.uint8 for value in base.values())
     adapter = {key: p.detach().clone() for key, p in trainer.model.named_parameters() if p.requires_grad}

@@ -1,0 +1,137 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Coefficients of a run as a card states them: each as it was resolved, none that may hold text of the user's."""
+
+import re
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..config import GRPOVariantConfig
+
+
+# Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
+_OBJECTIVE = (
+    "importance_sampling_level",
+    "trajectory_clip",
+    "no_is_gradient",
+    "epsilon",
+    "epsilon_high",
+    "delta",
+    "loss_type",
+    "scale_rewards",
+    "reward_variance_epsilon",
+    "mask_zero_variance_groups",
+    "beta",
+    "mirror_beta",
+    "mirror_sync_steps",
+    "num_iterations",
+    "steps_per_generation",
+    "group_preserving_split",
+    "num_generations",
+    "max_completion_length",
+    "temperature",
+)
+_OPTIMISATION = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "optim",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_steps",
+    "num_train_epochs",
+    "bf16",
+    "fp16",
+    "seed",
+)
+_CHOICES = ("multi_objective_aggregation", "vllm_importance_sampling_mode")
+# Where and how a run was hosted and logged is no coefficient of it, and may name a machine.
+_HOSTING = (
+    "vllm_server_",
+    "vllm_group_",
+    "vllm_gpu_",
+    "vllm_tensor_",
+    "vllm_enable_",
+    "log_",
+    "ds3_",
+    "num_completions",
+)
+
+
+def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    Resolved settings of a run. Neither a token nor a path is among them.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Resolved configuration.
+
+    Returns:
+        `tuple[dict[str, str], dict[str, str]]`:
+            Those that decide what is minimised, and all others.
+    """
+    inert = set()
+    if args.importance_sampling_level != "trajectory":
+        inert.add("trajectory_clip")
+    if args.importance_sampling_level != "none":
+        inert.add("no_is_gradient")
+    decisive = {name: number(getattr(args, name)) for name in _OBJECTIVE if name not in inert}
+    if args.epsilon_high is None:
+        decisive["epsilon_high"] = decisive["epsilon"]  # as TRL resolves it
+    for name in _unused_bounds(args):
+        decisive[name] = "not used"
+
+    parts = {
+        "vllm_": args.use_vllm,
+        "sapo_": args.loss_type == "sapo",
+        "vespo_": args.loss_type == "vespo",
+        "ref_model_": args.sync_ref_model,
+        "entropy_coef_": args.use_adaptive_entropy,
+        "entropy_target": args.use_adaptive_entropy,
+        "max_steps": args.max_steps > 0,
+        "num_train_epochs": args.max_steps <= 0,
+    }
+    left_out = (*_HOSTING, *(prefix for prefix, is_used in parts.items() if not is_used))
+    inherited = {field.name for field in fields(TrainingArguments)}
+    names = [field.name for field in fields(args) if field.name not in inherited and field.init]
+    others = {
+        name: number(getattr(args, name))
+        for name in (*_OPTIMISATION, *names)
+        if name not in (*_OBJECTIVE, "variant") and not name.startswith(left_out) and _is_public(args, name)
+    }
+    return decisive, others | {"processes": str(args.world_size)}
+
+
+def _unused_bounds(args: GRPOVariantConfig) -> set[str]:
+    if args.importance_sampling_level == "none":
+        return {"epsilon", "epsilon_high", "delta"}
+    if args.importance_sampling_level == "trajectory":
+        unused = {"upper": {"epsilon"}, "none": {"epsilon", "epsilon_high"}}
+        return {"delta"} | unused.get(args.trajectory_clip, set())
+    return {"cispo": {"epsilon", "delta"}, "sapo": {"epsilon", "epsilon_high", "delta"}}.get(args.loss_type, set())
+
+
+def _is_public(args: GRPOVariantConfig, name: str) -> bool:
+    """Whether a setting cannot hold text of the user's: a number, a switch, numbers, or a name out of a fixed set."""
+    value = getattr(args, name, None)
+    if isinstance(value, str):
+        return name in (*_OPTIMISATION, *_CHOICES)
+    return isinstance(value, bool | int | float) or (
+        isinstance(value, list) and all(isinstance(item, int | float) for item in value)
+    )
+
+
+def number(value: Any) -> str:
+    """Text of a setting's value."""
+    if isinstance(value, Enum):
+        value = value.value
+    return "not set" if value is None else re.sub(r"e-0(\d)$", r"e-\1", str(value))

@@ -1,0 +1,107 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The card of what a trainer has trained: where a trainer holds the facts."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import is_peft_model
+from huggingface_hub import ModelCard
+from transformers import PreTrainedTokenizerBase
+
+from .rendering import Subject, as_list, model_card
+from .success import success_rows
+
+
+# Drawn by whoever has something to draw; in the output folder, it is shown on the card and uploaded.
+FIGURE_NAME = "success.png"
+
+
+def trainer_card(
+    trainer: Any,
+    model_name: str | None = None,
+    dataset_name: str | None = None,
+    tags: str | Iterable[str] | None = None,
+) -> ModelCard:
+    """
+    Render the card of what a trainer has trained.
+
+    Args:
+        trainer ([`GRPOVariantTrainer`]):
+            Trainer, before, during or after training.
+        model_name (`str`, *optional*):
+            Name of the model, by default that of the output folder.
+        dataset_name (`str`, *optional*):
+            Training data.
+        tags (`str` or `Iterable[str]`, *optional*):
+            Further tags.
+
+    Returns:
+        [`~huggingface_hub.ModelCard`]:
+            Card with its metadata.
+    """
+    from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
+
+    args, state = trainer.args, trainer.state
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    processing_class = trainer.processing_class
+    is_text = isinstance(processing_class, PreTrainedTokenizerBase)
+    quantization = getattr(model.config, "quantization_config", None)
+    subject = Subject(
+        name=model_name or Path(args.output_dir).absolute().name,
+        base_model=get_config_model_id(model.config) or None,
+        model_id=trainer.hub_model_id or args.hub_model_id,
+        model_class="AutoModelForCausalLM" if is_text else "AutoModelForImageTextToText",
+        has_chat_template=getattr(processing_class, "chat_template", None) is not None,
+        peft_config=model.peft_config[model.active_adapter] if is_peft_model(model) else None,
+        quantization=None if quantization is None else _quantization(quantization),
+    )
+
+    # The tags that TRL adds as well.
+    further = [*as_list(tags), *trainer._tag_names]
+    if hasattr(model.config, "unsloth_version"):
+        further.append("unsloth")
+    if "JOB_ID" in os.environ:
+        further.append("hf_jobs")
+    links = {"Trackio": get_trackio_space_url(), "Comet": get_comet_experiment_url(), "Weights & Biases": _wandb_url()}
+    if links["Trackio"] is not None:
+        further = [tag for tag in further if not tag.startswith("trackio:")] + [f"trackio:{links['Trackio']}"]
+
+    evaluated = trainer.eval_dataset
+    sizes = {f"eval_{name}": part for name, part in evaluated.items()} if isinstance(evaluated, dict) else {}
+    sizes = sizes or {"eval": evaluated}
+    rows = success_rows(
+        state.log_history,
+        prompts_per_rollout=args.generation_batch_size // args.num_generations,
+        evaluation_prompts={prefix: len(part) if hasattr(part, "__len__") else None for prefix, part in sizes.items()},
+    )
+    return model_card(
+        args,
+        subject,
+        datasets=dataset_name,
+        tags=further,
+        success=rows,
+        steps=state.global_step,
+        figure=FIGURE_NAME if (Path(args.output_dir) / FIGURE_NAME).is_file() else None,
+        links=[(name, address) for name, address in links.items() if address is not None],
+    )
+
+
+def _quantization(config: Any) -> str:
+    settings = config if isinstance(config, dict) else config.to_dict()
+    if settings.get("load_in_4bit"):
+        double = ", doubly quantised" if settings.get("bnb_4bit_use_double_quant") else ""
+        return f"4 bits ({settings.get('bnb_4bit_quant_type')}{double})"
+    if settings.get("load_in_8bit"):
+        return "8 bits"
+    return str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
+
+
+def _wandb_url() -> str | None:
+    # A run is open only if the module has been imported.
+    run = getattr(sys.modules.get("wandb"), "run", None)
+    return None if run is None else run.url

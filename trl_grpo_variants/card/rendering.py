@@ -1,0 +1,238 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The card of a model: which facts the template is given."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from ..config import GRPOVariantConfig
+from ..variants import TIC_GRPO, Variant, get_variant
+from .coefficients import coefficients, number
+from .formula import legend, objective, papers
+from .success import Success
+
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "model_card.md"
+
+# The ranks that vLLM can be told to make room for.
+_ENGINE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """
+    What a card is about.
+
+    Parameters:
+        name (`str`):
+            Name of the model.
+        base_model (`str`, *optional*):
+            Id of the base model on the Hub, or the path it was loaded from.
+        model_id (`str`, *optional*):
+            Id of the repository on the Hub.
+        model_class (`str`, *optional*, defaults to `"AutoModelForCausalLM"`):
+            Class of `transformers` that loads it.
+        has_chat_template (`bool`, *optional*, defaults to `False`):
+            Whether prompts are conversations.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Configuration of the adapter, `None` for a full model.
+        quantization (`str`, *optional*):
+            Quantisation of the base during training.
+    """
+
+    name: str
+    base_model: str | None = None
+    model_id: str | None = None
+    model_class: str = "AutoModelForCausalLM"
+    has_chat_template: bool = False
+    peft_config: Any = None
+    quantization: str | None = None
+
+    @property
+    def published_base(self) -> str | None:
+        """The base model as metadata can name it: a path is none of the Hub's business."""
+        return self.base_model if _is_repo_id(self.base_model) else None
+
+    @property
+    def local_base(self) -> str | None:
+        """Name of a base model that is a folder, without the folders that it is in."""
+        return Path(self.base_model).name if self.base_model and not self.published_base else None
+
+    @property
+    def max_lora_rank(self) -> int | None:
+        """Rank that vLLM must make room for; `None` where the adapter is not one that it swaps in."""
+        config = self.peft_config
+        if getattr(config, "r", None) is None or getattr(config, "use_dora", False) or config.modules_to_save:
+            return None
+        if getattr(config, "bias", "none") != "none" or getattr(config, "target_parameters", None):
+            return None
+        rank = max([config.r, *(getattr(config, "rank_pattern", None) or {}).values()])
+        return next((size for size in _ENGINE_RANKS if size >= rank), None)
+
+
+def model_card(
+    args: GRPOVariantConfig,
+    subject: Subject,
+    *,
+    datasets: str | Iterable[str] | None = None,
+    tags: str | Iterable[str] | None = None,
+    success: Iterable[Success] = (),
+    steps: int | None = None,
+    figure: str | None = None,
+    links: Iterable[tuple[str, str]] = (),
+) -> ModelCard:
+    """
+    Render a model card.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Resolved configuration of the run.
+        subject ([`Subject`]):
+            Model that the card is about.
+        datasets (`str` or `Iterable[str]`, *optional*):
+            Training data. What is no id on the Hub is left out.
+        tags (`str` or `Iterable[str]`, *optional*):
+            Further tags. As among the Hub's own tags, `license:NAME` is the licence.
+        success (`Iterable[Success]`, *optional*):
+            Rows of the table of success, which is left out without any.
+        steps (`int`, *optional*):
+            Optimizer steps taken.
+        figure (`str`, *optional*):
+            Name of a figure beside the card.
+        links (`Iterable[tuple[str, str]]`, *optional*):
+            Names and addresses of dashboards of the run.
+
+    Returns:
+        [`~huggingface_hub.ModelCard`]:
+            Card with its metadata.
+    """
+    variant = None if args.variant is None else get_variant(args.variant)
+    datasets = [name for name in as_list(datasets) if _is_repo_id(name)]
+    tags = as_list(tags)
+    licenses = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
+    is_adapter = subject.peft_config is not None
+    card_data = ModelCardData(
+        base_model=subject.published_base,
+        datasets=datasets or None,
+        library_name="peft" if is_adapter else "transformers",
+        license=licenses[0] if licenses else None,
+        model_name=subject.name,
+        pipeline_tag="text-generation" if subject.model_class == "AutoModelForCausalLM" else None,
+        tags=[
+            "generated_from_trainer",
+            "trl",
+            "grpo",
+            "trl-grpo-variants",
+            *([variant.name] if variant else []),
+            *(["peft"] if is_adapter else []),
+            *(["lora"] if getattr(subject.peft_config, "r", None) else []),
+            *sorted(tag for tag in tags if not tag.startswith("license:")),
+        ],
+    )
+    decisive, others = coefficients(args)
+    settings = {} if variant is None else _settings(variant, args)
+    departures = [
+        f"`{name}` is {decisive[name]}, not {value}"
+        for name, value in settings.items()
+        if decisive.get(name, value) not in (value, "not used")
+    ]
+    formula = objective(args)
+    return ModelCard.from_template(
+        card_data,
+        template_path=str(TEMPLATE),
+        subject=subject,
+        variant=variant,
+        formula=formula,
+        legend=legend(formula, args.use_bias_correction_kl),
+        decisive=decisive,
+        variant_settings=settings,
+        others=others,
+        adapter={} if not is_adapter else _adapter_settings(subject.peft_config),
+        success=list(success),
+        steps=steps,
+        figure=figure,
+        datasets=datasets,
+        links=list(links),
+        limits=_limits(args, subject, departures),
+        papers=papers(args),
+        sampling={"temperature": args.temperature, "top_k": args.top_k or 0},
+        max_tokens=args.max_completion_length,
+        versions={
+            name: version(name)
+            for name in ("trl_grpo_variants", "trl", "transformers", *(["peft"] if is_adapter else []), "torch")
+        },
+    )
+
+
+def _settings(variant: Variant, args: GRPOVariantConfig) -> dict[str, str]:
+    settings = variant.settings
+    inner_steps = settings.pop("inner_steps", None)
+    if inner_steps is not None:
+        settings["steps_per_generation"] = inner_steps * args.gradient_accumulation_steps
+    return {name: number(value) for name, value in settings.items()}
+
+
+def _adapter_settings(config: Any) -> dict[str, str]:
+    targets = config.target_modules
+    settings = {
+        "type": getattr(config.peft_type, "value", config.peft_type),
+        **{name: getattr(config, name, None) for name in ("r", "lora_alpha", "lora_dropout")},
+        **{name: getattr(config, name, None) or None for name in ("use_rslora", "use_dora")},
+        "target_modules": (
+            ", ".join(sorted({target.rpartition(".")[2] for target in targets}))
+            if isinstance(targets, set | list)
+            else targets
+        ),
+        "modules_to_save": ", ".join(config.modules_to_save or []) or None,
+    }
+    return {name: str(value) for name, value in settings.items() if value is not None}
+
+
+def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str]) -> list[str]:
+    limits = [
+        "One run with one seed: how another run, another task or another variant would have ended cannot be concluded "
+        "from it.",
+        "Success and rewards are those of the run's own reward functions. What these do not check was not trained, and "
+        "a policy can learn to satisfy a check without what it stands for.",
+        "Whatever the base model gets wrong outside the trained task, this one may get wrong as well.",
+    ]
+    if departures:
+        limits.append(f"The run departs from the variant: {'; '.join(departures)}.")
+    if args.is_on_policy and (args.owns_policy_term or (args.mirror_beta != 0.0 and args.mirror_sync_steps is None)):
+        limits.append(
+            "Each rollout served one optimizer step, so every ratio was 1: importance weights, their clip and a KL to "
+            "the policy that made the rollout had no effect on this run."
+        )
+    if TIC_GRPO in papers(args):
+        limits.append(
+            "The formula follows the paper's text. It does not state its clip range, learning rate or group size, so "
+            "those of this run are not the paper's."
+        )
+    if args.importance_sampling_level == "none":
+        limits.append("Without importance sampling nothing bounds an update: small learning rates are part of it.")
+    if subject.published_base is None:
+        limits.append("The base model is a local one: these files are of use only to those who have it.")
+    return limits
+
+
+def _is_repo_id(name: str | None) -> bool:
+    # A name without an owner is an id as well, and so is a relative path of two parts.
+    if not name or os.path.exists(name):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def as_list(names: str | Iterable[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])
