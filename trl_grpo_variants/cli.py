@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands.add_parser("run", add_help=False, help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
     commands.add_parser("plan", add_help=False, help="Choose KL coefficients for a target success; see `plan --help`.")
+    commands.add_parser("report", add_help=False, help="Make a page and figures of a run; see `report --help`.")
     given = list(sys.argv[1:] if argv is None else argv)
     arguments, unknown = parser.parse_known_args(given)
     try:
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(given[1:])
         if arguments.command == "plan":
             return _plan(given[1:])
+        if arguments.command == "report":
+            return _report(given[1:])
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         if arguments.command == "list":
@@ -92,6 +95,13 @@ def _plan(arguments: list[str]) -> int:
     from .plan_command import main as plan
 
     return plan(arguments)
+
+
+# Imports pyarrow and matplotlib.
+def _report(arguments: list[str]) -> int:
+    from .report.command import main as report
+
+    return report(arguments)
 
 
 def _as_dict(variant: Variant) -> dict[str, Any]:

@@ -22,6 +22,7 @@ SEAMS = (
     "_compute_loss",
     "_generate_and_score_completions",
     "_get_per_token_logps_and_entropies",
+    "_get_train_sampler",
     "_load_optimizer_and_scheduler",
     "_prepare_inputs",
     "_push_from_checkpoint",
@@ -29,6 +30,7 @@ SEAMS = (
     "_save_checkpoint",
     "create_model_card",
     "push_to_hub",
+    "train",
     "training_step",
 )
 

@@ -150,6 +150,13 @@ class GRPOVariantConfig(GRPOConfig):
             where prompts are long and micro-batches hold several completions of a prompt. Refused for models whose
             attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window.
 
+        > Parameters that control monitoring
+
+        success_monitor (`bool`, *optional*, defaults to `False`):
+            Whether the success of each prompt is recorded and compared with what
+            [Mroueh](https://huggingface.co/papers/2503.06639) predicts for the run's coefficients, see
+            [`SuccessMonitor`]. It costs no forward pass. `trl-variants report` shows it.
+
         > Parameters that control vLLM generation
 
         vllm_lora_sync (`bool`, *optional*, defaults to `True`):
@@ -224,6 +231,14 @@ class GRPOVariantConfig(GRPOConfig):
         metadata={"help": "Whether the prompt of a group is computed once per forward pass, not per completion."},
     )
 
+    success_monitor: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the success of each prompt is recorded in the output folder and compared with the "
+            "theory's prediction for the run."
+        },
+    )
+
     vllm_lora_sync: bool = field(
         default=True,
         metadata={
@@ -278,7 +293,7 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def extends_trl(self) -> bool:
         """Whether anything of this package is asked for; a variant that is stock TRL still is, for its metrics."""
-        return self.variant is not None or not self.is_stock or self.trims
+        return self.variant is not None or not self.is_stock or self.trims or self.success_monitor
 
     @property
     def trims(self) -> bool:
@@ -334,7 +349,7 @@ class GRPOVariantConfig(GRPOConfig):
         _check_number(self, "reward_variance_epsilon", greater_than=0.0)
         for name in ("mirror_sync_steps", "num_iterations", "steps_per_generation", "gradient_accumulation_steps"):
             _check_whole_number(self, name)
-        for name in ("mask_zero_variance_groups", "group_preserving_split", *_SAVINGS):
+        for name in ("mask_zero_variance_groups", "group_preserving_split", "success_monitor", *_SAVINGS):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False; got {getattr(self, name)!r}.")
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-vLLM generation in which only the adapter follows the policy.
+vLLM generation in which only the adapter follows the policy, and a server's failure is one error on all processes.
 
 TRL merges the adapter into the base, sends the whole model to the engine and takes the merge back. Over a 4-bit base
 each merge rounds, so that the base of the policy drifts and the engine samples from another policy than the one that is
@@ -10,13 +10,17 @@ trained. Here the engine holds the base once and is given the adapter before eac
 """
 
 import functools
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
-from accelerate.utils import is_peft_model
+from accelerate.utils import broadcast_object_list, is_peft_model
 from peft import LoraConfig, PeftModel
 from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
@@ -34,9 +38,14 @@ _ENGINE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 
 
+class GenerationServerError(RuntimeError):
+    """The vLLM server is not there, has failed, or is not one that the run can use."""
+
+
 def adapter_generation(args: GRPOVariantConfig, model: Any, peft_config: Any, quantization_config: Any) -> Any:
     """
-    Context in which TRL's trainer constructs its vLLM generation, with adapters synchronised as such where possible.
+    Context in which TRL's trainer constructs its vLLM generation: with adapters synchronised as such where possible,
+    and a server that is watched.
 
     Args:
         args ([`GRPOVariantConfig`]):
@@ -57,24 +66,29 @@ def adapter_generation(args: GRPOVariantConfig, model: Any, peft_config: Any, qu
     """
     if peft_config is None and not isinstance(model, str) and is_peft_model(model):
         peft_config = model.peft_config[model.active_adapter]
-    if not args.use_vllm or not args.vllm_lora_sync or peft_config is None:
+    if not args.use_vllm:
         return nullcontext()
+    if not args.vllm_lora_sync or peft_config is None:
+        watched = args.vllm_mode == "server"
+        return _replaced(grpo_trainer, "VLLMGeneration", WatchedVLLMGeneration) if watched else nullcontext()
     obstacle = _why_not_syncable(args, peft_config)
     if obstacle is None:
-        factory = functools.partial(AdapterVLLMGeneration, folder=Path(args.output_dir) / "_vllm_adapter")
-        return _replaced(grpo_trainer, "VLLMGeneration", factory)
-    four_bit = getattr(quantization_config, "load_in_4bit", False) or getattr(model, "is_loaded_in_4bit", False)
-    if four_bit:
-        raise ValueError(
-            f"vLLM cannot run this adapter beside its base, because {obstacle}, and merging it into a 4-bit base would "
-            "change the base and sample from another policy. Change the adapter, or load the base unquantised."
-        )
+        adapters = functools.partial(AdapterVLLMGeneration, folder=Path(args.output_dir) / "_vllm_adapter")
+        return _replaced(grpo_trainer, "VLLMGeneration", adapters)
+    refusal = (
+        f"vLLM cannot run this adapter beside its base, because {obstacle}, and merging it into a 4-bit base would "
+        "change the base and sample from another policy. Change the adapter, or load the base unquantised."
+    )
+    if getattr(quantization_config, "load_in_4bit", False) or _is_four_bit(model):
+        raise ValueError(refusal)
     warnings.warn(
         f"vLLM cannot run this adapter beside its base, because {obstacle}: it is merged and the whole model is sent "
         "before each rollout, as TRL does. Set `vllm_lora_sync=False` to accept that silently.",
         stacklevel=3,
     )
-    return nullcontext()
+    # A checkpoint that is saved in 4 bits is known for one when it has been loaded.
+    factory = functools.partial(WatchedVLLMGeneration, four_bit_refusal=refusal)
+    return _replaced(grpo_trainer, "VLLMGeneration", factory)
 
 
 def _why_not_syncable(args: GRPOVariantConfig, config: Any) -> str | None:
@@ -111,7 +125,147 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, original)
 
 
-class AdapterVLLMGeneration(VLLMGeneration):
+class WatchedVLLMGeneration(VLLMGeneration):
+    """
+    TRL's vLLM generation, in which a server that fails is a [`GenerationServerError`] on every process.
+
+    Only the main process talks to the server, and the others would wait for it for ever.
+
+    Args:
+        four_bit_refusal (`str`, *optional*):
+            Why a 4-bit base is refused, where it is.
+        kwargs:
+            Arguments of [`~trl.generation.vllm_generation.VLLMGeneration`].
+
+    Raises:
+        `ValueError`: If the base is in 4 bits and that is refused.
+        `GenerationServerError`: If there is no server that the run can use.
+    """
+
+    def __init__(self, *, four_bit_refusal: str | None = None, **kwargs: Any):
+        if four_bit_refusal is not None and _is_four_bit(kwargs["model"]):
+            raise ValueError(four_bit_refusal)
+        super().__init__(**kwargs)
+
+    def _init_vllm(self) -> None:
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self._wait_for_server()
+        try:
+            super()._init_vllm()
+        except Exception as error:
+            sentence = self._sentence(error)
+            if sentence is None:
+                raise
+            # Not on the other processes: they are at a barrier, which ends with this one.
+            raise GenerationServerError(sentence) from error
+
+    def sync_weights(self) -> None:
+        """
+        Send the policy to the engine.
+
+        Raises:
+            `GenerationServerError`: If the server fails.
+        """
+        if self.mode == "server":
+            # Before the processes gather a sharded model together, in which none of them can be missed.
+            self._watched(self._ping)
+        self._watched(super().sync_weights)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Generate completions.
+
+        Args:
+            args:
+                Arguments of [`~trl.generation.vllm_generation.VLLMGeneration.generate`].
+            kwargs:
+                Keyword arguments of the same.
+
+        Returns:
+            `tuple`:
+                Prompts, completions, log-probs and their tokens.
+
+        Raises:
+            `GenerationServerError`: If the server fails.
+        """
+        try:
+            return super().generate(*args, **kwargs)
+        except Exception as error:
+            sentence = self._sentence(error)
+            if sentence is None:
+                raise
+            # The completions that the other processes wait for at this point.
+            broadcast_object_list([(_Failure(sentence), None, None, None)], from_process=0)
+            raise GenerationServerError(sentence) from error
+
+    def _watched(self, action: Callable[[], None]) -> None:
+        """Do something on every process, and fail on all of them if the server fails the main one."""
+        sentence, cause = None, None
+        try:
+            action()
+        except Exception as error:
+            sentence, cause = self._sentence(error), error
+            if sentence is None:
+                raise
+        if self.mode == "server":
+            (sentence,) = broadcast_object_list([sentence], from_process=0)
+        if sentence is not None:
+            raise GenerationServerError(sentence) from cause
+
+    def _sentence(self, error: Exception) -> str | None:
+        """What to tell of an error, or `None` where it is not the server's."""
+        if self.mode != "server":
+            return None
+        if isinstance(error, GenerationServerError):
+            return str(error)
+        if isinstance(error, OSError):
+            return self._complaint(f"does not answer ({type(error).__name__})")
+        # What TRL's client raises for an answer that it did not expect.
+        return self._complaint(f"fails ({error})") if type(error) is Exception else None
+
+    def _complaint(self, what: str) -> str:
+        return f"The vLLM server at {self._url} {what}. Start it with `{self._start_command()}`."
+
+    @property
+    def _url(self) -> str:
+        return self.server_base_url or f"http://{self.server_host}:{self.server_port}"
+
+    def _start_command(self) -> str:
+        return (
+            f"VLLM_SERVER_DEV_MODE=1 vllm serve {self.model.name_or_path} --logprobs-mode processed_logprobs "
+            """--weight-transfer-config '{"backend": "nccl"}'"""
+        )
+
+    def _wait_for_server(self) -> None:
+        # TRL waits too, but without end for something that answers and is no vLLM server.
+        deadline = time.monotonic() + self.server_timeout
+        while True:
+            try:
+                urlopen(f"{self._url}/health", timeout=10).close()
+                return
+            except (OSError, HTTPException) as error:
+                answer = f"answers {error.code}" if isinstance(error, HTTPError) else "does not answer"
+                if time.monotonic() >= deadline:
+                    after = f"{answer} after `vllm_server_timeout={self.server_timeout:g}` seconds"
+                    raise GenerationServerError(self._complaint(after)) from error
+            time.sleep(min(2.0, max(0.0, deadline - time.monotonic())))
+
+    def _ping(self) -> None:
+        if self.accelerator.is_main_process:
+            self.vllm_client.session.get(f"{self.vllm_client.base_url}/health").raise_for_status()
+
+
+class _Failure:
+    """Stands in for prompts that a server did not answer, and fails wherever they are looked at."""
+
+    def __init__(self, sentence: str):
+        self.sentence = sentence
+
+    def __iter__(self) -> Iterator[list[int]]:
+        raise GenerationServerError(self.sentence)
+
+
+class AdapterVLLMGeneration(WatchedVLLMGeneration):
     """
     TRL's vLLM generation with the adapter as the only thing that is synchronised.
 
@@ -132,13 +286,17 @@ class AdapterVLLMGeneration(VLLMGeneration):
         model: PeftModel = self.model
         rank = _largest_rank(model.peft_config[model.active_adapter])
         self.engine_rank = next(r for r in _ENGINE_RANKS if r >= rank)
+        _check_quantization(model)
         if self.mode == "server":
             # No weights travel, so no channel for them is opened.
             with _replaced(vllm_generation.VLLMClient, "init_communicator", lambda *args, **kwargs: None):
                 super()._init_vllm()
+            self._watched(self._check_base)
             # A server that takes no adapters is told of now, not after the first step.
             self.sync_weights()
             return
+        if _is_four_bit(model):
+            _check_engine_quantizes()
         self.folder = self.folder / str(self.accelerator.process_index)
         engine = getattr(vllm_generation, "LLM", None)
         options = {"enable_lora": True, "max_lora_rank": self.engine_rank}
@@ -151,8 +309,11 @@ class AdapterVLLMGeneration(VLLMGeneration):
         Hand the current adapter over to the engine and drop what it has cached under the previous one.
 
         Raises:
-            `RuntimeError`: If a server takes no adapters.
+            `GenerationServerError`: If the server fails or takes no adapters.
         """
+        self._watched(self._hand_over)
+
+    def _hand_over(self) -> None:
         if self.mode == "colocate":
             self._save_adapter()
             self.llm.llm_engine.add_lora(self._request(load_inplace=True))
@@ -166,14 +327,35 @@ class AdapterVLLMGeneration(VLLMGeneration):
                 json={"lora_name": ADAPTER_NAME, "lora_path": str(self.folder), "load_inplace": True},
             )
             if response.status_code != 200:
-                raise RuntimeError(
-                    f"The vLLM server at {client.base_url} did not take the adapter in {self.folder} "
-                    f"({response.status_code}: {response.text.strip()}). Start it on a machine that sees that folder, "
-                    f"with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {self.model.name_or_path} --enable-lora "
-                    f"--max-lora-rank {self.engine_rank}`, or set `vllm_lora_sync=False`."
+                answer = f"did not take the adapter in {self.folder} ({response.status_code}: {response.text.strip()})"
+                raise GenerationServerError(
+                    f"{self._complaint(answer)} It must see that folder. With `vllm_lora_sync=False` merged models "
+                    "are sent instead."
                 )
             client.model = ADAPTER_NAME
             client.reset_prefix_cache()
+
+    def _check_base(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        served = self.vllm_client.get_server_info()["model_config"]
+        if _is_four_bit(self.model) and served["quantization"] != "bitsandbytes":
+            raise GenerationServerError(
+                self._complaint(f"has quantization={served['quantization']}, but the trained base is in 4 bits")
+            )
+        if Path(served["model"]).name != Path(self.model.name_or_path).name:
+            warnings.warn(
+                f"The vLLM server at {self._url} has {served['model']} as its base, but the adapter is trained over "
+                f"{self.model.name_or_path}: unless both hold the same weights, it samples from another policy.",
+                stacklevel=2,
+            )
+
+    def _start_command(self) -> str:
+        quantization = "--quantization bitsandbytes " if _is_four_bit(self.model) else ""
+        return (
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_SERVER_DEV_MODE=1 vllm serve {self.model.name_or_path} "
+            f"{quantization}--enable-lora --max-lora-rank {self.engine_rank} --logprobs-mode processed_logprobs"
+        )
 
     def _save_adapter(self) -> None:
         self.model.save_pretrained(self.folder, selected_adapters=[self.model.active_adapter])
@@ -182,3 +364,37 @@ class AdapterVLLMGeneration(VLLMGeneration):
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(ADAPTER_NAME, ADAPTER_ID, str(self.folder), load_inplace=load_inplace)
+
+
+def _is_four_bit(model: Any) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def _check_quantization(model: Any) -> None:
+    """Refuse a 4-bit base that vLLM, which quantises it anew from the checkpoint, would quantise otherwise."""
+    if not _is_four_bit(model) or model.hf_quantizer.pre_quantized:
+        return
+    config = model.hf_quantizer.quantization_config
+    differs = None
+    if config.bnb_4bit_quant_type != "nf4":
+        differs = f"`bnb_4bit_quant_type={config.bnb_4bit_quant_type!r}`"
+    elif set(config.llm_int8_skip_modules or ()) - {"lm_head"}:
+        differs = f"`llm_int8_skip_modules={config.llm_int8_skip_modules!r}`"
+    if differs is not None:
+        raise ValueError(
+            f"vLLM quantises a base to NF4 in all its linear layers but `lm_head`, so with {differs} it would sample "
+            "from another policy. Set `bnb_4bit_quant_type='nf4'` and skip no other layer, or train over a checkpoint "
+            "that is saved in 4 bits."
+        )
+
+
+def _check_engine_quantizes() -> None:
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    if "bitsandbytes" not in QUANTIZATION_METHODS:
+        raise ImportError(
+            "The base is in 4 bits, and this vLLM (as every one from 0.28) runs bitsandbytes only with its plugin: "
+            "`pip install vllm-bnb-plugin`."
+        )

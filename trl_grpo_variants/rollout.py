@@ -1,12 +1,17 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""The micro-batches of one rollout."""
+"""The prompts and the micro-batches of rollouts."""
 
 from typing import Any
 
 import torch
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.trainer.utils import (
+    RepeatSampler,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
 
 def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[dict[str, Any]]:
@@ -111,3 +116,22 @@ def carries_gradient(
     if has_divergence:
         has_effect = torch.ones_like(has_effect) if has_variance is None else has_effect | has_variance
     return has_effect & mask.any(dim=1)
+
+
+def start_epoch(sampler: RepeatSampler, epoch: int) -> None:
+    """
+    Let a sampler of prompts draw the order of an epoch, whatever it has drawn so far.
+
+    A sampler draws one order per epoch from one generator, so that a run that resumes in a later epoch would begin with
+    the order of the first.
+
+    Args:
+        sampler ([`~trl.trainer.utils.RepeatSampler`]):
+            Sampler that shuffles with a seed.
+        epoch (`int`):
+            Epochs before.
+    """
+    if sampler.shuffle and sampler.seed is not None:
+        sampler.generator.manual_seed(sampler.seed)
+        for _ in range(epoch):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)

@@ -3,26 +3,29 @@
 
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
+import functools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.callbacks import SyncRefModelCallback
+from trl.trainer.utils import RepeatSampler
 
-from .card import trainer_card
+from .card import FIGURE_NAME, trainer_card
 from .checkpoint import load_state, save_state, state_path
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
-from .generation import adapter_generation
+from .generation import GenerationServerError, adapter_generation
 from .hub import publishing, without_token
+from .monitor import Prompt, SuccessMonitor, identify
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
@@ -35,7 +38,7 @@ from .objective.ratio import (
     trajectory_log_weight,
 )
 from .packing import check_lines, line_forward
-from .rollout import arrange, carries_gradient, split_by_group
+from .rollout import arrange, carries_gradient, split_by_group, start_epoch
 from .snapshot import PolicySnapshot
 
 
@@ -142,6 +145,8 @@ class GRPOVariantTrainer(GRPOTrainer):
 
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
+        # Of the optimizer step in progress: the steps before it, and micro-step, rollout and metrics at its beginning.
+        self._step_began: tuple[int, int, list[dict[str, Any]] | None, dict[str, list[float]]] | None = None
         # Set within a training step: what is to be undone after its backward pass.
         self._until_backward: ExitStack | None = None
         # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
@@ -155,6 +160,9 @@ class GRPOVariantTrainer(GRPOTrainer):
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
+        self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
+        if self._monitor is not None:
+            self.add_callback(self._monitor)
         self._forward = self._trimmed_forward()
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
@@ -238,9 +246,12 @@ class GRPOVariantTrainer(GRPOTrainer):
         if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
-        if mode == "train":
-            self._refresh_snapshots()
+        # Before the rollout, which may change the rows.
+        prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
         rollout, rewards_per_func = self._generate_and_keep_rewards(inputs)
+        if mode == "train":
+            # Not before there is a rollout: without one the run is saved as it is.
+            self._refresh_snapshots()
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         weights = self.reward_weights.to(rewards_per_func.device)
         for name, share in success_rates(rewards_per_func, weights, num_generations).items():
@@ -267,7 +278,26 @@ class GRPOVariantTrainer(GRPOTrainer):
             )
         if self._mirror_anchor is not None:
             rollout["mirror_per_token_logps"] = self._score(rollout, self._mirror_anchor, mode)
+        if self._monitor is not None and mode == "train":
+            self._record_visits(self._monitor, prompts, rollout, rewards_per_func)
         return rollout
+
+    def _record_visits(
+        self, monitor: SuccessMonitor, prompts: list[Prompt], rollout: dict[str, Any], rewards_per_func: torch.Tensor
+    ) -> None:
+        ref_logps, old_logps = rollout.get("ref_per_token_logps"), rollout.get("old_per_token_logps")
+        log_ratios = None
+        if monitor.needs_log_ratios and ref_logps is not None and old_logps is not None:
+            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
+            log_ratios = self.accelerator.gather(trajectory_log_weight(ref_logps, old_logps, mask))
+        # A group may have its rows in several processes.
+        prompts = gather_object(prompts)
+        if self.accelerator.is_main_process:
+            scalars = monitor.record(
+                self.state.global_step, prompts, rewards_per_func, self.num_generations, log_ratios
+            )
+            for name, value in scalars.items():
+                self._metrics["train"][name].append(value)
 
     def _generate_and_keep_rewards(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], torch.Tensor]:
         """The parent's rollout, which holds advantages only, and the rewards (N, F) that they were made of."""
@@ -331,7 +361,31 @@ class GRPOVariantTrainer(GRPOTrainer):
         """Whether no term of the loss looks at the rows of a micro-batch together."""
         return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._step_began = None
+        try:
+            return super().train(*args, **kwargs)
+        except GenerationServerError as error:
+            if self.args.save_only_model:
+                raise
+            folder = self._save_interrupted()
+            raise GenerationServerError(f"{error} The run is saved: `resume_from_checkpoint={folder!r}`.") from error
+
+    def _save_interrupted(self) -> str:
+        """Save a run that stopped for want of a rollout, and return the checkpoint's folder."""
+        # The weights are those after `global_step` optimizer steps. Gradients that have been accumulated since are
+        # lost, and the step begins anew at its first micro-batch; a failed evaluation lies between two steps.
+        if self._step_began is not None and self._step_began[0] == self.state.global_step:
+            _, self._step, self._buffered_inputs, metrics = self._step_began
+            self._metrics["train"].clear()
+            self._metrics["train"].update(metrics)
+        self._save_checkpoint(self.model, None)
+        return str(Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._step_began is None or self._step_began[0] != self.state.global_step:
+            metrics = {name: list(values) for name, values in self._metrics["train"].items()}
+            self._step_began = (self.state.global_step, self._step, self._rollout_in_progress(), metrics)
         try:
             with ExitStack() as self._until_backward:
                 return super().training_step(*args, **kwargs)
@@ -493,7 +547,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         mask: torch.Tensor,
     ) -> None:
         """Statistics of the trajectory weights over all trajectories of an optimizer step."""
-        columns = [log_weights, mask.any(dim=1)]
+        columns = [log_weights, mask.sum(dim=1)]
         if clipped is not None:
             columns += [clipped & (advantages > 0), clipped & (advantages < 0)]
         self._trajectories.append(torch.stack(columns, dim=1))
@@ -501,23 +555,34 @@ class GRPOVariantTrainer(GRPOTrainer):
             return
         rows = self.accelerator.gather(torch.cat(self._trajectories))
         self._trajectories = []
-        log_weights, _, *shares = rows[rows[:, 1] > 0].unbind(dim=1)
+        log_weights, lengths, *shares = rows[rows[:, 1] > 0].unbind(dim=1)
         if log_weights.numel() == 0:
             return
         metrics = self._metrics["train"]
         metrics["trajectory/log_weight_std"].append(log_weights.std(correction=0).item())
+        # Least squares with a variance in proportion to the length, around a drift in proportion to the length.
+        deviations = log_weights - lengths * log_weights.sum() / lengths.sum()
+        metrics["trajectory/log_weight_std_per_sqrt_token"].append(
+            (deviations.square() / lengths).mean().sqrt().item()
+        )
         metrics["trajectory/ess"].append(effective_sample_size(log_weights).item())
         for name, share in zip(("clipped_positive", "clipped_negative"), shares, strict=False):
             metrics[f"trajectory/{name}"].append(share.mean().item())
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        # The dataloader tells a sampler the epoch if it can; TRL's then orders it as if it had gone through those before.
+        if self.args.extends_trl and isinstance(sampler, RepeatSampler):
+            sampler.set_epoch = functools.partial(start_epoch, sampler)
+        return sampler
 
     # Checkpoints. The parent's hold the policy, the optimizer and the random states; a rollout outlives a step.
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not self.args.save_only_model and self.args.extends_trl:
             folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
             state = {
                 "step": self._step,
-                "micro_batches": None if between_rollouts else self._buffered_inputs,
+                "micro_batches": self._rollout_in_progress(),
                 "metrics": dict(self._metrics["train"]),
                 "mirror_synced_at": self._mirror_synced_at,
                 "snapshots": {name: snapshot.state_dict() for name, snapshot in self._snapshots().items()},
@@ -525,8 +590,14 @@ class GRPOVariantTrainer(GRPOTrainer):
             save_state(state, self._schedule(), state_path(folder, self.accelerator.process_index))
         super()._save_checkpoint(model, trial)
 
+    def _rollout_in_progress(self) -> list[dict[str, Any]] | None:
+        between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        return None if between_rollouts else self._buffered_inputs
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if self._monitor is not None:
+            self._monitor.checkpoint = checkpoint
         if checkpoint is None or not self.args.extends_trl:
             return
         path = state_path(checkpoint, self.accelerator.process_index)
@@ -572,6 +643,8 @@ class GRPOVariantTrainer(GRPOTrainer):
         if not self.args.extends_trl:
             super().create_model_card(model_name, dataset_name, tags)
         elif self.is_world_process_zero():
+            if self._monitor is not None:
+                self._monitor.draw(Path(self.args.output_dir) / FIGURE_NAME)
             trainer_card(self, model_name, dataset_name, tags).save(Path(self.args.output_dir) / "README.md")
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:

@@ -39,6 +39,8 @@ CASES = {
     # Refreshed at steps 0 and 6, and used by the rollouts at 3 and 9.
     "older_anchor": {"variant": "mirror", "mirror_sync_steps": 4, "num_iterations": 1, "max_steps": 11},
     "moving_reference": {"variant": "dual", "sync_ref_model": True, "ref_model_sync_steps": 2},
+    # An epoch has six steps.
+    "second_epoch": {"variant": "tic_grpo", "per_device_train_batch_size": 8, "num_iterations": 1},
     "masked_groups": {"variant": "tic_grpo", "mask_zero_variance_groups": True, "beta": 0.1},
 }
 

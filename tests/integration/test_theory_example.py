@@ -26,7 +26,7 @@ def example():
 def test_a_trained_policy_has_the_predicted_success(example):
     agreement, _ = example
     for case in agreement.exact_cases()[::2]:
-        outcome = agreement.run(agreement.replace(case, group=256, iterations=2), inner_steps=120)
+        outcome = agreement.run(agreement.replace(case, group=256, iterations=2, inner_steps=120))
         assert outcome.largest_gap <= 0.02, case
         # Iterations that did nothing would stay at the start.
         assert np.abs(np.diff(outcome.measured, axis=0)[0]).min() > 0.05
@@ -38,8 +38,8 @@ def test_a_trained_policy_has_the_predicted_success(example):
 
 def test_drawn_completions_leave_replicas_around_the_prediction(example):
     agreement, _ = example
-    case = agreement.replace(agreement.sampled_cases()[1], p_ref=(0.3,), iterations=1)
-    outcome = agreement.run(case, inner_steps=120)
+    case = agreement.replace(agreement.sampled_cases()[1], p_ref=(0.3,), iterations=1, inner_steps=120)
+    outcome = agreement.run(case)
     ((half_width,),) = outcome.half_width[1:]
     assert 0 < half_width < 0.1
     assert outcome.largest_gap <= 2 * half_width

@@ -1,0 +1,82 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""One process of a run whose server is killed in the middle, or which goes on with another server."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from requests.adapters import HTTPAdapter
+from transformers import TrainerCallback
+
+from trl_grpo_variants.generation import GenerationServerError
+
+from .engine import FolderOfWeights, lora, trainer_with
+
+
+# Rollouts at steps 0, 3, 6, and the server dies within the second.
+STEPS_PER_ROLLOUT, KILLED_AT, STEPS = 3, 4, 9
+
+
+class KillServer(TrainerCallback):
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == KILLED_AT and state.is_world_process_zero:
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def make(policy: Path, folder: Path, address: str, adapter: bool, processes: int) -> Any:
+    trainer = trainer_with(
+        policy,
+        folder / "run",
+        peft_config=lora() if adapter else None,
+        vllm_mode="server",
+        vllm_server_base_url=address,
+        per_device_train_batch_size=4 // processes,
+        gradient_accumulation_steps=2,
+        steps_per_generation=2 * STEPS_PER_ROLLOUT,
+        max_steps=STEPS,
+        # One request alone decides what it draws.
+        generation_kwargs={"seed": 3},
+        vllm_importance_sampling_correction=False,
+    )
+    if trainer.accelerator.is_main_process:
+        # The client tries for a minute; that it does is TRL's.
+        trainer.vllm_generation.vllm_client.session.mount("http://", HTTPAdapter(max_retries=0))
+    return trainer
+
+
+def main(policy: Path, folder: Path, address: str, kind: str, action: str, *pid: str) -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if kind == "full":
+            rank = os.environ.get("RANK", "0")
+            FolderOfWeights(policy, folder / f"weights_{action}_{rank}").install(monkeypatch)
+        trainer = make(policy, folder, address, kind == "lora", processes)
+        if action == "killed":
+            trainer.add_callback(KillServer(int(pid[0])))
+            with pytest.raises(GenerationServerError) as error:
+                trainer.train()
+            result = {"error": str(error.value)}
+        else:
+            checkpoint = folder / "run" / f"checkpoint-{2 * STEPS_PER_ROLLOUT}"
+            trainer.train(resume_from_checkpoint=str(checkpoint) if action == "resumed" else None)
+            result = {}
+    parameters = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+    result |= {"step": trainer.state.global_step, "history": trainer.state.log_history, "parameters": parameters}
+    torch.save(result, folder / f"{action}_{trainer.accelerator.process_index}.pt")
+    if processes > 1:
+        torch.distributed.barrier()
+    # The gloo process group may deadlock in its destructor once everything has been written.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

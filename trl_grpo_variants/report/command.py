@@ -1,0 +1,68 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""`trl-variants report`: a page and figures of a run."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from .page import panels, render, visited_again
+from .run import read_run
+
+
+PAGE_NAME = "index.html"
+
+
+def main(argv: list[str]) -> int:
+    """
+    Run the command.
+
+    Args:
+        argv (`list[str]`):
+            Arguments without the program's and the command's names.
+
+    Returns:
+        `int`:
+            Exit code 0.
+
+    Raises:
+        `ValueError`: If the input is wrong; one sentence.
+    """
+    arguments = _parser().parse_args(argv)
+    run = read_run(arguments.run_dir)
+    output = arguments.output or arguments.run_dir / "report"
+    found = visited_again(run)
+    shown = panels(run, found)
+    page = render(run, shown, found)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for panel in shown:
+            if panel.figure is not None:
+                (output / f"{panel.name}.png").write_bytes(panel.png())
+        (output / PAGE_NAME).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"The report cannot be written to {output}: {error.strerror}.") from error
+    print(f"Wrote {output / PAGE_NAME} and {sum(p.figure is not None for p in shown)} figures.")  # noqa: T201
+    for panel in shown:
+        if panel.figure is None:
+            print(f"Left out: {panel.title}, because {panel.missing}.")  # noqa: T201
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[0].upper()}{message[1:]}; see `trl-variants report --help`.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="trl-variants report",
+        description="Make a page and figures of a run: predicted against measured success, what became of each "
+        "prompt, KLs, weights of trajectories, and completion lengths.",
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="Output folder of a run, finished or cut off.")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="Folder of the report (default: `report` in the run's folder)."
+    )
+    return parser

@@ -1,0 +1,135 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What became of each prompt, from counts that sampling alone would move."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .figures import Columns
+
+
+# A difference of two shares is clear beyond this many of its standard deviations; turning points are looked for, which
+# takes more.
+_CLEAR, _CLEAR_TURN = 1.96, 2.58
+
+KINDS = {
+    "amplified": "clearly more successful in the later half of the visits than in the earlier",
+    "stuck at 0": "without a success at any visit",
+    "oscillating": "clearly up and down at least three times in turn",
+    "saturated": "without a failure at any visit",
+    "worsened": "clearly less successful in the later half of the visits than in the earlier",
+    "unchanged": "none of these",
+}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """
+    The visits to one prompt.
+
+    Parameters:
+        prompt (`str`):
+            Beginning of its text.
+        kind (`str`):
+            One of `KINDS`.
+        steps (`np.ndarray`):
+            Optimizer steps of the visits.
+        success (`np.ndarray`):
+            Shares of successes.
+    """
+
+    prompt: str
+    kind: str
+    steps: NDArray[np.float64]
+    success: NDArray[np.float64]
+
+    @property
+    def change(self) -> float:
+        """Success at the last visit minus that at the first."""
+        return float(self.success[-1] - self.success[0])
+
+
+def trajectories(visits: Columns) -> list[Trajectory]:
+    """
+    The prompts that were visited at least twice, in the order of their first visit.
+
+    Args:
+        visits (`dict[str, np.ndarray]`):
+            Visits by column.
+
+    Returns:
+        `list[Trajectory]`:
+            One per prompt.
+    """
+    rows: dict[str, list[int]] = {}
+    for index, prompt_id in enumerate(visits["prompt_id"]):
+        rows.setdefault(prompt_id, []).append(index)
+    return [
+        Trajectory(
+            prompt=str(visits["prompt"][its[0]] or ""),
+            kind=kind_of(visits["successes"][its], visits["completions"][its]),
+            steps=visits["step"][its],
+            success=visits["success"][its],
+        )
+        for its in rows.values()
+        if len(its) > 1
+    ]
+
+
+def kind_of(successes: NDArray[np.float64], completions: NDArray[np.float64]) -> str:
+    """
+    Which of `KINDS` a trajectory is of, the first that applies of: stuck, saturated, oscillating, amplified, worsened.
+
+    A change counts if it is clear: larger than 1.96 standard deviations of the difference of two shares (2.58 for an
+    oscillation, which is followed from one turning point to the next), each with the variance p(1 - p)/(n + 2) at
+    p = (k + 1)/(n + 2), which is not 0 where k is 0 or n. A middle visit belongs to neither half.
+
+    Args:
+        successes (`np.ndarray`):
+            Successes of each visit, in order.
+        completions (`np.ndarray`):
+            Completions of each visit.
+
+    Returns:
+        `str`:
+            Kind.
+    """
+    if not successes.any():
+        return "stuck at 0"
+    if (successes == completions).all():
+        return "saturated"
+    if _clear_moves(successes, completions) >= 3:
+        return "oscillating"
+    half = len(successes) // 2
+    won, drawn = (np.array([values[:half].sum(), values[-half:].sum()]) for values in (successes, completions))
+    return {1: "amplified", -1: "worsened", 0: "unchanged"}[_direction(won, drawn, 0, 1, _CLEAR)]
+
+
+def _clear_moves(successes: NDArray[np.float64], completions: NDArray[np.float64]) -> int:
+    """How many times success has clearly moved up and down in turn."""
+    share = successes / completions
+    moves, going = 0, 0
+    highest = lowest = 0
+    for visit in range(1, len(share)):
+        # The turning point behind is the highest, respectively lowest, visit since the last clear move.
+        rises = going <= 0 and _direction(successes, completions, lowest, visit, _CLEAR_TURN) > 0
+        falls = going >= 0 and _direction(successes, completions, highest, visit, _CLEAR_TURN) < 0
+        if rises or falls:
+            moves, going = moves + 1, 1 if rises else -1
+            highest = lowest = visit
+        highest = visit if share[visit] > share[highest] else highest
+        lowest = visit if share[visit] < share[lowest] else lowest
+    return moves
+
+
+def _direction(
+    successes: NDArray[np.float64], completions: NDArray[np.float64], earlier: int, later: int, clear: float
+) -> int:
+    """Sign of the change between two visits, 0 where it is not clear."""
+    share, shrunk = successes / completions, (successes + 1.0) / (completions + 2.0)
+    variance = shrunk * (1.0 - shrunk) / (completions + 2.0)
+    difference = share[later] - share[earlier]
+    return int(np.sign(difference)) if abs(difference) > clear * np.sqrt(variance[earlier] + variance[later]) else 0

@@ -1,0 +1,150 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+The file of a run's visits to its prompts: one small Parquet file beside the checkpoints, and a journal of what has
+been added since it was written. The first is only ever replaced as a whole and the second only ever added to, so that
+a crash at any moment costs no more than the line that was being written.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+
+FILE_NAME = "success_monitor.parquet"
+JOURNAL_NAME = "success_monitor.jsonl"
+FORMAT = "trl_grpo_variants visits 1"
+
+SCHEMA = pa.schema(
+    [
+        ("rollout", pa.int64()),  # from 0, over the whole run
+        ("step", pa.int64()),  # optimizer steps taken before the rollout
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),  # its beginning, at the first visit only
+        ("visit", pa.int64()),  # from 1
+        ("successes", pa.int64()),
+        ("completions", pa.int64()),  # those that were scored
+        ("groups", pa.int64()),
+        ("groups_without_signal", pa.int64()),
+        ("success", pa.float64()),  # the share, with its 95 % interval
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("reference", pa.float64()),  # estimates from the first and from the last visit
+        ("previous", pa.float64()),
+        ("predicted", pa.float64()),  # for this visit, from earlier ones
+        ("predicted_low", pa.float64()),
+        ("predicted_high", pa.float64()),
+        ("gap", pa.float64()),  # success - predicted
+        ("signal", pa.float64()),  # mean Omega of the groups; null without a prediction for the next visit
+    ]
+)
+
+
+class Visits:
+    """
+    Writes the visits of a run; by one process.
+
+    Args:
+        folder (`Path`):
+            Output folder of the run.
+        settings (`dict[str, Any]`):
+            What the file says about the run: numbers, strings and `None`.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._path, self._journal = folder / FILE_NAME, folder / JOURNAL_NAME
+        self._folder = folder
+        self._schema = SCHEMA.with_metadata({"format": FORMAT, "settings": json.dumps(settings)})
+
+    def start(self, table: pa.Table) -> None:
+        """
+        Make the file hold these visits and no others.
+
+        Args:
+            table (`pyarrow.Table`):
+                Visits in the order in which they were made.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            pq.write_table(table.cast(SCHEMA).replace_schema_metadata(self._schema.metadata), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._path)
+        self._journal.unlink(missing_ok=True)
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """
+        Add the visits of one rollout, at a cost that does not depend on how many there are already.
+
+        Args:
+            rows (`Iterable[dict[str, Any]]`):
+                Values by column.
+        """
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        with open(self._journal, "a", encoding="utf-8") as file:
+            file.write(lines)
+
+    def merge(self) -> None:
+        """Move the journal into the Parquet file."""
+        if self._journal.exists():
+            self.start(read_visits(self._folder)[0])
+
+
+def read_visits(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """
+    Read the visits of a run, whether it has ended, is running, or was cut off.
+
+    Args:
+        folder (`Path`):
+            Output folder of the run.
+
+    Returns:
+        `tuple[pyarrow.Table, dict[str, Any]]`:
+            Visits in the order in which they were made, with the columns of `SCHEMA`, and the settings of the run.
+
+    Raises:
+        `FileNotFoundError`: If the run has no such file.
+        `ValueError`: If the file is not one of visits; one sentence.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {FILE_NAME}; a run writes it with `success_monitor: true`.")
+    try:
+        table = pq.read_table(path, partitioning=None)
+        metadata = table.schema.metadata or {}
+        known = metadata.get(b"format") == FORMAT.encode()
+        settings = json.loads(metadata[b"settings"]) if known else {}
+        table = table.select(SCHEMA.names).cast(SCHEMA) if known else table
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read: it is truncated or no file of visits.") from error
+    if not known:
+        raise ValueError(f"{path} is no file of visits: its format is not {FORMAT!r}.")
+    written = table.column("rollout").to_pylist()
+    # A crash after the file was written and before the journal was removed leaves both.
+    last = max(written, default=-1)
+    added = [row for row in _read_journal(folder / JOURNAL_NAME) if row["rollout"] > last]
+    return pa.concat_tables([table, pa.Table.from_pylist(added, SCHEMA)]), settings
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if not path.exists():
+        return rows
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+            complete = row.keys() == set(SCHEMA.names)
+        except (ValueError, AttributeError):
+            complete = False
+        if not complete:
+            # Empty, or the line that a crash has cut off.
+            break
+        rows.append(row)
+    return rows
