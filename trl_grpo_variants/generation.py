@@ -97,6 +97,23 @@ def _why_not_syncable(args: GRPOVariantConfig, config: Any) -> str | None:
         return f"{backend} shards it"
     if args.vllm_enable_sleep_mode:
         return "`vllm_enable_sleep_mode=True` discards the engine's base"
+    if str(getattr(config, "init_lora_weights", "")).lower().startswith(_BASE_CHANGING_INITS):
+        return f"`init_lora_weights={config.init_lora_weights!r}` changes the base"
+    return adapter_obstacle(config)
+
+
+def adapter_obstacle(config: Any) -> str | None:
+    """
+    Tell why vLLM cannot run an adapter beside its base.
+
+    Args:
+        config ([`~peft.PeftConfig`]):
+            Configuration of the adapter.
+
+    Returns:
+        `str` or `None`:
+            The reason, or `None` if it can.
+    """
     if not isinstance(config, LoraConfig):
         return f"it is no LoRA adapter but a {type(config).__name__}"
     for name in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias", "target_parameters"):
@@ -104,11 +121,24 @@ def _why_not_syncable(args: GRPOVariantConfig, config: Any) -> str | None:
             return f"it has `{name}={getattr(config, name)!r}`"
     if config.bias != "none":
         return f"it has `bias={config.bias!r}`"
-    if str(config.init_lora_weights).lower().startswith(_BASE_CHANGING_INITS):
-        return f"`init_lora_weights={config.init_lora_weights!r}` changes the base"
     if _largest_rank(config) > _ENGINE_RANKS[-1]:
         return f"its rank {_largest_rank(config)} exceeds vLLM's {_ENGINE_RANKS[-1]}"
     return None
+
+
+def engine_rank(config: LoraConfig) -> int:
+    """
+    Rank that vLLM must make room for.
+
+    Args:
+        config ([`~peft.LoraConfig`]):
+            Configuration of an adapter that vLLM can run.
+
+    Returns:
+        `int`:
+            The smallest of the ranks that it can be told which holds the adapter's.
+    """
+    return next(rank for rank in _ENGINE_RANKS if rank >= _largest_rank(config))
 
 
 def _largest_rank(config: LoraConfig) -> int:
@@ -284,8 +314,7 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
 
     def _init_vllm(self) -> None:
         model: PeftModel = self.model
-        rank = _largest_rank(model.peft_config[model.active_adapter])
-        self.engine_rank = next(r for r in _ENGINE_RANKS if r >= rank)
+        self.engine_rank = engine_rank(model.peft_config[model.active_adapter])
         _check_quantization(model)
         if self.mode == "server":
             # No weights travel, so no channel for them is opened.

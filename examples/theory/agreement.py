@@ -134,7 +134,7 @@ def sampled_cases() -> list[Case]:
 
 def oscillating_cases() -> list[Case]:
     """A rare success whose fixed point is unstable, and the same `beta` with a mirror term that damps it."""
-    rare = {"p_ref": (0.004,), "group": 4096, "iterations": 12, "beta": 2.0, "inner_steps": 400}
+    rare = {"p_ref": (0.004,), "group": 2048, "iterations": 8, "beta": 2.0, "inner_steps": 300}
     return [
         Case("reference, oscillating", "mean_std", **rare),
         Case("dual, damped", "mean_std", **rare, mirror_beta=2.0),

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..config import GRPOVariantConfig
+from ..generation import adapter_obstacle, engine_rank
 from ..variants import TIC_GRPO, Variant, get_variant
 from .coefficients import coefficients, number
 from .formula import legend, objective, papers
@@ -21,9 +22,6 @@ from .success import Success
 
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "model_card.md"
-
-# The ranks that vLLM can be told to make room for.
-_ENGINE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,7 @@ class Subject:
     @property
     def max_lora_rank(self) -> int | None:
         """Rank that vLLM must make room for; `None` where the adapter is not one that it swaps in."""
-        config = self.peft_config
-        if getattr(config, "r", None) is None or getattr(config, "use_dora", False) or config.modules_to_save:
-            return None
-        if getattr(config, "bias", "none") != "none" or getattr(config, "target_parameters", None):
-            return None
-        rank = max([config.r, *(getattr(config, "rank_pattern", None) or {}).values()])
-        return next((size for size in _ENGINE_RANKS if size >= rank), None)
+        return None if adapter_obstacle(self.peft_config) else engine_rank(self.peft_config)
 
 
 def model_card(

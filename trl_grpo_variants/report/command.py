@@ -32,14 +32,14 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     run = read_run(arguments.run_dir)
     output = arguments.output or arguments.run_dir / "report"
-    found = visited_again(run)
-    shown = panels(run, found)
-    page = render(run, shown, found)
     try:
         output.mkdir(parents=True, exist_ok=True)
+        found = visited_again(run)
+        shown = panels(run, found)
+        page = render(run, shown, found)
         for panel in shown:
             if panel.figure is not None:
-                (output / f"{panel.name}.png").write_bytes(panel.png())
+                (output / f"{panel.name}.png").write_bytes(panel.png)
         (output / PAGE_NAME).write_text(page, encoding="utf-8")
     except OSError as error:
         raise ValueError(f"The report cannot be written to {output}: {error.strerror}.") from error

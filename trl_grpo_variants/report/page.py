@@ -6,6 +6,7 @@
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ class Panel:
         assert self.figure is not None
         return round(92 * self.figure.get_figwidth())
 
+    @cached_property
     def png(self) -> bytes:
         """The figure as a file."""
         assert self.figure is not None
@@ -181,7 +183,7 @@ def render(run: Run, shown: list[Panel], found: list[Trajectory]) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=run,
         facts=facts(run),
-        panels=[(panel, b64encode(panel.png()).decode()) for panel in shown if panel.figure is not None],
+        panels=[(panel, b64encode(panel.png).decode()) for panel in shown if panel.figure is not None],
         missing=[panel for panel in shown if panel.figure is None],
         kinds={
             kind: (len(members), sorted(members, key=lambda t: -abs(t.change))[:_MOST_EXAMPLES])
