@@ -12,9 +12,9 @@ import yaml
 
 from trl_grpo_variants import GRPOVariantConfig, get_variant, theory
 from trl_grpo_variants.cli import main
-from trl_grpo_variants.plan_data import read_success_rates
-from trl_grpo_variants.plan_figure import draw
-from trl_grpo_variants.prediction import CLIP, DEFAULT_VARIANCE_EPSILON, Prediction, paper_prediction
+from trl_grpo_variants.plan.data import read_success_rates
+from trl_grpo_variants.plan.figure import draw
+from trl_grpo_variants.plan.prediction import CLIP, DEFAULT_VARIANCE_EPSILON, Prediction, paper_prediction
 
 from .tiny import make_config, make_trainer
 

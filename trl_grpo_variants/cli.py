@@ -92,7 +92,7 @@ def _run(arguments: list[str]) -> int:
 
 # Imports NumPy, which the other commands do without.
 def _plan(arguments: list[str]) -> int:
-    from .plan_command import main as plan
+    from .plan.command import main as plan
 
     return plan(arguments)
 

@@ -243,7 +243,8 @@ def figure(outcomes: list[Outcome]) -> Any:
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)
     drawing = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
-    panels = drawing.subplots(rows, columns, squeeze=False).flat
+    drawing.suptitle("lines: theory, points: trained policy, with 95 % intervals where completions are sampled")
+    panels = drawing.subplots(rows, columns, squeeze=False).flatten().tolist()
     for panel, outcome in zip(panels, outcomes, strict=False):
         steps = range(outcome.case.iterations + 1)
         for i, p in enumerate(outcome.case.p_ref):
@@ -259,8 +260,8 @@ def figure(outcomes: list[Outcome]) -> Any:
                 capsize=2,
             )
         panel.set(title=outcome.case.name, xlabel="iteration", ylabel="success", ylim=(-0.03, 1.03))
-        panel.legend(fontsize=7, loc="lower right", title="line: theory, point: run", title_fontsize=7)
-    for panel in list(panels):
+        panel.legend(fontsize=7, framealpha=0.4)
+    for panel in panels[len(outcomes) :]:
         panel.remove()
     return drawing
 

@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from . import theory
-from .plan_data import read_success_rates
+from .. import theory
+from .data import read_success_rates
 from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
 
 
@@ -304,7 +304,7 @@ def _finite(number: float) -> float | None:
 
 
 def _save_figure(prediction: Prediction, path: Path) -> None:
-    from .plan_figure import draw
+    from .figure import draw
 
     figure = draw(prediction)
     try:

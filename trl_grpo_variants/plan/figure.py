@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import theory
+from .. import theory
 from .prediction import HISTOGRAM_EDGES, Prediction
 
 

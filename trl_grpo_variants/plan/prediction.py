@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import theory
+from .. import theory
 
 
 Array = NDArray[np.float64]
