@@ -294,7 +294,7 @@ def main() -> None:
     cases = exact_cases() + sampled_cases() + oscillating_cases()
     outcomes = [run(case) for case in track(cases, description="Training")]
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    figure(outcomes).savefig(args.output_dir / "agreement.png", dpi=110)
+    figure(outcomes).savefig(args.output_dir / "agreement.png", dpi=80)
     (args.output_dir / "agreement.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=2) + "\n")
     console = Console(width=110)
     console.print(table(outcomes))

@@ -297,7 +297,7 @@ def main() -> None:
 
     errors = measure(args.seeds)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    figure(errors).savefig(args.output_dir / "gradients.png", dpi=110)
+    figure(errors).savefig(args.output_dir / "gradients.png", dpi=80)
     (args.output_dir / "gradients.json").write_text(json.dumps([asdict(error) for error in errors], indent=2) + "\n")
     console = Console(width=130)
     console.print(table(errors))
