@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import theory
     from .config import GRPOVariantConfig
     from .launch import register, unregister
+    from .monitor.callback import SuccessMonitor
     from .trainer import GRPOVariantTrainer
     from .variants import Variant, get_variant, list_variants, register_variant
 
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GRPOVariantConfig",
     "GRPOVariantTrainer",
+    "SuccessMonitor",
     "Variant",
     "get_variant",
     "list_variants",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "GRPOVariantConfig": ".config",
     "GRPOVariantTrainer": ".trainer",
+    "SuccessMonitor": ".monitor.callback",
     "Variant": ".variants",
     "get_variant": ".variants",
     "list_variants": ".variants",

@@ -25,7 +25,7 @@ from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
 from .generation import GenerationServerError, adapter_generation
 from .hub import publishing, without_token
-from .monitor import Prompt, SuccessMonitor, identify
+from .monitor.callback import Prompt, SuccessMonitor, identify
 from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
@@ -35,6 +35,7 @@ from .objective.ratio import (
     MAX_IMPORTANCE_LOG_RATIO,
     bounded_anchor,
     effective_sample_size,
+    std_per_sqrt_token,
     trajectory_log_weight,
 )
 from .packing import check_lines, line_forward
@@ -560,11 +561,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             return
         metrics = self._metrics["train"]
         metrics["trajectory/log_weight_std"].append(log_weights.std(correction=0).item())
-        # Least squares with a variance in proportion to the length, around a drift in proportion to the length.
-        deviations = log_weights - lengths * log_weights.sum() / lengths.sum()
-        metrics["trajectory/log_weight_std_per_sqrt_token"].append(
-            (deviations.square() / lengths).mean().sqrt().item()
-        )
+        metrics["trajectory/log_weight_std_per_sqrt_token"].append(std_per_sqrt_token(log_weights, lengths).item())
         metrics["trajectory/ess"].append(effective_sample_size(log_weights).item())
         for name, share in zip(("clipped_positive", "clipped_negative"), shares, strict=False):
             metrics[f"trajectory/{name}"].append(share.mean().item())

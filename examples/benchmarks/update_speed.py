@@ -100,7 +100,7 @@ def equal() -> Workload:
 
 
 def long_prompts(factor: int) -> Workload:
-    """Prompts that are longer than their completions; a micro-batch could hold whole groups."""
+    """Prompts that are a multiple of their completions' length; a micro-batch could hold whole groups."""
     rng = random.Random(0)
     lengths = [[rng.randint(24, 40) for _ in range(8)] for _ in range(4)]
     return Workload([32 * factor] * 4, lengths, [False] * 4, 16)
@@ -149,6 +149,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "long_tail_30_wide": lambda: replace(long_tail(0.3), micro_batch=64),
     "long_tail_30_narrow": lambda: replace(long_tail(0.3), micro_batch=4),
     "equal": equal,
+    "prompts_1x": lambda: long_prompts(1),
+    "prompts_4x": lambda: long_prompts(4),
     "prompts_8x": lambda: long_prompts(8),
     "prompts_16x": lambda: long_prompts(16),
 }
@@ -262,8 +264,10 @@ class Updates:
 
 
 def now() -> float:
-    if CUDA:
-        torch.cuda.synchronize()
+    """Seconds; on a CPU those of this process, so that what else runs on the machine counts little."""
+    if not CUDA:
+        return time.process_time()
+    torch.cuda.synchronize()
     return time.perf_counter()
 
 

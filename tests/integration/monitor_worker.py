@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trains with the success monitor; run by one process or, through torchrun, by two that share each group."""
+"""Trains with the success monitor; run by one process or, through torchrun, by two that share a group."""
 
 import os
 import sys
@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from trl_grpo_variants.visits import read_visits
+from trl_grpo_variants.monitor.visits import read_visits
 
 from ..tiny import make_trainer
 
 
 GROUP = 8
+# Of three groups, the second is half in each of two processes.
+GLOBAL_BATCH = 3 * GROUP
 
 
 def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -38,21 +40,21 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
 
 
 def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
-    """Visits of a dual run over two epochs, and what was logged of the theory."""
+    """Visits of a dual run over more than an epoch, and what was logged of the theory."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     trainer = make_trainer(
         policy_path,
         output_dir,
         variant="dual",
         success_monitor=True,
-        per_device_train_batch_size=GROUP // processes,
+        per_device_train_batch_size=GLOBAL_BATCH // processes,
         num_generations=GROUP,
         num_iterations=2,
-        max_steps=48 * 2,
+        max_steps=12 * 2,
         optim="sgd",
         learning_rate=0.05,
         save_strategy="steps",
-        save_steps=60,
+        save_steps=14,
         save_total_limit=1,
         reward_funcs=reward,
         rollout_func=rollout,

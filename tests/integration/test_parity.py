@@ -84,7 +84,14 @@ def test_the_grpo_preset_is_stock_with_more_metrics(policy_path, tmp_path):
     for mine, theirs in zip(ours[0], stock[0], strict=True):
         assert theirs.items() <= mine.items()
     added = {name for mine, theirs in zip(*[ours[0], stock[0]], strict=True) for name in mine.keys() - theirs.keys()}
-    assert added == {"success", "success_all", "success_none", "trajectory/log_weight_std", "trajectory/ess"}
+    assert added == {
+        "success",
+        "success_all",
+        "success_none",
+        "trajectory/log_weight_std",
+        "trajectory/ess",
+        "trajectory/log_weight_std_per_sqrt_token",
+    }
 
 
 def test_upper_clip_is_what_trl_computes_with_the_same_settings(policy_path, tmp_path):

@@ -7,6 +7,7 @@ import torch
 from trl_grpo_variants.objective.ratio import (
     bounded_anchor,
     effective_sample_size,
+    std_per_sqrt_token,
     trajectory_log_weight,
 )
 
@@ -64,3 +65,13 @@ def test_effective_sample_size():
     weights = torch.tensor([1.0, 2.0, 3.0])
     expected = weights.sum() ** 2 / (3 * (weights**2).sum())
     assert effective_sample_size(weights.log()).item() == pytest.approx(expected.item())
+
+
+def test_spread_per_root_of_a_token_is_that_of_independent_tokens():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 400, (4000,), generator=generator)
+    tokens = 0.03 * torch.randn(4000, 400, generator=generator) - 0.01
+    log_weights = (tokens * (torch.arange(400) < lengths.unsqueeze(1))).sum(dim=1)
+    assert std_per_sqrt_token(log_weights, lengths).item() == pytest.approx(0.03, rel=0.05)
+    # A drift alone is no spread.
+    assert std_per_sqrt_token(-0.01 * lengths, lengths).item() == pytest.approx(0.0, abs=1e-6)

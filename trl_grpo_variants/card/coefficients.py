@@ -64,6 +64,7 @@ _HOSTING = (
     "log_",
     "ds3_",
     "num_completions",
+    "success_monitor",
 )
 
 

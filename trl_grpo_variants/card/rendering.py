@@ -142,6 +142,7 @@ def model_card(
         template_path=str(TEMPLATE),
         subject=subject,
         variant=variant,
+        is_stock=args.is_stock,
         formula=formula,
         legend=legend(formula, args.use_bias_correction_kl),
         decisive=decisive,

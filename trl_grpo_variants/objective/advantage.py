@@ -72,12 +72,31 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return (highest - lowest > 1e-8).repeat_interleave(num_generations)
 
 
+def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Tell which completions have full reward.
+
+    That is when every reward function of positive weight that scored it gave at least 1, the value at which verifiable
+    rewards stand for "correct".
+
+    Args:
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)`; NaN where a function did not score a completion.
+        weights (`torch.Tensor`):
+            Weights of the reward functions, of shape `(F,)`.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`:
+            Whether completions have full reward, and whether they were scored at all, `(N,)` each.
+    """
+    counted = rewards_per_func[:, weights > 0]
+    scored = ~counted.isnan().all(dim=1)
+    return (counted.isnan() | (counted >= 1)).all(dim=1) & scored, scored
+
+
 def success_rates(rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int) -> dict[str, float]:
     """
-    Shares of completions and of groups with full reward.
-
-    A completion has full reward when every reward function of positive weight that scored it gave at least 1, the
-    value at which verifiable rewards stand for "correct".
+    Shares of completions and of groups with full reward, see [`full_reward`].
 
     Args:
         rewards_per_func (`torch.Tensor`):
@@ -93,9 +112,7 @@ def success_rates(rewards_per_func: torch.Tensor, weights: torch.Tensor, num_gen
             scored completion in which all, respectively none, of the scored completions succeed). NaN where nothing
             was scored.
     """
-    counted = rewards_per_func[:, weights > 0]
-    scored = ~counted.isnan().all(dim=1)
-    full = (counted.isnan() | (counted >= 1)).all(dim=1) & scored
+    full, scored = full_reward(rewards_per_func, weights)
     scored_per_group = scored.view(-1, num_generations).sum(dim=1)
     full_per_group = full.view(-1, num_generations).sum(dim=1)
     full_per_group = full_per_group[scored_per_group > 0]

@@ -70,3 +70,23 @@ def effective_sample_size(log_weights: torch.Tensor) -> torch.Tensor:
     """
     shares = log_weights.softmax(dim=0)
     return 1 / (log_weights.numel() * shares.square().sum())
+
+
+def std_per_sqrt_token(log_weights: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """
+    Spread of the log-weights per root of a token, which does not depend on the length if tokens drift independently.
+
+    Least squares with a variance in proportion to the length, around a drift in proportion to the length.
+
+    Args:
+        log_weights (`torch.Tensor`):
+            Logarithms of the trajectory weights `(N,)`.
+        lengths (`torch.Tensor`):
+            Tokens of the trajectories `(N,)`, at least 1.
+
+    Returns:
+        `torch.Tensor`:
+            0-dimensional, in nats.
+    """
+    deviations = log_weights - lengths * log_weights.sum() / lengths.sum()
+    return (deviations.square() / lengths).mean().sqrt()

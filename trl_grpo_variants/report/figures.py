@@ -134,10 +134,11 @@ def prompts_figure(found: "Sequence[Trajectory]") -> "Figure | None":
         members = [trajectory for trajectory in found if trajectory.kind == kind]
         # Spread over the members, so that which are shown does not depend on the order of the data.
         shown = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, _MOST_LINES).astype(int))]
+        opacity = 0.35 if len(shown) > 5 else 0.8
         for trajectory in shown:
-            axes.plot(trajectory.steps, trajectory.success, color=_MEASURED, alpha=0.35, linewidth=1.0, marker=".")
+            axes.plot(trajectory.steps, trajectory.success, color=_MEASURED, alpha=opacity, linewidth=1.0, marker=".")
         some = f", {len(shown)} shown" if len(shown) < len(members) else ""
-        axes.set_title(f"{kind}: {len(members)} prompts{some}", fontsize=10)
+        axes.set_title(f"{kind}: {len(members)} prompt{'' if len(members) == 1 else 's'}{some}", fontsize=10)
         axes.set_ylim(-0.05, 1.05)
         if place + across >= len(kinds):
             _label_steps(axes)
@@ -170,8 +171,10 @@ def metrics_figure(run: "Run", panels: dict[str, dict[str, str]], lowest: float 
     logged = {title: lines for title, lines in logged.items() if lines}
     if not logged:
         return None
-    figure = _figure(max(5.5, 3.9 * len(logged)), 3.5)
-    for axes, (title, lines) in zip(figure.subplots(1, len(logged), squeeze=False).flat, logged.items(), strict=True):
+    across = len(logged) if len(logged) < 4 else 2
+    down = -(-len(logged) // across)
+    figure = _figure(max(5.5, 3.9 * across), 3.5 * down)
+    for axes, (title, lines) in zip(figure.subplots(down, across, squeeze=False).flat, logged.items(), strict=True):
         marks = zip(lines.items(), (_MEASURED, _PREDICTED, _THIRD), ("-", "--", ":"), strict=False)
         for (label, (steps, values)), color, style in marks:
             marker = "o" if steps.size <= _FEW_POINTS else None

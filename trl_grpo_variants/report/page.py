@@ -81,11 +81,12 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
             All parts of the page, those without a figure among them.
     """
     visits = run.visits
+    has_residual = run.series("theory/renyi_residual")[0].size > 0
     has_predictions = visits is not None and not np.isnan(visits["predicted"]).all()
     return [
         Panel(
             "success",
-            "Predicted and measured success",
+            "Predicted and measured success" if has_predictions else "Success",
             "Left: means over prompts, at most 40 points, with 95 % intervals: of the measured success from the "
             "sampling of completions, of the predicted one from what earlier groups leave open about the anchors. "
             "Right: visits by their prediction, in tenths; larger dots stand for more of them."
@@ -105,9 +106,10 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
         ),
         Panel(
             "signal",
-            "Groups without signal, and the Rényi residual",
-            "Groups whose rewards are all equal have no advantage; expected are those of the "
-            "predicted success. The Rényi residual of a dual run, in log-odds, is 0 under exact iteration.",
+            "Groups without signal" + (", and the Rényi residual" if has_residual else ""),
+            "Groups whose rewards are all equal have no advantage."
+            + (" Expected are those that the predicted success makes." if has_predictions else "")
+            + (" The Rényi residual of a dual run, in log-odds, is 0 under exact iteration." if has_residual else ""),
             metrics_figure(
                 run,
                 {
@@ -118,7 +120,7 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
                     "Rényi residual": {"theory/renyi_residual": ""},
                 },
             ),
-            "the logs hold neither",
+            "the logs hold none",
         ),
         Panel(
             "divergence",
@@ -249,7 +251,7 @@ def _notes(run: Run) -> list[str]:
         return notes
     reason = run.settings.get("not_predicted_because")
     if reason is not None:
-        return [*notes, f"The theory predicts nothing for this run: {reason}."]
+        return [*notes, f"The theory predicts nothing for this run: {reason.replace('`', '')}."]
     if np.isnan(run.visits["predicted"]).all():
         return [*notes, "Nothing was predicted: that takes a second visit to a prompt, after rewards of 0 and 1."]
     first = run.visits["visit"] == 1

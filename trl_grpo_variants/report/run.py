@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..visits import FILE_NAME, read_visits
+from ..monitor.visits import FILE_NAME, read_visits
 from .figures import Columns, columns
 
 

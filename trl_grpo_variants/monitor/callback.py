@@ -17,9 +17,9 @@ from accelerate.logging import get_logger
 from pyarrow.compute import field  # type: ignore[import-untyped]
 from transformers import TrainerCallback
 
+from ..objective.advantage import full_reward, has_variance, weighted_rewards
+from ..theory import zero_variance_probability
 from .forecast import Counts, Forecast, why_not
-from .objective.advantage import has_variance, weighted_rewards
-from .theory import zero_variance_probability
 from .visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 
 
@@ -27,6 +27,7 @@ logger = get_logger(__name__)
 
 _SHOWN_CHARACTERS = 160
 _MEDIA = ("image", "video", "audio", "input_image", "input_audio")
+_LEARNED = ["rollout", "prompt_id", "visit", "successes", "completions", "signal"]
 # In the file of a figure that is drawn anew; one that someone else has put there stays.
 _OWN_FIGURE = "trl_grpo_variants success monitor"
 
@@ -154,12 +155,10 @@ class SuccessMonitor(TrainerCallback):
         """
         rewards_per_func = rewards_per_func.cpu()
         rewards = weighted_rewards(rewards_per_func, self._weights)
-        counted = rewards_per_func[:, self._weights > 0]
-        scored = ~counted.isnan().all(dim=1)
-        full = ((counted.isnan() | (counted >= 1)).all(dim=1) & scored).numpy()
+        full, scored = full_reward(rewards_per_func, self._weights)
         is_binary = (rewards.isnan() | (rewards == 0) | (rewards == 1)).view(-1, num_generations).all(dim=1).numpy()
         silent = ~has_variance(rewards, num_generations).view(-1, num_generations)[:, 0].numpy()
-        groups = Counts(*(_per_group(values, num_generations) for values in (full, scored.numpy())))
+        groups = Counts(*(_per_group(values, num_generations) for values in (full.numpy(), scored.numpy())))
         kept = groups.completions > 0
         self._warn_of_graded_rewards(is_binary[kept])
         signals = None if self._forecast is None else self._forecast.signals(groups)
@@ -222,7 +221,7 @@ class SuccessMonitor(TrainerCallback):
             table, _ = read_visits(self._folder)
         except FileNotFoundError:
             return
-        from .report.figures import columns, save, success_figure
+        from ..report.figures import columns, save, success_figure
 
         try:
             figure = success_figure(columns(table))
@@ -252,9 +251,11 @@ class SuccessMonitor(TrainerCallback):
                 f"There are no visits from before step {before_step} to continue: the reference's success is estimated "
                 "from the first visits from now on, to a policy that has already been trained."
             )
-        for row in table.to_pylist():
-            self._learn(row)
-            self._rollouts = row["rollout"] + 1
+        # In batches: as Python objects, all rows of a long run at once would take gigabytes.
+        for batch in table.select(_LEARNED).to_batches(max_chunksize=65536):
+            for row in batch.to_pylist():
+                self._learn(row)
+                self._rollouts = row["rollout"] + 1
         self._visits.start(table)
 
     def _learn(self, row: dict[str, Any]) -> None:

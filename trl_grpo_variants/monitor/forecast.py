@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .card.success import wilson_interval
-from .theory.dynamics import Step
-from .theory.logodds import Array, logit, sigmoid
-from .theory.signal import signal
+from ..card.success import wilson_interval
+from ..theory.dynamics import Step
+from ..theory.logodds import Array, logit, sigmoid
+from ..theory.signal import signal
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 
@@ -126,9 +127,8 @@ def read_visits(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
         raise ValueError(f"{path} cannot be read: it is truncated or no file of visits.") from error
     if not known:
         raise ValueError(f"{path} is no file of visits: its format is not {FORMAT!r}.")
-    written = table.column("rollout").to_pylist()
     # A crash after the file was written and before the journal was removed leaves both.
-    last = max(written, default=-1)
+    last = pc.max(table.column("rollout")).as_py() if table.num_rows else -1
     added = [row for row in _read_journal(folder / JOURNAL_NAME) if row["rollout"] > last]
     return pa.concat_tables([table, pa.Table.from_pylist(added, SCHEMA)]), settings
 
@@ -142,9 +142,8 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             complete = row.keys() == set(SCHEMA.names)
         except (ValueError, AttributeError):
-            complete = False
-        if not complete:
-            # Empty, or the line that a crash has cut off.
-            break
-        rows.append(row)
+            # Empty, or cut off by a crash or a full disk.
+            continue
+        if complete:
+            rows.append(row)
     return rows
