@@ -17,8 +17,8 @@ import pytest
 
 from trl_grpo_variants.cli import main
 from trl_grpo_variants.monitor.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
+from trl_grpo_variants.report.columns import columns
 from trl_grpo_variants.report.figures import (
-    columns,
     length_figure,
     mean_with_interval,
     metrics_figure,

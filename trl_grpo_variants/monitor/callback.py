@@ -221,7 +221,8 @@ class SuccessMonitor(TrainerCallback):
             table, _ = read_visits(self._folder)
         except FileNotFoundError:
             return
-        from ..report.figures import columns, save, success_figure
+        from ..report.columns import columns
+        from ..report.figures import save, success_figure
 
         try:
             figure = success_figure(columns(table))

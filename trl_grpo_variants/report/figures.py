@@ -6,10 +6,12 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .columns import Columns
 
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from .run import Run
     from .trajectories import Trajectory
 
-Columns = dict[str, NDArray[Any]]
 Array = NDArray[np.float64]
 
 _MOST_POINTS = 40
@@ -28,25 +29,6 @@ _FEW_POINTS = 12
 _MOST_LINES = 25
 _TENTHS = np.linspace(0.0, 1.0, 11)
 _MEASURED, _PREDICTED, _FIRST, _THIRD, _GREY = "#0072B2", "#D55E00", "#7F7F7F", "#009E73", "#999999"
-
-
-def columns(table: Any) -> Columns:
-    """
-    Columns of a table of visits as arrays; numbers as float64, with NaN where there is none.
-
-    Args:
-        table (`pyarrow.Table`):
-            Visits.
-
-    Returns:
-        `dict[str, np.ndarray]`:
-            Arrays of shape `(n,)`.
-    """
-    texts = ("prompt_id", "prompt")
-    return {
-        name: np.array(table.column(name).to_pylist(), dtype=object if name in texts else np.float64)
-        for name in table.column_names
-    }
 
 
 def mean_with_interval(values: Array, low: Array, high: Array) -> tuple[float, float, float]:

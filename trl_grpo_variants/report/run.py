@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..monitor.visits import FILE_NAME, read_visits
-from .figures import Columns, columns
+from .columns import Columns, columns
 
 
 _STATE_NAME = "trainer_state.json"

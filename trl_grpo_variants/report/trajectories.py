@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .figures import Columns
+from .columns import Columns
 
 
 # A difference of two shares is clear beyond this many of its standard deviations; turning points are looked for, which
