@@ -338,7 +338,7 @@ class TrimmedForward:
             window.cut(batch.input_ids),
             window.cut(batch.attention_mask),
             window.logits_to_keep,
-            batch_size,
+            batch_size=batch_size,
             **{**batch.inputs, **cut},
         )
         entropies = None if entropies is None else window.restore(entropies)
@@ -349,6 +349,6 @@ class TrimmedForward:
         columns = slice(batch.size[0] - 1, batch.size[0] + 1)
         tokens = batch.input_ids[:1, columns]
         cut = {name: batch.inputs[name][:1, columns] for name in PER_TOKEN if name in batch.inputs}
-        logps, entropies, _ = score(model, tokens, torch.ones_like(tokens), 1, None, **{**batch.inputs, **cut})
+        logps, entropies, _ = score(model, tokens, torch.ones_like(tokens), 1, **{**batch.inputs, **cut})
         zeros = logps.new_zeros(batch.input_ids.size(0), batch.logits_to_keep)
         return zeros + 0.0 * logps.sum(), None if entropies is None else zeros, None

@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from trl import GRPOTrainer
+from trl.trainer import utils as trl_utils
 
 from trl_grpo_variants import list_variants
 
@@ -30,6 +31,7 @@ RUN = {
     "max_grad_norm": 0.0,
     "generation_kwargs": {"pad_token_id": 0},
 }
+has_lines = pytest.mark.skipif(not hasattr(trl_utils, "add_fused_lm_head"), reason="TRL scores no lines")
 LINES = {"packed": {"pack_rollout": True}, "shared": {"share_prompt": True}}
 ON = {"trim_padding": True, "skip_inert_rows": True}
 OFF = {"trim_padding": False, "skip_inert_rows": False}
@@ -164,6 +166,7 @@ def test_positions_that_count_the_padding(tmp_path, policy_path):
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
 
 
+@has_lines
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("lines", LINES)
 @pytest.mark.parametrize(
@@ -188,6 +191,7 @@ def test_lines(policy_path, tmp_path, lines, attention, settings):
     assert lined.counted.tokens < 0.8 * padded.counted.tokens
 
 
+@has_lines
 @pytest.mark.parametrize("lines", LINES)
 @pytest.mark.parametrize("variant", ["tic_grpo", "dual", "no_is_frozen", "mirror"])
 def test_variants_on_lines(policy_path, tmp_path, variant, lines):
@@ -197,6 +201,7 @@ def test_variants_on_lines(policy_path, tmp_path, variant, lines):
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
 
 
+@has_lines
 def test_a_prompt_is_computed_once_for_its_completions(policy_path, tmp_path):
     """The rows of an optimizer step are put together by prompt, so that a micro-batch is one group."""
     settings = {"gradient_accumulation_steps": 6, "max_steps": 1, "reward_funcs": no_advantage_is_zero}
@@ -218,6 +223,7 @@ def leak(model):
     )
 
 
+@has_lines
 def test_packed_lines_give_way_to_trimmed_rows_where_the_attention_leaks(policy_path, tmp_path, caplog):
     trainer = make_trainer(policy_path, tmp_path, **RUN, pack_rollout=True)
     leak(trainer.model)
@@ -226,6 +232,7 @@ def test_packed_lines_give_way_to_trimmed_rows_where_the_attention_leaks(policy_
     assert "`pack_rollout=True` gives log-probs that differ from those of unpacked rows by" in caplog.text
 
 
+@has_lines
 def test_a_shared_prompt_is_refused_where_the_attention_leaks(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, **RUN, share_prompt=True)
     leak(trainer.model)
@@ -233,6 +240,7 @@ def test_a_shared_prompt_is_refused_where_the_attention_leaks(policy_path, tmp_p
         trainer.train()
 
 
+@has_lines
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -253,6 +261,7 @@ def test_models_whose_prompt_cannot_be_shared_are_refused(policy_path, tmp_path,
         make_trainer(policy_path, tmp_path, model=model, share_prompt=True)
 
 
+@has_lines
 def test_an_older_trl_is_told_before_a_model_is_loaded(policy_path, tmp_path, monkeypatch):
     monkeypatch.delattr("trl.trainer.utils.add_fused_lm_head")
     with pytest.raises(NotImplementedError, match="`pack_rollout=True` needs the fused LM head"):
