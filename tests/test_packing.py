@@ -37,6 +37,8 @@ def test_packed_lines_hold_each_row_at_its_own_positions(rows):
         assert len(lines.segments[is_row].unique()) <= 1
     assert (lines.segments > 0).sum() == sum(widths) - len(rows)
     assert lines.input_ids.size(1) <= max(2, *widths)
+    # Nothing but the completions goes through the language model's head.
+    assert (lines.labels >= 0).sum() == sum(completion for _, completion in rows)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 7))

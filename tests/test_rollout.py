@@ -3,8 +3,9 @@
 
 import pytest
 import torch
+from trl.trainer.utils import RepeatSampler
 
-from trl_grpo_variants.rollout import arrange, carries_gradient, split_by_group
+from trl_grpo_variants.rollout import arrange, carries_gradient, split_by_group, start_epoch
 
 
 def test_micro_batches_are_consecutive_and_scalars_are_shared():
@@ -105,3 +106,12 @@ def test_a_row_matters_by_its_advantage_or_a_divergence_and_its_tokens(has_varia
     has_variance = None if has_variance is None else torch.tensor(has_variance)
     for advantages in (torch.tensor([1.0, -1.0, 0.0, 1.0]), torch.tensor([[1.0, 0], [0, -1], [0, 0], [1, 1]])):
         assert carries_gradient(advantages, mask, has_variance, has_divergence).tolist() == expected
+
+
+def test_an_epoch_has_the_order_that_a_run_from_the_start_would_give_it():
+    whole = RepeatSampler(range(12), mini_repeat_count=2, batch_size=4, seed=3)
+    epochs = [list(whole) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    for epoch in (2, 0, 1):
+        start_epoch(whole, epoch)
+        assert list(whole) == epochs[epoch]
