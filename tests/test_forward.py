@@ -12,6 +12,19 @@ from trl_grpo_variants.forward import TrimmedForward, Window, lengths, partition
 
 ROWS = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 9)), min_size=1, max_size=12)
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 512,
+    "short_factor": [1.0] * 64,
+    "long_factor": [2.0] * 64,
+}
+ONE_KIND_DEPENDS_ON_THE_LENGTH = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    "full_attention": {"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0},
+}
+
 
 def padded(rows, prompt_columns=7, completion_columns=9):
     """Token ids that tell row and place, 0 for padding, and their mask."""
@@ -97,6 +110,8 @@ def test_rows_of_one_length_stay_together():
         (LlamaConfig(), "both"),
         (LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}), "both"),
         (LlamaConfig(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "none"),
+        (LlamaConfig(rope_parameters=LONGROPE), "none"),
+        (AutoConfig.for_model("gemma3_text", rope_parameters=ONE_KIND_DEPENDS_ON_THE_LENGTH), "none"),
         (Qwen3Config(), "both"),
         (Qwen3Config(use_sliding_window=True, sliding_window=8, max_window_layers=1), "both"),
         (AutoConfig.for_model("gemma3_text"), "both"),
@@ -173,3 +188,22 @@ def test_images_are_not_taken_apart_and_their_token_types_follow_the_rows():
     assert torch.equal(inputs["mm_token_type_ids"], given_ids % 7)
     assert inputs["pixel_values"].shape == (5, 2)
     assert "num_images" not in inputs
+
+
+@pytest.mark.parametrize("name", ["token_type_ids", "mm_token_type_ids"])
+def test_rows_that_are_divided_over_passes_take_their_token_types_along(name):
+    ids, mask = padded([(2, 1), (7, 9), (3, 4), (1, 2)])
+    needed = torch.tensor([True, True, False, True])
+    calls = []
+    TrimmedForward(trim="both", splits=True, split_cost=0)(
+        score_of_ids(calls), 1.0, ids, mask, 9, needed=needed, **{name: ids % 7}
+    )
+    assert [len(given_ids) for given_ids, *_ in calls] == [1, 2]
+    for given_ids, _, _, inputs in calls:
+        assert torch.equal(inputs[name], given_ids % 7)
+    calls.clear()
+    TrimmedForward(trim="both", splits=True)(
+        score_of_ids(calls), 1.0, ids, mask, 9, needed=~mask.any(dim=1), **{name: ids % 7}
+    )
+    ((given_ids, _, _, inputs),) = calls
+    assert torch.equal(inputs[name], given_ids % 7)

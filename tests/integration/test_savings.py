@@ -192,6 +192,26 @@ def test_lines(policy_path, tmp_path, lines, attention, settings):
 
 
 @has_lines
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("lines", LINES)
+@pytest.mark.parametrize("precision", ["weights", "autocast"])
+def test_lines_in_half_precision(policy_path, tmp_path, lines, attention, precision):
+    """Log-probs differ by rounding, which is no leak; what is added to the attention's logits has their precision."""
+    dtype = torch.bfloat16 if precision == "weights" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=dtype, attn_implementation=attention)
+    masks = []
+    model.model.register_forward_pre_hook(
+        lambda _, args, inputs: masks.append(inputs["attention_mask"]), with_kwargs=True
+    )
+    trainer = make_trainer(policy_path, tmp_path, model=model, bf16=precision == "autocast", **RUN, **LINES[lines])
+    trainer.train()
+    assert trainer._forward._found == {"exact": True}
+    assert trainer._forward.tolerance == 5e-2
+    if lines == "shared":
+        assert {mask.dtype for mask in masks if mask.dim() == 4} == {torch.bool if attention == "sdpa" else dtype}
+
+
+@has_lines
 @pytest.mark.parametrize("lines", LINES)
 @pytest.mark.parametrize("variant", ["tic_grpo", "dual", "no_is_frozen", "mirror"])
 def test_variants_on_lines(policy_path, tmp_path, variant, lines):
