@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm test-deepspeed compat lint
+.PHONY: quickstart test test-vllm test-deepspeed compat mutation lint
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -40,6 +40,10 @@ test-deepspeed:
 # Every supported line of TRL, half an hour; writes the table of versions in the README.
 compat: $(VENV)/installed-test
 	$(BIN)/python .ci/compat.py $(ARGS)
+
+# Single errors planted in the package, to see whether a test fails; hours.
+mutation: $(VENV)/installed-test
+	$(BIN)/python .ci/mutation.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -179,7 +179,7 @@ def main(lines: list[str]) -> None:
         if lines and line not in lines:
             continue
         rows.append(markdown(try_versions(packages)))
-        print(rows[-1], flush=True)  # noqa: T201
+        print(rows[-1], flush=True)
     shutil.rmtree(ENVIRONMENTS / "row", ignore_errors=True)
     if lines:
         return
