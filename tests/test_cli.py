@@ -4,10 +4,11 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
-from trl_grpo_variants import get_variant, list_variants
+from trl_grpo_variants import __version__, get_variant, list_variants, unregister
 from trl_grpo_variants.cli import main
 
 
@@ -45,6 +46,32 @@ def test_unknown_variant_is_one_sentence_and_exit_code_two(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "Unknown variant 'tic'" in error
+
+
+def test_version_names_the_package_and_trl(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed == f"trl_grpo_variants {__version__}, TRL {version('trl')}\n"
+
+
+def test_without_a_command_help_is_printed(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    for command in ("list", "show", "grpo", "run", "plan", "report", "--version"):
+        assert command in printed
+
+
+@pytest.mark.parametrize("command", ["run", "grpo", "plan", "report"])
+def test_each_command_has_a_help_of_its_own(command, capsys):
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as ended:
+        assert ended.code == 0
+    finally:
+        unregister()
+    assert f"usage: trl-variants {command}" in capsys.readouterr().out
 
 
 def test_console_script_and_module_are_the_command():

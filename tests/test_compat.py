@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib.metadata
+import os
 import re
+import shutil
+import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +49,52 @@ def test_the_trainer_is_not_imported_over_an_unsupported_trl(monkeypatch):
         monkeypatch.delitem(sys.modules, f"trl_grpo_variants.{module}", raising=False)
     with pytest.raises(ImportError, match="TRL 1.9.2 is installed"):
         _ = trl_grpo_variants.GRPOVariantTrainer
+
+
+@pytest.fixture
+def source_tree(tmp_path, monkeypatch):
+    """The package beside its `pyproject.toml`, as another process sees it that has not installed it."""
+    shutil.copytree(ROOT / "trl_grpo_variants", tmp_path / "trl_grpo_variants")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    forget = """
+        import importlib.metadata as metadata
+        found = metadata.Distribution.from_name.__func__
+        @classmethod
+        def from_name(cls, name):
+            if "variants" in name:
+                raise metadata.PackageNotFoundError(name)
+            return found(cls, name)
+        metadata.Distribution.from_name = from_name
+    """
+
+    def run(statement):
+        command = [sys.executable, "-c", f"{textwrap.dedent(forget)}\n{statement}"]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    return tmp_path, run
+
+
+def test_a_source_tree_that_is_not_installed_can_be_used(source_tree):
+    folder, run = source_tree
+    done = run("import trl_grpo_variants as t; t.GRPOVariantTrainer; t.GRPOVariantConfig; print(t.__file__)")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == str(folder / "trl_grpo_variants" / "__init__.py")
+
+
+def test_the_range_of_a_source_tree_is_its_own(source_tree):
+    folder, run = source_tree
+    declaration = (folder / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(re.sub(r'"trl>=[^"]*"', '"trl>=1.10,<1.11"', declaration))
+    done = run("import trl_grpo_variants.compat")
+    assert "ImportError: trl_grpo_variants builds on parts of TRL that differ" in done.stderr
+    (folder / "pyproject.toml").unlink()
+    done = run("import trl_grpo_variants.compat")
+    assert "ImportError: trl_grpo_variants cannot tell which TRL it supports" in done.stderr
+    # As of another project, whose declaration it is not.
+    (folder / "pyproject.toml").write_text('[project]\nname = "other"\ndependencies = ["trl<1"]\n')
+    done = run("import trl_grpo_variants.compat")
+    assert "cannot tell which TRL it supports" in done.stderr
 
 
 def test_the_declared_bounds_are_the_measured_ones():

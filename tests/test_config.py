@@ -218,7 +218,7 @@ BAD = [
     ({"mirror_beta": True}, "`mirror_beta` must be a number of at least 0; got True"),
     ({"variant": "tic_grpo_v2", "epsilon": -0.2}, "`epsilon` must be a number of at least 0; got -0.2"),
     ({"variant": "tic_grpo", "epsilon_high": -0.2}, "`epsilon_high` must be a number of at least 0; got -0.2"),
-    ({"variant": "grpo_upper_clip", "delta": 0.0}, "`delta` must be a number greater than 0; got 0.0"),
+    ({"variant": "grpo_upper_clip", "delta": 0.0}, "`delta` must be a number greater than 1; got 0.0"),
     ({"reward_variance_epsilon": 0.0}, "`reward_variance_epsilon` must be a number greater than 0; got 0.0"),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 0}, "`mirror_sync_steps` must be a whole number of at least 1; got 0"),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 2.5}, "`mirror_sync_steps` must be a whole number .* got 2.5"),

@@ -6,12 +6,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from . import __version__
+from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 
 
@@ -28,38 +31,47 @@ def main(argv: Sequence[str] | None = None) -> int:
             Exit code: 0, or 2 with one sentence on standard error if the input is wrong.
     """
     parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=_versions())
+    commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("list", help="List the variants with their parts.")
     listing.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
     showing.add_argument("name", help="Name of the variant.")
     commands.add_parser(
-        "grpo",
-        add_help=False,
-        help="Run TRL's grpo script; takes the arguments of `trl grpo`, `--variant` among them.",
+        "grpo", help="Run TRL's grpo script; takes the arguments of `trl grpo`, `--variant` among them."
     )
-    commands.add_parser("run", add_help=False, help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
-    commands.add_parser("plan", add_help=False, help="Choose KL coefficients for a target success; see `plan --help`.")
-    commands.add_parser("report", add_help=False, help="Make a page and figures of a run; see `report --help`.")
+    commands.add_parser("run", help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
+    commands.add_parser("plan", help="Choose KL coefficients for a target success; see `plan --help`.")
+    commands.add_parser("report", help="Make a page and figures of a run; see `report --help`.")
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments, unknown = parser.parse_known_args(given)
+    if not given:
+        parser.print_help()
+        return 0
+    name, *rest = given
+    if name == "run":
+        # A script's errors are its own.
+        return _run(rest)
     try:
-        if arguments.command == "grpo":
-            return _grpo(given[1:])
-        if arguments.command == "run":
-            return _run(given[1:])
-        if arguments.command == "plan":
-            return _plan(given[1:])
-        if arguments.command == "report":
-            return _report(given[1:])
-        if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if name in _FORWARDED:
+            return _FORWARDED[name](rest)
+        if not name.startswith("-") and name not in commands.choices:
+            near = did_you_mean(name, commands.choices)
+            raise ValueError(f"unknown command {name!r}; the commands are {', '.join(commands.choices)}{near}")
+        arguments = parser.parse_args(given)
         if arguments.command == "list":
             return _list(as_json=arguments.json)
         return _show(arguments.name)
     except ValueError as error:
-        print(f"trl-variants: {error}", file=sys.stderr)  # noqa: T201
+        print(f"trl-variants: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
+
+
+def _versions() -> str:
+    try:
+        trl = f"TRL {version('trl')}"
+    except PackageNotFoundError:
+        trl = "TRL is not installed"
+    return f"trl_grpo_variants {__version__}, {trl}"
 
 
 def _list(*, as_json: bool) -> int:
@@ -80,8 +92,7 @@ def _show(name: str) -> int:
 def _grpo(arguments: list[str]) -> int:
     from .launch import launch_grpo
 
-    launch_grpo(arguments)
-    return 0
+    return launch_grpo(arguments)
 
 
 def _run(arguments: list[str]) -> int:
@@ -102,6 +113,9 @@ def _report(arguments: list[str]) -> int:
     from .report.command import main as report
 
     return report(arguments)
+
+
+_FORWARDED: dict[str, Callable[[list[str]], int]] = {"grpo": _grpo, "plan": _plan, "report": _report}
 
 
 def _as_dict(variant: Variant) -> dict[str, Any]:

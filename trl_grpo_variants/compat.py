@@ -4,7 +4,9 @@
 """What the trainer needs of the TRL and the backend that it finds; checked before a model is loaded."""
 
 import os
-from importlib.metadata import requires, version
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accelerate.utils import parse_flag_from_env
@@ -46,13 +48,29 @@ def check_trl(found: str) -> None:
     Raises:
         `ImportError`: If it is not.
     """
-    declared = map(Requirement, requires("trl_grpo_variants") or [])
-    supported = next(r.specifier for r in declared if r.name == "trl" and r.marker is None)
+    supported = next(r.specifier for r in map(Requirement, _requirements()) if r.name == "trl" and r.marker is None)
     if not supported.contains(found, prereleases=True):
         raise ImportError(
             f"trl_grpo_variants builds on parts of TRL that differ between versions and supports trl{supported}, but "
             f"TRL {found} is installed: run `pip install 'trl{supported}'`."
         )
+
+
+def _requirements() -> list[str]:
+    """What the package declares: in the file that its metadata is made from, or in the metadata."""
+    # A source tree need not be installed, and what is installed may be of another one.
+    source = Path(__file__).parents[1] / "pyproject.toml"
+    if source.is_file():
+        project = tomllib.loads(source.read_text(encoding="utf-8")).get("project", {})
+        if project.get("name") == "trl_grpo_variants":
+            return project["dependencies"]
+    try:
+        return requires("trl_grpo_variants") or []
+    except PackageNotFoundError:
+        raise ImportError(
+            "trl_grpo_variants cannot tell which TRL it supports: it is not installed, and its `pyproject.toml` does "
+            "not lie beside it. Install it, or put the whole source tree on the path."
+        ) from None
 
 
 trl_version = version("trl")

@@ -3,15 +3,18 @@
 
 """Configuration: the new fields, how a preset resolves them, and which combinations mean something."""
 
-import math
-import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from trl import GRPOConfig
+from trl.trainer import grpo_config
 
+from .checks import check_choice, check_flag, check_number, check_whole_number
+from .idle import idle_settings
 from .variants import get_variant
+from .warn import warn_user, warnings_at_the_user
 
 
 # Fields of TRL that variants set. The class declares them again with the default None, so that a value the user gives
@@ -47,6 +50,12 @@ _OWN_DEFAULTS: dict[str, Any] = {
 }
 # What changes nothing but the cost, and rounding.
 _SAVINGS = ("trim_padding", "skip_inert_rows", "pack_rollout", "share_prompt")
+
+# Sizes of a rollout and of an update; TRL computes with them unseen.
+_SIZES = ("gradient_accumulation_steps", "per_device_train_batch_size", "num_generations")
+_OPTIONAL_SIZES = ("steps_per_generation", "generation_batch_size")
+# The largest coefficient whose product with a bounded divergence is representable in each precision.
+_MAX_COEFFICIENT = 1e6
 
 # These loss types give all tokens of an optimizer step one weight, so that one term per sequence has a weight too.
 _TRAJECTORY_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
@@ -255,21 +264,29 @@ class GRPOVariantConfig(GRPOConfig):
     __repr__ = GRPOConfig.__str__
 
     def __post_init__(self) -> None:
-        self._resolve_variant()
+        self._check_sizes()
+        chosen, departures = self._resolve_variant()
         self._check_values()
         self._check_combinations()
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
         given_batch_size = self.generation_batch_size
         if self.steps_per_generation is not None:
             self.generation_batch_size = None
-        super().__post_init__()
+        with warnings_at_the_user(grpo_config):
+            super().__post_init__()
         if given_batch_size is not None and self.generation_batch_size != given_batch_size:
             raise ValueError(
                 f"`generation_batch_size={given_batch_size}` and `steps_per_generation={self.steps_per_generation}` "
                 f"contradict each other: {self.per_device_train_batch_size} completions per device and step on "
                 f"{self.world_size} process(es) make {self.generation_batch_size}. Set one of them."
             )
+        if departures:
+            warn_user(
+                f"The run departs from the variant {self.variant!r}: explicit values set {', '.join(departures)}."
+            )
         self._check_schedule()
+        for sentence in idle_settings(self, chosen):
+            warn_user(sentence)
 
     @property
     def owns_policy_term(self) -> bool:
@@ -305,7 +322,21 @@ class GRPOVariantConfig(GRPOConfig):
         """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
 
-    def _resolve_variant(self) -> None:
+    @property
+    def relates_rows(self) -> bool:
+        """Whether a term of the loss looks at the rows of a micro-batch together."""
+        return self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
+
+    def _check_sizes(self) -> None:
+        for name in (*_SIZES, *_OPTIONAL_SIZES, *_TRL_DEFAULTS, *_OWN_DEFAULTS, *_SAVINGS):
+            # A number of NumPy's is one, but no JSON holds it.
+            if isinstance(getattr(self, name), np.generic):
+                setattr(self, name, getattr(self, name).item())
+        for name in (*_SIZES, *_OPTIONAL_SIZES):
+            check_whole_number(self, name, optional=name in _OPTIONAL_SIZES)
+
+    def _resolve_variant(self) -> tuple[set[str], list[str]]:
+        """Give every field its value, and tell which ones the user has chosen and how that departs from the variant."""
         # TRL's own aliases, so that what follows compares names.
         if isinstance(self.scale_rewards, bool):
             self.scale_rewards = "group" if self.scale_rewards else "none"
@@ -321,13 +352,16 @@ class GRPOVariantConfig(GRPOConfig):
         for name in replaced & _DEPENDENTS.keys():
             for dependent in _DEPENDENTS[name]:
                 settings.pop(dependent, None)
+        chosen = set()
         for name, default in {**_TRL_DEFAULTS, **_OWN_DEFAULTS}.items():
             if getattr(self, name) is None:
                 setattr(self, name, settings.get(name, default))
+            elif getattr(self, name) != default:
+                chosen.add(name)
 
-        for name in ("trim_padding", "skip_inert_rows"):
+        for name, acts in (("trim_padding", True), ("skip_inert_rows", not self.relates_rows)):
             if getattr(self, name) is None:
-                setattr(self, name, not self.is_stock)
+                setattr(self, name, acts and not self.is_stock)
 
         # A coefficient that differs is a choice; a part that is replaced or switched off is another method.
         departures = [
@@ -335,31 +369,47 @@ class GRPOVariantConfig(GRPOConfig):
             for name in sorted(replaced)
             if isinstance(settings[name], str | bool) or explicit[name] == 0
         ]
-        if departures:
-            warnings.warn(
-                f"The run departs from the variant {self.variant!r}: explicit values set {', '.join(departures)}.",
-                stacklevel=5,
-            )
+        return chosen, departures
 
     def _check_values(self) -> None:
-        _check_choice(self, "importance_sampling_level", ("token", "sequence", "trajectory", "none"))
-        _check_choice(self, "trajectory_clip", ("upper", "two_sided", "none"))
-        _check_choice(self, "no_is_gradient", ("current", "frozen"))
-        _check_number(self, "mirror_beta", at_least=0.0)
-        _check_number(self, "reward_variance_epsilon", greater_than=0.0)
-        for name in ("mirror_sync_steps", "num_iterations", "steps_per_generation", "gradient_accumulation_steps"):
-            _check_whole_number(self, name)
-        for name in ("mask_zero_variance_groups", "group_preserving_split", "success_monitor", *_SAVINGS):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be True or False; got {getattr(self, name)!r}.")
+        check_choice(self, "importance_sampling_level", ("token", "sequence", "trajectory", "none"))
+        check_choice(self, "trajectory_clip", ("upper", "two_sided", "none"))
+        check_choice(self, "no_is_gradient", ("current", "frozen"))
+        check_number(self, "mirror_beta", at_least=0.0, at_most=_MAX_COEFFICIENT)
+        check_number(self, "reward_variance_epsilon", greater_than=0.0)
+        # Less than that is 0 in single precision, and 0 / 0 where all rewards of a group are equal.
+        check_number(self, "reward_variance_epsilon", at_least=1e-30, at_most=_MAX_COEFFICIENT)
+        for name in ("mirror_sync_steps", "num_iterations"):
+            check_whole_number(self, name)
+        for name in ("mask_zero_variance_groups", "group_preserving_split", "success_monitor", "vllm_lora_sync"):
+            check_flag(self, name)
+        for name in _SAVINGS:
+            check_flag(self, name)
+        if not isinstance(self.scale_rewards, Hashable):
+            check_choice(self, "scale_rewards", ("group", "batch", "none"))
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
         if not self.is_stock:
-            _check_number(self, "beta", at_least=0.0)
-            _check_number(self, "epsilon", at_least=0.0)
-            _check_number(self, "epsilon_high", at_least=0.0)
-            _check_number(self, "delta", greater_than=0.0)
-            _check_choice(self, "scale_rewards", ("group", "batch", "none"))
-            _check_choice(self, "loss_type", ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"))
+            check_number(self, "beta", at_least=0.0, at_most=_MAX_COEFFICIENT)
+            # A lower bound of `1 - epsilon` below 0 bounds nothing.
+            check_number(self, "epsilon", at_least=0.0, at_most=1.0)
+            check_number(self, "epsilon_high", at_least=0.0, at_most=_MAX_COEFFICIENT)
+            # A bound of 1 or less would take the gradient of every token that has become likelier.
+            check_number(self, "delta", greater_than=1.0, at_most=_MAX_COEFFICIENT)
+            check_number(self, "top_entropy_quantile", at_least=0.0, at_most=1.0)
+            check_choice(self, "scale_rewards", ("group", "batch", "none"))
+            check_choice(self, "loss_type", ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"))
+            check_whole_number(self, "max_completion_length")
+            check_whole_number(self, "num_generations_eval", at_least=0)
+            for name in (
+                "use_vllm",
+                "vllm_importance_sampling_correction",
+                "use_bias_correction_kl",
+                "sync_ref_model",
+            ):
+                check_flag(self, name)
+            if self.use_vllm:
+                modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+                check_choice(self, "vllm_importance_sampling_mode", modes)
 
     def _check_combinations(self) -> None:
         self._check_policy_term()
@@ -372,6 +422,11 @@ class GRPOVariantConfig(GRPOConfig):
 
     def _check_policy_term(self) -> None:
         level = self.importance_sampling_level
+        if not self.is_stock and self.loss_type == "dr_grpo" and self.max_completion_length is None:
+            raise ValueError(
+                "`loss_type='dr_grpo'` divides by `max_completion_length`, which is None; give it a whole number of at "
+                "least 1."
+            )
         if level != "trajectory" and self.trajectory_clip != "upper":
             raise ValueError(
                 f"`trajectory_clip={self.trajectory_clip!r}` needs `importance_sampling_level='trajectory'`; "
@@ -480,53 +535,22 @@ class GRPOVariantConfig(GRPOConfig):
                 f"`steps_per_generation={self.steps_per_generation}`, `num_iterations={self.num_iterations}`)"
             )
             if self.importance_sampling_level in ("trajectory", "none"):
-                warnings.warn(
+                warn_user(
                     f"`importance_sampling_level={self.importance_sampling_level!r}` does nothing {because}: the "
-                    f"policy has not moved since the rollout and every ratio is 1. To let it act, {remedy}.",
-                    stacklevel=4,
+                    f"policy has not moved since the rollout and every ratio is 1. To let it act, {remedy}."
                 )
             if self.delta is not None and not self.is_stock:
-                warnings.warn(
-                    f"`delta={self.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}.",
-                    stacklevel=4,
-                )
+                warn_user(f"`delta={self.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}.")
             if self.mirror_beta != 0.0 and self.mirror_sync_steps is None:
-                warnings.warn(
+                warn_user(
                     f"`mirror_beta={self.mirror_beta}` does nothing {because}: the KL to the policy that made the "
-                    f"rollout has no gradient at that policy. To let it act, {remedy}, or set `mirror_sync_steps`.",
-                    stacklevel=4,
+                    f"rollout has no gradient at that policy. To let it act, {remedy}, or set `mirror_sync_steps`."
                 )
         if self.mirror_sync_steps is not None:
             steps = max(1, self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps)
             if self.mirror_sync_steps <= steps:
-                warnings.warn(
+                warn_user(
                     f"`mirror_sync_steps={self.mirror_sync_steps}` does not outlive a rollout ({steps} optimizer "
                     "steps), so the snapshot is the policy that made the rollout, at the price of one more forward "
-                    f"pass. Set it above {steps}, or leave it unset.",
-                    stacklevel=4,
+                    f"pass. Set it above {steps}, or leave it unset."
                 )
-
-
-def _check_choice(config: GRPOVariantConfig, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
-
-
-def _check_number(
-    config: GRPOVariantConfig, name: str, *, at_least: float | None = None, greater_than: float | None = None
-) -> None:
-    value = getattr(config, name)
-    if value is None:
-        return
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if at_least is not None and not (number and value >= at_least):
-        raise ValueError(f"`{name}` must be a number of at least {at_least:g}; got {value!r}.")
-    if greater_than is not None and not (number and value > greater_than):
-        raise ValueError(f"`{name}` must be a number greater than {greater_than:g}; got {value!r}.")
-
-
-def _check_whole_number(config: GRPOVariantConfig, name: str) -> None:
-    value = getattr(config, name)
-    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"`{name}` must be a whole number of at least 1; got {value!r}.")

@@ -7,12 +7,18 @@ Runs TRL scripts that know nothing of this package with its classes:
     accelerate launch [...] -m trl_grpo_variants.launch SCRIPT [...]
 """
 
+import argparse
 import runpy
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .recipe import check_fields, check_options, described, launcher_flags, normalized, read_recipe
+
+
+_MODULE = "trl_grpo_variants.launch"
 
 _stock: dict[tuple[Any, str], type] = {}
 
@@ -59,13 +65,17 @@ def run_script(script: str, arguments: Sequence[str]) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def launch_grpo(arguments: Sequence[str]) -> None:
+def launch_grpo(arguments: Sequence[str]) -> int:
     """
     Run TRL's own `grpo` script under `accelerate launch`, as the command `trl grpo` does.
 
     Args:
         arguments (`Sequence[str]`):
             Arguments of `trl grpo`; those that its parser does not know go to `accelerate launch`.
+
+    Returns:
+        `int`:
+            Exit code of the run.
 
     Raises:
         `ValueError`: If the configuration is wrong. Nothing has been launched then.
@@ -75,9 +85,30 @@ def launch_grpo(arguments: Sequence[str]) -> None:
     from trl.cli.accelerate_config import resolve_accelerate_config_argument
     from trl.scripts import grpo
 
-    *_, from_config, from_command_line = grpo.make_parser(prog="trl-variants grpo").parse_args_and_config(
-        list(arguments), return_remaining_strings=True, separate_remaining_strings=True
-    )
+    arguments = normalized(arguments)
+    parser, launcher = grpo.make_parser(prog="trl-variants grpo"), launch_command_parser()
+    # A part of a name may stand for an option of either parser, or be a mistake; the usage of both has 400 lines.
+    parser.allow_abbrev = parser.exit_on_error = launcher.exit_on_error = False
+
+    fields, options = read_recipe(arguments)
+    check_fields(fields, parser.dataclass_types, parser, launcher)
+    try:
+        _, unknown = parser.parse_known_args(options)
+        check_options(unknown, parser, launcher)
+        *_, from_config, from_command_line = parser.parse_args_and_config(
+            arguments, return_remaining_strings=True, separate_remaining_strings=True
+        )
+    except ValueError:
+        raise
+    except argparse.ArgumentError as error:
+        raise ValueError(described(error)) from error
+    except Exception as error:
+        # What TRL and transformers do not check: they compute with it.
+        nulls = [name for name, value in fields.items() if value is None]
+        doubt = f" (of the fields that are null: {', '.join(nulls)})" if nulls else ""
+        raise ValueError(
+            f"The configuration cannot be used{doubt}: {type(error).__name__}: {str(error).rstrip(' .')}."
+        ) from error
     # The script refuses arguments that are the launcher's, but passes over such keys of its configuration file.
     script_arguments = []
     unknown = list(from_command_line)
@@ -86,12 +117,23 @@ def launch_grpo(arguments: Sequence[str]) -> None:
             del unknown[0]
         else:
             script_arguments.append(argument)
-    launch_arguments = resolve_accelerate_config_argument(from_config + from_command_line)
-    launch_command(
-        launch_command_parser().parse_args(
-            [*launch_arguments, "--module", "trl_grpo_variants.launch", grpo.__file__, *script_arguments]
-        )
-    )
+    given = launcher_flags(from_config, launcher) + from_command_line
+    command = ["--module", _MODULE, grpo.__file__, *script_arguments]
+    try:
+        launch = launcher.parse_args([*resolve_accelerate_config_argument(given), *command])
+    except argparse.ArgumentError as error:
+        raise ValueError(described(error)) from error
+    if launch.training_script != _MODULE:
+        raise ValueError(f"{launch.training_script!r} is neither an option nor the value of one.")
+    if launch.config_file is not None and not Path(launch.config_file).is_file():
+        raise ValueError(f"There is no accelerate configuration {launch.config_file!r}.")
+    try:
+        launch_command(launch)
+    except subprocess.CalledProcessError as error:
+        # Its own process has told why; a signal has no words.
+        print(f"trl-variants: the run ended with exit code {error.returncode}.", file=sys.stderr)  # noqa: T201
+        return error.returncode if error.returncode > 0 else 128 - error.returncode
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,8 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             Exit code: 0, or 2 with one sentence on standard error if there is no script.
     """
     script, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
+    if script in ("-h", "--help"):
+        print("usage: trl-variants run SCRIPT [ARGUMENT ...]")  # noqa: T201
+        return 0
     if not Path(script).is_file():
-        print(f"There is no script {script!r}; give the path of one, then its arguments.", file=sys.stderr)  # noqa: T201
+        found = f"{script!r} is a folder" if script and Path(script).is_dir() else f"There is no script {script!r}"
+        print(f"{found}; give the path of a script, then its arguments.", file=sys.stderr)  # noqa: T201
         return 2
     run_script(script, arguments)
     return 0

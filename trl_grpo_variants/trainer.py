@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer import grpo_trainer
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
@@ -41,6 +42,7 @@ from .objective.ratio import (
 from .packing import check_lines, line_forward
 from .rollout import arrange, carries_gradient, split_by_group, start_epoch
 from .snapshot import PolicySnapshot
+from .warn import warnings_at_the_user
 
 
 logger = get_logger(__name__)
@@ -156,7 +158,8 @@ class GRPOVariantTrainer(GRPOTrainer):
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         args.sync_ref_model = args.sync_ref_model and not moves_adapter
         try:
-            with adapter_generation(args, model, peft_config, kwargs.get("quantization_config")):
+            generation = adapter_generation(args, model, peft_config, kwargs.get("quantization_config"))
+            with generation, warnings_at_the_user(grpo_trainer):
                 super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter

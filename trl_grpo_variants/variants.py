@@ -7,6 +7,8 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .suggest import did_you_mean
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -197,8 +199,11 @@ def register_variant(variant: Variant) -> None:
             Bundle of parts under a new name.
 
     Raises:
+        `TypeError`: If it is not a [`Variant`].
         `ValueError`: If the name is taken.
     """
+    if not isinstance(variant, Variant):
+        raise TypeError(f"`variant` must be a Variant; got {variant!r}.")
     if variant.name in _VARIANTS:
         raise ValueError(f"A variant named {variant.name!r} is already registered; choose another name.")
     _VARIANTS[variant.name] = variant
@@ -228,10 +233,14 @@ def get_variant(name: str) -> Variant:
             Its parts.
 
     Raises:
-        `ValueError`: If there is no such variant; the message lists the known names.
+        `ValueError`: If there is no such variant; the message lists the known names and suggests the nearest.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"`variant` must be the name of a variant; got {name!r}.")
     if name not in _VARIANTS:
-        raise ValueError(f"Unknown variant {name!r}; the known variants are {', '.join(_VARIANTS)}.")
+        raise ValueError(
+            f"Unknown variant {name!r}; the known variants are {', '.join(_VARIANTS)}{did_you_mean(name, _VARIANTS)}"
+        )
     return _VARIANTS[name]
 
 

@@ -16,7 +16,7 @@ import yaml
 from trl.scripts import grpo as trl_script
 
 import trl_grpo_variants
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, cli, launch, register, unregister
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, cli, register, unregister
 
 from ..tiny import dataset
 
@@ -179,15 +179,6 @@ def test_classes_are_reachable_by_dotted_path():
     assert trl_grpo_variants.GRPOVariantTrainer is GRPOVariantTrainer
     assert GRPOVariantTrainer.__module__ == "trl_grpo_variants.trainer"
     assert GRPOVariantConfig.__module__ == "trl_grpo_variants.config"
-
-
-@pytest.mark.parametrize("entry", [launch.main, lambda argv: cli.main(["run", *argv])])
-def test_a_missing_script_is_one_sentence_and_exit_code_two(entry, capsys):
-    for argv in (["no_such_script.py"], []):
-        assert entry(argv) == 2
-        error = capsys.readouterr().err
-        assert "There is no script" in error
-        assert error.count("\n") == 1
 
 
 def test_a_wrong_variant_is_one_sentence_and_exit_code_two_before_anything_is_launched(project, capsys):

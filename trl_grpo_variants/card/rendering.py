@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from .. import __version__
 from ..config import GRPOVariantConfig
 from ..generation import adapter_obstacle, engine_rank
 from ..variants import TIC_GRPO, Variant, get_variant
@@ -158,10 +159,8 @@ def model_card(
         papers=papers(args),
         sampling={"temperature": args.temperature, "top_k": args.top_k or 0},
         max_tokens=args.max_completion_length,
-        versions={
-            name: version(name)
-            for name in ("trl_grpo_variants", "trl", "transformers", *(["peft"] if is_adapter else []), "torch")
-        },
+        versions={"trl_grpo_variants": __version__}
+        | {name: version(name) for name in ("trl", "transformers", *(["peft"] if is_adapter else []), "torch")},
     )
 
 

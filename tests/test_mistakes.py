@@ -1,0 +1,429 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Mistakes, one per line: each is met with one sentence before a model is loaded, or a warning that names what idles."""
+
+import re
+import subprocess
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from trl import TrlParser
+
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, cli, launch, unregister
+
+from .tiny import dataset, make_config, reward
+
+
+BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
+
+
+def config(**settings):
+    return GRPOVariantConfig(**(BASE | settings))
+
+
+# ---- values ---------------------------------------------------------------------------------------------------------
+
+TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
+FLAGS = ("mask_zero_variance_groups", "group_preserving_split", "trim_padding", "skip_inert_rows", "pack_rollout")
+FLAGS += ("share_prompt", "success_monitor", "vllm_lora_sync", "use_vllm", "use_bias_correction_kl", "sync_ref_model")
+COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
+COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
+NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
+NUMBERS += ("top_entropy_quantile",)
+NO_VALUES = [[1], {}, (), b"x", object]
+WRONG = {
+    TEXTS: [*NO_VALUES, 5, float("nan"), "abc", ""],
+    FLAGS: [*NO_VALUES, "no", "false", 0, 1, 2.5, float("nan")],
+    COUNTS: [*NO_VALUES, "8", "abc", 0, -1, 2.5, 8.0, float("nan"), float("inf"), True, np.float32(2.5)],
+    NUMBERS: [*NO_VALUES, "0.1", "abc", -1, float("nan"), float("inf"), True, 1e30, 10**400, np.float32("nan")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for names, values in WRONG.items() for name in names for value in values],
+    ids=lambda part: repr(part)[:24],
+)
+def test_a_value_of_the_wrong_kind_is_one_sentence_that_names_the_field(name, value):
+    settings = {"variant": "mirror", name: value}
+    with pytest.raises(ValueError, match=f"`{name}`|Unknown variant") as error:
+        config(**settings)
+    assert "\n" not in str(error.value)
+    assert error.traceback[-1].path.parent.name == "trl_grpo_variants"
+
+
+VALUES = [
+    ({"variant": "TIC-GRPO"}, "Unknown variant 'TIC-GRPO'; .* did you mean 'tic_grpo'?"),
+    ({"variant": "tic-grpo"}, "did you mean 'tic_grpo'?"),
+    ({"variant": " tic_grpo "}, "did you mean 'tic_grpo'?"),
+    ({"variant": "tic"}, "did you mean 'tic_grpo'?"),
+    ({"variant": "miror"}, "did you mean 'mirror'?"),
+    ({"variant": "ppo"}, "the known variants are grpo, .*grpo_upper_clip\\b"),
+    ({"generation_batch_size": 0}, "`generation_batch_size` must be a whole number of at least 1; got 0"),
+    ({"variant": "tic_grpo", "gradient_accumulation_steps": "4"}, "`gradient_accumulation_steps` must be .* got '4'"),
+    (
+        {"variant": "tic_grpo", "gradient_accumulation_steps": None},
+        "`gradient_accumulation_steps` must be .* got None",
+    ),
+    ({"per_device_train_batch_size": None}, "`per_device_train_batch_size` must be a whole number .* got None"),
+    ({"variant": "tic_grpo", "max_completion_length": None}, "'dr_grpo'` divides by `max_completion_length`"),
+    ({"variant": "mirror", "max_completion_length": None}, "'dr_grpo'` divides by `max_completion_length`"),
+    ({"variant": "tic_grpo", "num_generations_eval": -1}, "`num_generations_eval` must be .* of at least 0; got -1"),
+    ({"variant": "grpo_upper_clip", "delta": 0.5}, "`delta` must be a number greater than 1; got 0.5"),
+    ({"variant": "mirror", "epsilon": 2.0}, "`epsilon` must be a number of at most 1; got 2.0"),
+    ({"variant": "tic_grpo_v2", "epsilon": 2.0}, "`epsilon` must be a number of at most 1; got 2.0"),
+    ({"variant": "tic_grpo", "epsilon_high": 1e30}, r"`epsilon_high` must be a number of at most 1e\+06; got 1e\+30"),
+    ({"variant": "reference", "beta": 1e30}, r"`beta` must be a number of at most 1e\+06; got 1e\+30"),
+    ({"mirror_beta": 1e30}, r"`mirror_beta` must be a number of at most 1e\+06; got 1e\+30"),
+    ({"reward_variance_epsilon": 1e-46}, "`reward_variance_epsilon` must be a number of at least 1e-30; got 1e-46"),
+    ({"variant": "tic_grpo", "top_entropy_quantile": "0.2"}, "`top_entropy_quantile` must be a number .* got '0.2'"),
+    ({"scale_rewards": ["group"]}, r"`scale_rewards` must be one of 'group', .* got \['group'\]"),
+    (
+        {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": 3},
+        "`vllm_importance_sampling_mode` must be one of .* got 3",
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("settings", "sentence"), VALUES, ids=[str(settings) for settings, _ in VALUES])
+def test_a_value_out_of_range_is_one_sentence(settings, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        config(**settings)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_legal_stays_legal():
+    assert config(variant="tic_grpo", loss_type="dapo", max_completion_length=None).max_completion_length is None
+    assert config(variant="grpo_upper_clip").epsilon == 1.0
+    assert config(variant="tic_grpo", epsilon_high=4).epsilon_high == 4
+    assert config(variant="tic_grpo", num_generations_eval=0).num_generations_eval == 0
+    # TRL divides by it in its own loss, and says so.
+    assert config(loss_type="dr_grpo", max_completion_length=None).is_stock
+
+
+def test_numbers_of_numpy_become_numbers_that_json_holds():
+    args = config(
+        mirror_beta=np.float64(0.25), mirror_sync_steps=np.int64(9), pack_rollout=np.True_, num_generations=np.int32(4)
+    )
+    assert (args.mirror_beta, args.mirror_sync_steps, args.pack_rollout) == (0.25, 9, True)
+    assert '"mirror_sync_steps": 9' in args.to_json_string()
+
+
+# ---- settings that never act ----------------------------------------------------------------------------------------
+
+IDLE = [
+    ({"variant": "no_is", "epsilon": 0.1}, "`epsilon=0.1` does nothing: .*'none'` has no ratio"),
+    ({"variant": "no_is", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'none'` has no ratio"),
+    (
+        {"variant": "tic_grpo", "epsilon": 0.1},
+        "`epsilon=0.1` does nothing: `trajectory_clip='upper'` has no such bound",
+    ),
+    (
+        {"importance_sampling_level": "trajectory", "trajectory_clip": "none", "epsilon_high": 0.3},
+        "`epsilon_high=0.3` does nothing: `trajectory_clip='none'` has no such bound",
+    ),
+    (
+        {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 0.1, "epsilon_high": 5.0},
+        "`epsilon=0.1` does nothing: `loss_type='cispo'` has no such bound",
+    ),
+    ({"mirror_beta": 0.1, "loss_type": "sapo", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'sapo'"),
+    ({"mirror_beta": 0.1, "loss_type": "vespo", "delta": 4.0}, "`delta=4.0` does nothing: `loss_type='vespo'`"),
+    ({"variant": "grpo_upper_clip", "epsilon_high": 0.5}, r"`delta=1.28` lies below `1 \+ epsilon_high=1.5`"),
+    (
+        {"group_preserving_split": True, "num_iterations": 2, "steps_per_generation": 1},
+        "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
+    ),
+    ({"skip_inert_rows": True, "entropy_coef": 0.1}, "`skip_inert_rows=True` does nothing: an entropy term"),
+    ({"skip_inert_rows": True, "top_entropy_quantile": 0.2}, "`skip_inert_rows=True` does nothing: an entropy term"),
+    *(
+        (
+            {name: True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+            f"`{name}=True` does nothing: with `per_device_train_batch_size=1` no two completions meet",
+        )
+        for name in ("pack_rollout", "share_prompt")
+    ),
+]
+SEVERAL_STEPS = {"steps_per_generation": 4}
+
+
+@pytest.mark.parametrize(("settings", "sentence"), IDLE, ids=[str(settings) for settings, _ in IDLE])
+def test_what_will_not_act_is_told_once_and_at_the_line_that_sets_it(settings, sentence):
+    if "gradient_accumulation_steps" not in settings:
+        settings = SEVERAL_STEPS | settings
+    with pytest.warns(UserWarning, match=sentence) as caught:
+        GRPOVariantConfig(**(BASE | settings))
+    (told,) = (warning for warning in caught if warning.category is UserWarning)
+    assert told.filename == __file__
+
+
+SILENT = [
+    {"variant": "tic_grpo_v2", "epsilon": 0.1},
+    {"importance_sampling_level": "trajectory", "epsilon": 0.1},
+    {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 0.9},
+    {"mirror_beta": 0.1, "delta": 1.5},
+    {"variant": "grpo_upper_clip", "epsilon_high": 0.2},
+    {"variant": "tic_grpo", "entropy_coef": 0.1},
+    {"loss_type": "sapo", "epsilon": 0.1},
+    {"vllm_lora_sync": False},
+]
+
+
+@pytest.mark.parametrize("settings", SILENT, ids=str)
+def test_what_acts_is_not_told(settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        args = config(**(SEVERAL_STEPS | settings))
+        # All its values are explicit by then.
+        again = GRPOVariantConfig(**args.to_dict())
+    assert again.to_dict() == args.to_dict()
+
+
+def test_rows_that_an_entropy_term_relates_are_not_skipped_by_default():
+    assert config(variant="tic_grpo").skip_inert_rows
+    for settings in ({"entropy_coef": 0.1}, {"use_adaptive_entropy": True}):
+        assert not config(variant="tic_grpo", **settings).skip_inert_rows
+
+
+# ---- where a warning points -----------------------------------------------------------------------------------------
+
+
+def first_warning(act):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        act()
+    return next(
+        warning for warning in caught if "does nothing" in str(warning.message) or "vllm" in str(warning.message)
+    )
+
+
+ON_POLICY = BASE | {"variant": "tic_grpo", "steps_per_generation": 1}
+DEPRECATED = BASE | {"variant": "tic_grpo", "vllm_importance_sampling_cap": 2.0}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: GRPOVariantConfig(**ON_POLICY),
+        lambda: replace(config(variant="tic_grpo"), generation_batch_size=None, steps_per_generation=1),
+        lambda: TrlParser(GRPOVariantConfig).parse_dict(ON_POLICY),
+        lambda: type("Subclass", (GRPOVariantConfig,), {})(**ON_POLICY),
+        lambda: GRPOVariantConfig(**DEPRECATED),
+        lambda: type("Subclass", (GRPOVariantConfig,), {})(**DEPRECATED),
+    ],
+    ids=["constructor", "replace", "parser", "subclass", "TRL's own", "TRL's own in a subclass"],
+)
+def test_warnings_point_at_the_users_line(act):
+    assert first_warning(act).filename == __file__
+
+
+# ---- configuration files and command lines --------------------------------------------------------------------------
+
+RECIPE = BASE | {"model_name_or_path": "model", "dataset_name": "data", "variant": "tic_grpo"}
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """What would be launched, and nothing is."""
+    commands = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", commands.append)
+    monkeypatch.chdir(tmp_path)
+    yield commands
+    unregister()
+
+
+def write(path, content):
+    (path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | content))
+    return ["grpo", "--config", "recipe.yaml"]
+
+
+def refused(argv, capsys):
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    sentence = captured.err.splitlines()[-1]
+    assert sentence.startswith("trl-variants: ")
+    assert captured.out == ""
+    assert "usage" not in captured.err
+    return sentence
+
+
+FIELDS = [
+    ({"mirrorbeta": 0.1}, "Unknown field `mirrorbeta`; did you mean `mirror_beta`?"),
+    ({"mirror-beta": 0.1}, "Unknown field `mirror-beta`; did you mean `mirror_beta`?"),
+    ({"num_procesess": 2}, "Unknown field `num_procesess`; did you mean `num_processes`?"),
+    ({"xyzzy": 1}, "Unknown field `xyzzy`."),
+    ({1: 2}, "Unknown field `1`."),
+    ({"config": "other.yaml"}, "Unknown field `config`; "),
+    ({"help": True}, "Unknown field `help`"),
+    ({"variant": "tic-grpo"}, "did you mean 'tic_grpo'?"),
+    ({"variant": ["tic_grpo"]}, "`variant` must be text; got ['tic_grpo']."),
+    ({"mirror_beta": "abc"}, "`mirror_beta`: invalid float value: 'abc'."),
+    ({"mirror_beta": True}, "`mirror_beta` must be a number; got True."),
+    ({"beta": [1]}, "`beta` must be a number; got [1]."),
+    ({"num_iterations": 2.5}, "`num_iterations` must be a whole number; got 2.5."),
+    ({"vllm_lora_sync": "maybe"}, "`vllm_lora_sync`: Truthy value expected: got maybe"),
+    ({"pack_rollout": 3}, "`pack_rollout` must be true or false; got 3."),
+    ({"output_dir": 2024}, "`output_dir` must be text; got 2024; quote it if it is meant as text."),
+    ({"reward_weights": ["a"]}, "`reward_weights` must be a list; got ['a']."),
+    ({"chat_template_kwargs": 5}, "`chat_template_kwargs` must be a mapping or text; got 5"),
+    ({"save_strategy": False}, "False is not a valid SaveStrategy"),
+    ({"logging_steps": None}, "cannot be used (of the fields that are null: logging_steps): TypeError"),
+    ({"datasets": [{"path": "x", "nam": "y"}]}, "cannot be used: TypeError: "),
+    ({"env": ["A"]}, "`env` field should be a dict"),
+    ({"multi_gpu": "abc"}, "`multi_gpu` must be true or false; got 'abc'."),
+    ({"num_processes": "abc"}, "`num_processes`: invalid int value: 'abc'."),
+    ({"mixed_precision": "bf17"}, "`mixed_precision`: invalid choice: 'bf17'"),
+    ({"accelerate_config": "nowhere"}, "Accelerate config nowhere is neither a file nor"),
+    ({"config_file": "nowhere.yaml"}, "There is no accelerate configuration 'nowhere.yaml'."),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), FIELDS, ids=[str(content) for content, _ in FIELDS])
+def test_a_wrong_field_of_a_configuration_file_is_one_sentence(content, sentence, launched, tmp_path, capsys):
+    assert sentence in refused(write(tmp_path, content), capsys)
+    assert launched == []
+
+
+FILES = [
+    (b"- 1\n- 2\n", "'recipe.yaml' holds a list; it must hold one `field: value` per line."),
+    (b"", "'recipe.yaml' is empty; "),
+    (b"hello", "'recipe.yaml' holds a str; "),
+    (b"variant: [tic\nbeta: {", "'recipe.yaml' is no valid YAML in line 2: "),
+    (b"variant: tic_grpo: 1", "'recipe.yaml' is no valid YAML in line 1: mapping values are not allowed here."),
+    (b"variant: \x00", "'recipe.yaml' is no valid YAML: special characters are not allowed."),
+    (b"variant: \xff\xfe", "'recipe.yaml' is not UTF-8 text."),
+    (None, "'recipe.yaml' cannot be read: No such file or directory."),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), FILES, ids=[str(content) for content, _ in FILES])
+def test_an_unreadable_configuration_file_is_one_sentence(content, sentence, launched, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "recipe.yaml").write_bytes(content)
+    assert sentence in refused(["grpo", "--config", "recipe.yaml"], capsys)
+
+
+OPTIONS = [
+    (["--mirrorbeta", "0.1"], "Unknown field `mirrorbeta`; did you mean `mirror_beta`?"),
+    (["--mirror_bet=0.1"], "Unknown field `mirror_bet`; did you mean `mirror_beta`?"),
+    (["--num_gen", "8"], "Unknown field `num_gen`; did you mean `num_generations`?"),
+    (["--variant", "tic-grpo"], "did you mean 'tic_grpo'?"),
+    (["--variant"], "`variant`: expected one argument."),
+    (["--mirror_beta", "abc"], "`mirror_beta`: invalid float value: 'abc'."),
+    (["--num_processes", "abc"], "`num_processes`: invalid int value: 'abc'."),
+    (["--num_processes"], "`num_processes`: expected one argument."),
+    (["stray"], "'stray' is neither an option nor the value of one."),
+    (["-x"], "Unknown field `x`"),
+    (["--config"], "`--config` is given twice"),
+    (["--accelerate_config"], "Expected a value after `--accelerate_config`."),
+    (["--accelerate_config", "nowhere"], "Accelerate config nowhere is neither a file nor"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), OPTIONS, ids=[" ".join(options) for options, _ in OPTIONS])
+def test_a_wrong_option_is_one_sentence(options, sentence, launched, tmp_path, capsys):
+    assert sentence in refused([*write(tmp_path, {}), *options], capsys)
+    assert launched == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["grpo", "--config"], "`--config` needs the path of a configuration file after it."),
+        (["grpo", "--config", "."], "'.' is no file, but a folder or a pipe"),
+        (["lst"], "unknown command 'lst'; the commands are list, .* did you mean 'list'?"),
+        (["frobnicate"], "unknown command 'frobnicate'; the commands are list, show, grpo, run, plan, report."),
+        (["show", "TIC"], "Unknown variant 'TIC'; .* did you mean 'tic_grpo'?"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_is_one_sentence(argv, sentence, launched, capsys):
+    assert re.search(sentence.replace("?", r"\?"), refused(argv, capsys))
+
+
+LEGAL = [
+    ({}, [], {"num_processes": None}),
+    ({"num_processes": 2}, [], {"num_processes": 2}),
+    ({"num_processes": 2, "multi_gpu": True}, [], {"num_processes": 2, "multi_gpu": True}),
+    ({"multi_gpu": False}, [], {"multi_gpu": False}),
+    ({}, ["--num-processes=2", "--multi_gpu"], {"num_processes": 2, "multi_gpu": True}),
+    ({}, ["--machine_rank", "0", "-q"], {"machine_rank": 0, "quiet": True}),
+    ({"scale_rewards": False, "learning_rate": "1e-6", "bf16": 0, "max_steps": 10.0}, [], {}),
+    ({"report_to": ["none"], "reward_funcs": ["a.b"], "model_init_kwargs": {"a": 1}, "top_k": None}, [], {}),
+    ({"lora_target_modules": "all-linear", "env": {"SOME": 1}}, [], {}),
+]
+
+
+@pytest.mark.parametrize(("content", "options", "expected"), LEGAL, ids=lambda part: str(part)[:60])
+def test_fields_and_flags_of_the_launcher_are_legal(content, options, expected, launched, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME", "0")
+    assert cli.main([*write(tmp_path, content), *options]) == 0
+    (launch,) = launched
+    assert {name: getattr(launch, name) for name in expected} == expected
+    assert launch.training_script == "trl_grpo_variants.launch"
+    assert launch.training_script_args[1:] == ["--config", "recipe.yaml"]
+
+
+@pytest.mark.parametrize("spelling", [["--accelerate_config", "zero3"], ["--accelerate_config=zero3"]])
+def test_a_configuration_of_accelerate_is_named_in_either_spelling(spelling, launched, tmp_path):
+    grpo, config_flag, path = write(tmp_path, {})
+    assert cli.main([grpo, f"{config_flag}={path}", *spelling, "--mirror_beta=0.5"]) == 0
+    (launch,) = launched
+    assert launch.config_file.endswith("zero3.yaml")
+    assert launch.training_script_args[1:] == ["--config", "recipe.yaml", "--mirror_beta=0.5"]
+
+
+@pytest.mark.parametrize(("returned", "code"), [(3, 3), (-9, 137)])
+def test_a_run_that_fails_gives_its_exit_code_without_a_second_traceback(
+    returned, code, launched, tmp_path, monkeypatch, capsys
+):
+    def fail(_):
+        raise subprocess.CalledProcessError(returned, "python")
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", fail)
+    assert cli.main(write(tmp_path, {})) == code
+    assert f"the run ended with exit code {returned}." in capsys.readouterr().err
+
+
+def test_the_error_of_a_script_is_its_own(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("raise ValueError('mine')")
+    try:
+        with pytest.raises(ValueError, match="mine"):
+            cli.main(["run", str(script)])
+    finally:
+        unregister()
+
+
+@pytest.mark.parametrize("main", [launch.main, lambda argv: cli.main(["run", *argv])])
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "There is no script ''; give the path of a script"),
+        (["nowhere.py"], "There is no script 'nowhere.py'; "),
+        (["."], "'.' is a folder; give the path of a script"),
+    ],
+    ids=str,
+)
+def test_a_script_that_is_none_is_one_sentence(main, argv, sentence, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+# ---- trainers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainer_class", [GRPOVariantTrainer, type("Subclass", (GRPOVariantTrainer,), {})])
+def test_trls_warnings_about_a_trainer_point_at_the_users_line(trainer_class, policy_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "0")
+    args = make_config(tmp_path, variant="tic_grpo")
+    with pytest.warns(UserWarning, match="'rollout_func', which is an experimental") as caught:
+        trainer_class(policy_path, reward, args, train_dataset=dataset(), rollout_func=lambda prompts: None)
+    (told,) = (warning for warning in caught if "rollout_func" in str(warning.message))
+    assert told.filename == __file__

@@ -1,0 +1,241 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The configuration file and the command line of `trl-variants grpo`: what is wrong with them, in one sentence."""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from .suggest import did_you_mean
+
+
+# Both take a path or a name, and TRL looks for them as words of their own.
+_PATHS = ("--config", "--accelerate_config")
+
+
+def normalized(arguments: Iterable[str]) -> list[str]:
+    """
+    Arguments in which the two paths of TRL's command stand as words of their own.
+
+    Args:
+        arguments (`Iterable[str]`):
+            Command line, where `--config=PATH` may stand for `--config PATH`.
+
+    Returns:
+        `list[str]`:
+            The same command line with `--config PATH`.
+    """
+    parts: list[str] = []
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        parts += [name, value] if separator and name in _PATHS else [argument]
+    return parts
+
+
+def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """
+    Read the configuration file that a command line names.
+
+    Args:
+        arguments (`Sequence[str]`):
+            Command line.
+
+    Returns:
+        `tuple[dict[str, Any], list[str]]`:
+            Fields of the file, empty without one, and the command line without it.
+
+    Raises:
+        `ValueError`: If there is no such file, or it is not a YAML mapping.
+    """
+    rest = list(arguments)
+    if "--config" not in rest:
+        return {}, rest
+    if rest.count("--config") > 1:
+        raise ValueError("`--config` is given twice; give one configuration file.")
+    position = rest.index("--config")
+    if position + 1 == len(rest):
+        raise ValueError("`--config` needs the path of a configuration file after it.")
+    path = rest[position + 1]
+    del rest[position : position + 2]
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(
+            f"The configuration {path!r} is no file, but a folder or a pipe; give the path of a YAML file."
+        )
+    try:
+        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"The configuration file {path!r} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The configuration file {path!r} is not UTF-8 text.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" in line {mark.line + 1}"
+        what = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
+        raise ValueError(f"The configuration file {path!r} is no valid YAML{where}: {what}.") from error
+    if not isinstance(fields, dict):
+        found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
+        raise ValueError(f"The configuration file {path!r} {found}; it must hold one `field: value` per line.")
+    return fields, rest
+
+
+def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: Any, launcher: Any) -> None:
+    """
+    Check names and types of the fields of a configuration file.
+
+    Args:
+        fields (`dict[str, Any]`):
+            Fields of the file.
+        dataclasses (`Iterable[type]`):
+            Classes that take them.
+        parser (`argparse.ArgumentParser`):
+            Parser of the script.
+        launcher (`argparse.ArgumentParser`):
+            Parser of `accelerate launch`, which takes the fields that the script's does not know.
+
+    Raises:
+        `ValueError`: If a field is unknown, or its value is not of its type.
+    """
+    hints: dict[str, Any] = {}
+    for dataclass in dataclasses:
+        hints |= get_type_hints(dataclass)
+    known = _names(parser) | {"env", "accelerate_config"}
+    launchers = launcher._option_string_actions.keys() - {"--help"}
+    for name, value in fields.items():
+        if not isinstance(name, str) or (name not in known and f"--{name}" not in launchers):
+            raise ValueError(_unknown_field(str(name), known, launcher))
+        if value is not None and not isinstance(value, str) and name in hints:
+            kinds = _kinds(hints[name])
+            if kinds and not any(fits(value) for fits in kinds.values()):
+                quoted = (
+                    "; quote it if it is meant as text" if "text" in kinds and not hasattr(value, "__len__") else ""
+                )
+                raise ValueError(f"`{name}` must be {' or '.join(kinds)}; got {value!r}{quoted}.")
+
+
+def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
+    """
+    Check the options of a command line that the parser of the script does not know.
+
+    Args:
+        unknown (`Iterable[str]`):
+            What the parser has left over.
+        parser (`argparse.ArgumentParser`):
+            Parser of the script.
+        launcher (`argparse.ArgumentParser`):
+            Parser of `accelerate launch`.
+
+    Raises:
+        `ValueError`: If an option is none of the launcher's either.
+    """
+    for argument in unknown:
+        option = argument.partition("=")[0]
+        if option.startswith("-") and option not in {*launcher._option_string_actions, "--accelerate_config"}:
+            raise ValueError(_unknown_field(option.lstrip("-"), _names(parser), launcher))
+
+
+def launcher_flags(from_file: Sequence[str], launcher: Any) -> list[str]:
+    """
+    Options of the launcher that a configuration file holds.
+
+    Args:
+        from_file (`Sequence[str]`):
+            Names and values in turn, as TRL's parser returns them.
+        launcher (`argparse.ArgumentParser`):
+            Parser of `accelerate launch`.
+
+    Returns:
+        `list[str]`:
+            The same as on a command line, where a flag that is on has no value and one that is off is absent.
+
+    Raises:
+        `ValueError`: If a flag is neither on nor off.
+    """
+    arguments: list[str] = []
+    for option, value in zip(from_file[::2], from_file[1::2], strict=True):
+        action = launcher._option_string_actions.get(option)
+        if action is None or action.nargs != 0:
+            arguments += [option, value]
+        elif value not in ("True", "False"):
+            raise ValueError(f"`{option.removeprefix('--')}` must be true or false; got {value!r}.")
+        elif value == "True":
+            arguments.append(option)
+    return arguments
+
+
+def described(error: argparse.ArgumentError) -> str:
+    """
+    One sentence for what a parser refuses.
+
+    Args:
+        error (`argparse.ArgumentError`):
+            What it raised.
+
+    Returns:
+        `str`:
+            Message that names the field.
+    """
+    name = (error.argument_name or "").split("/")[0].lstrip("-")
+    return f"`{name}`: {error.message.rstrip('.')}."
+
+
+def _names(parser: Any) -> set[str]:
+    return {action.dest for action in parser._actions} - {"help"}
+
+
+def _unknown_field(name: str, known: Iterable[str], launcher: Any) -> str:
+    launchers = {option.removeprefix("--") for option in launcher._option_string_actions if "-" not in option[2:]}
+    return f"Unknown field `{name}`{did_you_mean(name, {*known, *launchers}, quote='`')}"
+
+
+def _kinds(hint: Any) -> dict[str, Callable[[Any], bool]]:
+    """What a value of a type hint is called, and how it is told; empty if it may be anything."""
+    if get_origin(hint) in (Union, UnionType):
+        kinds: dict[str, Callable[[Any], bool]] = {}
+        for part in get_args(hint):
+            found = _kinds(part)
+            if not found and part is not NoneType:
+                return {}
+            kinds |= found
+        return kinds
+    if get_origin(hint) is Literal:
+        return {" or ".join(map(repr, get_args(hint))): lambda value: value in get_args(hint)}
+    origin = get_origin(hint) or hint
+    if not isinstance(origin, type):
+        return {}
+    if issubclass(origin, bool):
+        # 0 and 1 are what argparse takes for them as well.
+        return {"true or false": lambda value: isinstance(value, bool) or value in (0, 1)}
+    if issubclass(origin, int):
+        return {"a whole number": lambda value: _is_number(value, Integral) or _is_integral_float(value)}
+    if issubclass(origin, float):
+        return {"a number": lambda value: _is_number(value, Real)}
+    if issubclass(origin, str):
+        # TRL and transformers take a truth value for some texts: `scale_rewards`, `fsdp`.
+        return {"text": lambda value: isinstance(value, str | bool)}
+    if issubclass(origin, Enum):
+        return {"text": lambda value: isinstance(value, str)}
+    if issubclass(origin, list):
+        items = [fits for item in get_args(hint) for fits in _kinds(item).values()]
+        return {
+            "a list": lambda value: (
+                isinstance(value, list) and (not items or all(any(fits(item) for fits in items) for item in value))
+            )
+        }
+    if issubclass(origin, dict):
+        return {"a mapping": lambda value: isinstance(value, dict)}
+    return {}
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_integral_float(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()

@@ -1,0 +1,35 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The known name that a mistyped one may stand for. No torch, no TRL."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str], quote: str = "'") -> str:
+    """
+    End of a message about an unknown name.
+
+    Case, surrounding spaces, and hyphens in the place of underscores count for nothing in the comparison.
+
+    Args:
+        name (`str`):
+            Name that was given.
+        known (`Iterable[str]`):
+            Names that exist.
+        quote (`str`, *optional*, defaults to `"'"`):
+            Quotation mark around the suggestion.
+
+    Returns:
+        `str`:
+            `"; did you mean 'NAME'?"` with the nearest known name, or `"."` if none is near.
+    """
+    by_key = {_key(candidate): candidate for candidate in known}
+    # A word of a name of two words is near it.
+    nearest = get_close_matches(_key(name), by_key, n=1, cutoff=0.5)
+    return f"; did you mean {quote}{by_key[nearest[0]]}{quote}?" if nearest else "."
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
