@@ -70,14 +70,21 @@ def loss(
     for i, tokens in enumerate(rows):
         advantage = batch.advantages[i]
         weight = torch.ones((), dtype=torch.float64)
+        # The geometric mean of the ratios of the sequence's tokens.
+        sequence_ratio = torch.ones((), dtype=torch.float64)
+        for t in tokens:
+            sequence_ratio = sequence_ratio * torch.exp((batch.logps[i, t] - batch.old_logps[i, t]) / len(tokens))
         policy.append([])
         divergence.append([])
         for t in tokens:
             logp, old = batch.logps[i, t], batch.old_logps[i, t]
             ratio = torch.exp(logp - old)
             weight = weight * ratio
+            if level == "sequence":
+                ratio = sequence_ratio
             clipped = torch.clamp(ratio, 1 - epsilon, 1 + epsilon_high)
             term = {
+                "sequence": -torch.minimum(ratio * advantage, clipped * advantage),
                 "token": -torch.minimum(ratio * advantage, clipped * advantage),
                 "none": -torch.exp(logp - logp.detach()) * advantage,
                 "trajectory": torch.zeros(()),

@@ -172,14 +172,14 @@ def test_the_interval_is_wilsons():
 
 def test_success_comes_from_the_logs():
     history = [
-        {"step": 0, "eval_success": 0.25},
-        {"step": 10, "success": 0.3, "loss": 0.1},
+        {"step": 0, "eval_success": 0.25, "eval_success_prompts": 100.0},
+        {"step": 10, "success": 0.3, "success_prompts": 16, "loss": 0.1},
         {"step": 20, "loss": 0.1},
-        {"step": 30, "success": 0.5, "loss": 0.1},
-        {"step": 30, "eval_success": 0.75},
-        {"step": 30, "success": 0.4, "train_runtime": 3.0},
+        {"step": 30, "success": 0.5, "success_prompts": 16, "loss": 0.1},
+        {"step": 30, "eval_success": 0.75, "eval_success_prompts": 100.0},
+        {"step": 30, "success": 0.4, "success_prompts": 16, "train_runtime": 3.0},
     ]
-    evaluation, rollouts = success_rows(history, 16, {"eval": 100})
+    evaluation, rollouts = success_rows(history)
     assert evaluation.source == "evaluation, 100 prompts"
     assert evaluation.first == "0.25 [0.18, 0.34] (step 0)"
     assert evaluation.last == "0.75 [0.66, 0.82] (step 30)"
@@ -190,23 +190,43 @@ def test_success_comes_from_the_logs():
 
 def test_what_was_not_measured_is_not_reported(tmp_path):
     nothing = [{"step": 1, "loss": 0.1}, {"step": 2, "success": math.nan, "loss": 0.1}]
-    assert success_rows(nothing, 8) == []
+    assert success_rows(nothing) == []
     assert "## Success" not in model_card(config(tmp_path, variant="mirror"), subject()).content
-    # One measurement is no rise, and a data set of unknown size gives no interval.
-    (row,) = success_rows([{"step": 5, "eval_success": 0.5}], 8)
-    assert (row.first, row.last) == ("0.50 (step 5)", None)
+    # One measurement is no rise, and without a count there is no interval.
+    (row,) = success_rows([{"step": 5, "eval_success": 0.5}])
+    assert (row.source, row.first, row.last) == ("evaluation", "0.50 (step 5)", None)
+
+
+def test_an_interval_is_that_of_the_prompts_that_were_counted():
+    history = [
+        {"step": 1, "success": 0.25, "success_prompts": 16, "loss": 0.1},
+        {"step": 2, "success": 0.25, "success_prompts": 4, "loss": 0.1},
+    ]
+    (row,) = success_rows(history)
+    assert row.source == "training rollouts, 16 and 4 prompts"
+    for cell, prompts in ((row.first, 16), (row.last, 4)):
+        low, high = wilson_interval(0.25, prompts)
+        assert f"0.25 [{low:.2f}, {high:.2f}]" in cell
 
 
 def test_a_logged_interval_is_kept():
     history = [{"step": 0, "eval_success": 0.5, "eval_success_low": 0.4, "eval_success_high": 0.6}]
-    (row,) = success_rows(history, 8, {"eval": 100})
+    (row,) = success_rows(history)
     assert (row.source, row.first) == ("evaluation", "0.50 [0.40, 0.60] (step 0)")
 
 
 def test_several_evaluation_sets_are_told_apart():
-    history = [{"step": 1, "eval_easy_success": 0.9}, {"step": 1, "eval_hard_success": 0.1}]
-    rows = success_rows(history, 8, {"eval_easy": 10, "eval_hard": None})
-    assert [row.source for row in rows] == ["evaluation `easy`, 10 prompts", "evaluation `hard`"]
+    history = [
+        {"step": step, "eval_success": share, f"eval_{name}_runtime": 1.0, "eval_policy_loss": 0.1}
+        for step in (1, 2)
+        for name, share in (("easy", 0.9), ("hard", 0.1))
+    ]
+    rows = success_rows(history)
+    assert [row.source for row in rows] == ["evaluation `easy`", "evaluation `hard`"]
+    assert [(row.first, row.last) for row in rows] == [
+        ("0.90 (step 1)", "0.90 (step 2)"),
+        ("0.10 (step 1)", "0.10 (step 2)"),
+    ]
 
 
 # ---- the card ------------------------------------------------------------------------------------------------------

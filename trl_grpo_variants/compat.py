@@ -31,6 +31,7 @@ SEAMS = (
     "_save",
     "_save_checkpoint",
     "create_model_card",
+    "log",
     "push_to_hub",
     "train",
     "training_step",

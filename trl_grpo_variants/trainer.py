@@ -26,8 +26,9 @@ from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
 from .generation import GenerationServerError, adapter_generation
 from .hub import publishing, without_token
+from .metrics import RunningMeans, distinct_rows
 from .monitor.callback import Prompt, SuccessMonitor, identify
-from .objective.advantage import has_variance, normalized_advantages, success_rates, weighted_rewards
+from .objective.advantage import has_variance, normalized_advantages, success_counts, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
 from .objective.policy import score_policy_loss, trajectory_policy_loss
@@ -36,6 +37,7 @@ from .objective.ratio import (
     MAX_IMPORTANCE_LOG_RATIO,
     bounded_anchor,
     effective_sample_size,
+    importance_log_ratio,
     std_per_sqrt_token,
     trajectory_log_weight,
 )
@@ -149,9 +151,10 @@ class GRPOVariantTrainer(GRPOTrainer):
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
         # Of the optimizer step in progress: the steps before it, and micro-step, rollout and metrics at its beginning.
-        self._step_began: tuple[int, int, list[dict[str, Any]] | None, dict[str, list[float]]] | None = None
+        self._step_began: tuple[int, int, list[dict[str, Any]] | None, dict[str, Any]] | None = None
         # Set within a training step: what is to be undone after its backward pass.
         self._until_backward: ExitStack | None = None
+        self._means = RunningMeans()
         # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
         self._trajectories: list[torch.Tensor] = []
 
@@ -236,7 +239,6 @@ class GRPOVariantTrainer(GRPOTrainer):
         limits = {
             "old_per_token_logps": MAX_IMPORTANCE_LOG_RATIO,
             "ref_per_token_logps": MAX_DIVERGENCE_LOG_RATIO,
-            "mirror_per_token_logps": MAX_DIVERGENCE_LOG_RATIO,
         }
         for name, limit in limits.items():
             if inputs.get(name) is not None:
@@ -257,23 +259,14 @@ class GRPOVariantTrainer(GRPOTrainer):
             # Not before there is a rollout: without one the run is saved as it is.
             self._refresh_snapshots()
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        weights = self.reward_weights.to(rewards_per_func.device)
-        for name, share in success_rates(rewards_per_func, weights, num_generations).items():
-            self._metrics[mode][name].append(share)
-
-        rewards = weighted_rewards(rewards_per_func, weights)
+        self._count_success(rewards_per_func, num_generations, mode)
         local_rows = rollout["advantages"].size(0)
         first_row = self.accelerator.process_index * local_rows
         local = slice(first_row, first_row + local_rows)
-        if self.args.reward_variance_epsilon is not None:
-            advantages = normalized_advantages(rewards, num_generations, self.args.reward_variance_epsilon)
-            rollout["advantages"] = advantages[local]
-            logged = self._logs["advantages"]
-            for _ in range(min(len(logged), advantages.numel())):
-                logged.pop()
-            logged.extend(advantages.tolist())
+        advantages, varies = self._final_advantages(rollout["advantages"], rewards_per_func, num_generations, mode)
+        rollout["advantages"] = advantages[local]
         if self.args.mask_zero_variance_groups and mode == "train":
-            rollout["has_variance"] = has_variance(rewards, num_generations)[local]
+            rollout["has_variance"] = varies[local]
         if self.args.skip_inert_rows and mode == "train" and self._rows_are_independent():
             mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
             has_divergence = self.beta != 0.0 or self.args.mirror_beta != 0.0
@@ -285,6 +278,42 @@ class GRPOVariantTrainer(GRPOTrainer):
         if self._monitor is not None and mode == "train":
             self._record_visits(self._monitor, prompts, rollout, rewards_per_func)
         return rollout
+
+    def _count_success(self, rewards_per_func: torch.Tensor, num_generations: int, mode: str) -> None:
+        rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
+        counts = success_counts(
+            rewards_per_func[:rows], self.reward_weights.to(rewards_per_func.device), num_generations
+        )
+        for name, (full, scored) in counts.items():
+            self._means.add(mode, name, full, scored)
+        # A sum, which the parent takes for the mean of one value.
+        prompts = self._metrics[mode]["success_prompts"]
+        prompts[:] = [sum(prompts) + counts["success_all"][1]]
+
+    def _final_advantages(
+        self, local_advantages: torch.Tensor, rewards_per_func: torch.Tensor, num_generations: int, mode: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages (N,) of all processes, exactly zero in groups of equal rewards, and whether a group has others."""
+        weights = self.reward_weights.to(rewards_per_func.device)
+        rewards = weighted_rewards(rewards_per_func, weights)
+        if self.multi_objective_aggregation == "normalize_then_sum":
+            varies = has_variance(rewards_per_func[:, weights != 0], num_generations)
+            zero_std = ~varies.any()
+        else:
+            varies = has_variance(rewards, num_generations)
+            zero_std = ~(has_variance(rewards, len(rewards)) if self.scale_rewards == "batch" else varies)
+        if self.args.reward_variance_epsilon is not None:
+            advantages = normalized_advantages(rewards, num_generations, self.args.reward_variance_epsilon)
+        else:
+            advantages = self.accelerator.gather(local_advantages)
+        advantages = torch.where(varies, advantages, 0.0)
+        # What the parent has logged of its own.
+        self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
+        logged = self._logs["advantages"]
+        for _ in range(min(len(logged), advantages.numel())):
+            logged.pop()
+        logged.extend(advantages.tolist())
+        return advantages, varies
 
     def _record_visits(
         self, monitor: SuccessMonitor, prompts: list[Prompt], rollout: dict[str, Any], rewards_per_func: torch.Tensor
@@ -382,13 +411,15 @@ class GRPOVariantTrainer(GRPOTrainer):
         if self._step_began is not None and self._step_began[0] == self.state.global_step:
             _, self._step, self._buffered_inputs, metrics = self._step_began
             self._metrics["train"].clear()
-            self._metrics["train"].update(metrics)
+            self._metrics["train"].update(metrics["logged"])
+            self._means.load_state_dict(metrics["means"])
         self._save_checkpoint(self.model, None)
         return str(Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self._step_began is None or self._step_began[0] != self.state.global_step:
-            metrics = {name: list(values) for name, values in self._metrics["train"].items()}
+            metrics = {"logged": {name: list(values) for name, values in self._metrics["train"].items()}}
+            metrics["means"] = self._means.state_dict()
             self._step_began = (self.state.global_step, self._step, self._rollout_in_progress(), metrics)
         try:
             with ExitStack() as self._until_backward:
@@ -416,8 +447,13 @@ class GRPOVariantTrainer(GRPOTrainer):
             self._loss_inputs = None
         # Metrics are those of the rows that have been computed.
         computed = mask if needed is None else mask * needed.unsqueeze(1)
-        if needed is not None:
-            self._log_mean("entropy", scored["entropies"], computed, mode, replace=True)
+        means = {}
+        if self.args.trims or not self.args.is_stock:
+            means["entropy"] = scored["entropies"]
+            if self.beta != 0.0:
+                # The inputs hold the reference of the groups that the loss leaves out as well.
+                with torch.no_grad():
+                    means["kl"] = self._divergence(scored, inputs["ref_per_token_logps"], mask)
 
         logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
         # The logarithm of a trajectory's weight needs no bound, so it is taken to what the rollout holds.
@@ -430,11 +466,15 @@ class GRPOVariantTrainer(GRPOTrainer):
                 policy_loss, clipped = self._policy_term(scored, log_weights, mask)
                 terms = terms + (policy_loss * weight).sum()
             if self.args.mirror_beta != 0.0:
-                terms = terms + self.args.mirror_beta * (self._mirror_term(scored, computed, mode) * weight).sum()
+                divergence = self._divergence(scored, scored.get("mirror_per_token_logps"), mask)
+                # In an evaluation the previous policy of the rollout is the policy itself.
+                if mode == "train" or "mirror_per_token_logps" in scored:
+                    means["mirror_kl"] = divergence
+                kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
+                terms = terms + self.args.mirror_beta * (torch.where(kept.bool(), divergence, 0.0) * weight).sum()
             loss = loss + terms / accumulation
             self._correct_metrics(terms.detach(), mode)
-        if "has_variance" in inputs and self.beta != 0.0:
-            self._correct_masked_kl(inputs, scored, computed, mode)
+        self._count_tokens(means, computed, mode)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
         # and an evaluation scores completions of the policy itself.
         if mode == "train" and old_logps is not None and self._frozen_policy is None:
@@ -495,42 +535,35 @@ class GRPOVariantTrainer(GRPOTrainer):
             loss = loss * self.get_high_entropy_mask(inputs["entropies"], mask, 1 - self.top_entropy_quantile)
         return torch.where(mask.bool(), loss, 0.0), None
 
-    def _mirror_term(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> torch.Tensor:
-        """Divergences (B, T) from the previous policy."""
-        logps = inputs["per_token_logps"]
-        old_logps = inputs.get("old_per_token_logps")
+    def _divergence(
+        self, scored: dict[str, Any], anchor_logps: torch.Tensor | None, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Divergences (B, T) from an anchor, by default the policy that made the rollout."""
+        logps, old_logps = scored["per_token_logps"], scored.get("old_per_token_logps")
         old_logps = logps.detach() if old_logps is None else old_logps
-        divergence = reverse_kl(logps, inputs.get("mirror_per_token_logps", old_logps), old_logps)
-        # In an evaluation the previous policy of the rollout is the policy itself.
-        if mode == "train" or "mirror_per_token_logps" in inputs:
-            self._log_mean("mirror_kl", divergence, mask, mode)
-        if "has_variance" in inputs:
-            mask = mask * inputs["has_variance"].unsqueeze(1)
-        return torch.where(mask.bool(), divergence, 0.0)
+        anchor_logps = old_logps if anchor_logps is None else anchor_logps
+        anchor_logps = bounded_anchor(anchor_logps.float(), logps, MAX_DIVERGENCE_LOG_RATIO)
+        log_ratio = importance_log_ratio(logps, old_logps, mask, self.importance_sampling_level)
+        if not self.args.use_bias_correction_kl:
+            log_ratio = torch.zeros_like(log_ratio)
+        return reverse_kl(logps, anchor_logps, log_ratio)
 
-    def _correct_masked_kl(
-        self, inputs: dict[str, Any], scored: dict[str, Any], mask: torch.Tensor, mode: str
-    ) -> None:
-        """The parent has averaged its KL with zeros for the masked groups; report that of the policy instead."""
-        logps = scored["per_token_logps"].detach()
-        old_logps = scored.get("old_per_token_logps") if self.args.use_bias_correction_kl else None
-        ref_logps = bounded_anchor(inputs["ref_per_token_logps"].float(), logps, MAX_DIVERGENCE_LOG_RATIO)
-        divergence = reverse_kl(logps, ref_logps, logps if old_logps is None else old_logps)
-        self._log_mean("kl", divergence, mask, mode, replace=True)
+    @torch.no_grad()
+    def _count_tokens(self, values: dict[str, torch.Tensor], mask: torch.Tensor, mode: str) -> None:
+        """Take values of tokens into the running means, in place of what the parent has logged of the same name."""
+        if not values:
+            return
+        totals = [torch.where(mask.bool(), value, 0.0).sum().float() for value in values.values()]
+        *sums, count = self.accelerator.reduce(torch.stack([*totals, mask.sum().float()]), reduction="sum").tolist()
+        for name, total in zip(values, sums, strict=True):
+            self._metrics[mode].pop(name, None)
+            self._means.add(mode, name, total, count)
 
-    def _log_mean(
-        self, name: str, values: torch.Tensor, mask: torch.Tensor, mode: str, *, replace: bool = False
-    ) -> None:
-        """Log the mean over the tokens of all processes, or take it for what the parent has just logged."""
-        totals = torch.stack([torch.where(mask.bool(), values.detach(), 0.0).sum(), mask.sum().float()])
-        total, count = self.accelerator.reduce(totals, reduction="sum").tolist()
-        metrics = self._metrics[mode]
-        if replace:
-            metrics[name].pop()
-        if count > 0:
-            metrics[name].append(total / count)
-        if not metrics[name]:
-            del metrics[name]
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        for name, mean in self._means.pop(mode).items():
+            self._metrics[mode][name].append(mean)
+        super().log(logs, start_time)
 
     def _correct_metrics(self, terms: torch.Tensor, mode: str) -> None:
         """Make the parent's metrics of its loss those of the whole loss."""
@@ -559,9 +592,11 @@ class GRPOVariantTrainer(GRPOTrainer):
             return
         rows = self.accelerator.gather(torch.cat(self._trajectories))
         self._trajectories = []
-        log_weights, lengths, *shares = rows[rows[:, 1] > 0].unbind(dim=1)
-        if log_weights.numel() == 0:
-            return
+        rows = rows[rows[:, 1] > 0]
+        if len(rows) == 0:
+            # The parent takes no NaN into the means that it logs.
+            rows = rows.new_full((1, rows.size(1)), torch.nan)
+        log_weights, lengths, *shares = rows.unbind(dim=1)
         metrics = self._metrics["train"]
         metrics["trajectory/log_weight_std"].append(log_weights.std(correction=0).item())
         metrics["trajectory/log_weight_std_per_sqrt_token"].append(std_per_sqrt_token(log_weights, lengths).item())
@@ -584,6 +619,7 @@ class GRPOVariantTrainer(GRPOTrainer):
                 "step": self._step,
                 "micro_batches": self._rollout_in_progress(),
                 "metrics": dict(self._metrics["train"]),
+                "means": self._means.state_dict(),
                 "mirror_synced_at": self._mirror_synced_at,
                 "snapshots": {name: snapshot.state_dict() for name, snapshot in self._snapshots().items()},
             }
@@ -611,6 +647,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         self._step = state["step"]
         self._buffered_inputs = state["micro_batches"]
         self._metrics["train"].update(state["metrics"])
+        self._means.load_state_dict(state["means"])
         self._mirror_synced_at = state["mirror_synced_at"]
         for name, snapshot in self._snapshots().items():
             snapshot.load_state_dict(state["snapshots"][name])

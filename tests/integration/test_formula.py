@@ -21,8 +21,9 @@ class ScoredBy:
     """Stands in for the policy's forward pass: gives the log-probs of a leaf whose gradient the test reads."""
 
     def __init__(self, monkeypatch):
-        # A seed at which weights of either sign of advantage lie above the cap, and others below it.
-        generator = torch.Generator().manual_seed(16)
+        # A seed at which weights of either sign of advantage lie above the cap, of one sign more than of the other, and
+        # others below it.
+        generator = torch.Generator().manual_seed(66)
 
         def random(shift=0.0):
             return -1.5 + shift + 0.7 * torch.randn(B, T, generator=generator, dtype=torch.float64)
@@ -80,14 +81,14 @@ class ScoredBy:
 @pytest.fixture
 def trainer_for(policy_path, tmp_path):
     def make(mode="train", **settings):
-        settings = {
+        settings |= {
             "max_completion_length": MAX_LENGTH,
             "gradient_accumulation_steps": ACCUMULATION,
             "steps_per_generation": STEPS_PER_GENERATION,
+        }
+        if settings.get("trainer_class") is not GRPOTrainer:
             # The forward pass that stands in does not look at what it is given.
-            "trim_padding": False,
-            "skip_inert_rows": False,
-        } | settings
+            settings = {"trim_padding": False, "skip_inert_rows": False} | settings
         trainer = make_trainer(policy_path, tmp_path, **settings)
         trainer.current_gradient_accumulation_steps = ACCUMULATION
         trainer.model.train(mode == "train")
@@ -106,6 +107,11 @@ def assert_equal(trainer, forward, batch, inputs, **formula):
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(forward.logps.grad.double(), batch.logps.grad, rtol=1e-5, atol=1e-7)
     return loss
+
+
+def logged(trainer, mode="train"):
+    """What one call of the loss would log."""
+    return {name: values[0] for name, values in trainer._metrics[mode].items()} | trainer._means.pop(mode)
 
 
 KL = [
@@ -145,12 +151,13 @@ def test_no_importance_sampling(trainer_for, monkeypatch, loss_type, kl):
     assert_equal(trainer, forward, forward.batch(), forward.inputs(), level="none", loss_type=loss_type, **kl)
 
 
-@pytest.mark.parametrize("kl", KL[2:])
+@pytest.mark.parametrize("kl", KL[1:])
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "luspo"])
-def test_mirror_and_dual_with_tokens(trainer_for, monkeypatch, loss_type, kl):
-    trainer = trainer_for(loss_type=loss_type, **kl)
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_kl_terms_beside_trls_policy_term(trainer_for, monkeypatch, level, loss_type, kl):
+    trainer = trainer_for(loss_type=loss_type, importance_sampling_level=level, scale_rewards="none", **kl)
     forward = ScoredBy(monkeypatch)
-    assert_equal(trainer, forward, forward.batch(), forward.inputs(), level="token", loss_type=loss_type, **kl)
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), level=level, loss_type=loss_type, **kl)
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
@@ -167,7 +174,7 @@ def test_mirror_adds_its_kl_to_whatever_trl_computes(trainer_for, monkeypatch, l
 
     batch = forward.batch()
     batch.advantages.zero_()
-    term = reference.loss(batch, level="none", loss_type=loss_type, mirror_beta=0.4)
+    term = reference.loss(batch, level=level, loss_type=loss_type, mirror_beta=0.4)
     term = term / (1 if loss_type in ("dapo", "cispo", "vespo") else ACCUMULATION)
     term.backward()
     torch.testing.assert_close(results[0.4][0] - results[0.0][0], term, rtol=1e-5, atol=1e-6)
@@ -226,10 +233,10 @@ def test_off_policy_sequences_are_masked_as_in_trl(trainer_for, monkeypatch, lev
 
 
 def test_high_entropy_tokens_select_the_score(trainer_for, monkeypatch):
-    trainer = trainer_for(importance_sampling_level="none", loss_type="dr_grpo", top_entropy_quantile=0.5)
+    trainer = trainer_for(importance_sampling_level="none", loss_type="dr_grpo", top_entropy_quantile=0.25)
     forward = ScoredBy(monkeypatch)
     batch = forward.batch()
-    threshold = forward.entropies[batch.mask.bool()].quantile(0.5)
+    threshold = forward.entropies[batch.mask.bool()].quantile(0.75)
     batch.sampler_factor = batch.sampler_factor * (forward.entropies >= threshold)
     assert_equal(trainer, forward, batch, forward.inputs(), level="none", loss_type="dr_grpo")
 
@@ -295,7 +302,7 @@ def test_metrics_are_averages_over_tokens_and_sequences(trainer_for, monkeypatch
     )
     forward = ScoredBy(monkeypatch)
     trainer.compute_loss(trainer.model, forward.inputs())
-    metrics = {name: values[0] for name, values in trainer._metrics["train"].items()}
+    metrics = logged(trainer)
 
     batch = forward.batch()
     mask = batch.mask.bool()
@@ -311,7 +318,7 @@ def test_metrics_are_averages_over_tokens_and_sequences(trainer_for, monkeypatch
     ess = weights.sum() ** 2 / (len(weights) * (weights**2).sum())
     assert metrics["trajectory/ess"] == pytest.approx(ess.item(), rel=1e-5)
     clipped = weights > 1.5
-    assert clipped.any()
+    assert (clipped & (advantages < 0)).sum() > (clipped & (advantages > 0)).sum() > 0
     assert metrics["trajectory/clipped_positive"] == (clipped & (advantages > 0)).double().mean().item()
     assert metrics["trajectory/clipped_negative"] == (clipped & (advantages < 0)).double().mean().item()
     assert not [name for name in metrics if name.startswith("clip_ratio")]
@@ -327,7 +334,7 @@ def test_advantages_of_a_subclass_may_be_per_token(trainer_for, monkeypatch):
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "cispo"])
-@pytest.mark.parametrize("level", ["token", "none"])
+@pytest.mark.parametrize("level", ["token", "sequence", "none"])
 def test_masked_groups_keep_normaliser_entropy_and_kl_metric(trainer_for, monkeypatch, loss_type, level):
     """The mask takes the KL terms of its rows and nothing else; their advantages are zero already."""
     if level == "none" and loss_type == "cispo":
@@ -353,14 +360,41 @@ def test_masked_groups_keep_normaliser_entropy_and_kl_metric(trainer_for, monkey
             inputs |= {key: forward.inputs()[key] for key in ("old_per_token_logps", "ref_per_token_logps")}
         loss = trainer.compute_loss(trainer.model, inputs)
         loss.backward()
-        results[masked] = loss, forward.logps.grad, trainer._metrics["train"]
+        results[masked] = loss, forward.logps.grad, logged(trainer)
 
     torch.testing.assert_close(results[True][:2], results[False][:2], rtol=1e-5, atol=1e-7)
     assert results[True][2]["entropy"] == results[False][2]["entropy"]
     batch = ScoredBy(monkeypatch).batch()
     mask, d = batch.mask.bool(), (batch.ref_logps - batch.logps).detach()
-    kl = ((batch.logps - batch.old_logps).exp() * (d.exp() - d - 1))[mask].mean().item()
-    assert results[True][2]["kl"][0] == pytest.approx(kl, rel=1e-5)
+    ratio = (batch.logps - batch.old_logps).detach().exp()
+    if level == "sequence":
+        ratio = (torch.where(mask, ratio.log(), 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)).exp()
+    kl = (ratio * (d.exp() - d - 1))[mask].mean().item()
+    assert results[True][2]["kl"] == pytest.approx(kl, rel=1e-5)
+
+
+@pytest.mark.parametrize("use_bias_correction_kl", [True, False])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_kl_metric_is_trls_whatever_is_masked(trainer_for, monkeypatch, level, use_bias_correction_kl):
+    kl = {}
+    for name, settings in {
+        "stock": {"trainer_class": GRPOTrainer},
+        "trimmed": {"skip_inert_rows": True},
+        "unmasked": {"variant": "reference"},
+        "nothing_masked": {"variant": "reference", "mask_zero_variance_groups": True},
+        "masked": {"variant": "reference", "mask_zero_variance_groups": True},
+    }.items():
+        settings |= {"importance_sampling_level": level, "use_bias_correction_kl": use_bias_correction_kl}
+        trainer = trainer_for(beta=0.3, **settings)
+        forward = ScoredBy(monkeypatch)
+        inputs = forward.inputs()
+        if settings.get("mask_zero_variance_groups"):
+            inputs["has_variance"] = (
+                torch.ones(B, dtype=torch.bool) if name == "nothing_masked" else torch.arange(B) > 2
+            )
+        trainer.compute_loss(trainer.model, inputs)
+        kl[name] = trainer._metrics["train"]["kl"][0] if name == "stock" else logged(trainer)["kl"]
+    assert kl == {name: pytest.approx(kl["stock"], rel=1e-5) for name in kl}
 
 
 def test_policy_loss_metric_holds_our_terms_too(trainer_for, monkeypatch):

@@ -88,6 +88,7 @@ def test_the_grpo_preset_is_stock_with_more_metrics(policy_path, tmp_path):
         "success",
         "success_all",
         "success_none",
+        "success_prompts",
         "trajectory/log_weight_std",
         "trajectory/ess",
         "trajectory/log_weight_std_per_sqrt_token",

@@ -292,7 +292,24 @@ def test_an_update_without_any_signal_changes_nothing_and_costs_next_to_nothing(
     added, trainer = update(policy_path, tmp_path, reward_funcs=equal_rewards, **ON)
     assert (added == 0).all()
     assert trainer.counted.tokens == 2 * trainer.counted.passes
-    assert all("entropy" not in entry for entry in trainer.state.log_history)
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [(entry["entropy"], entry["trajectory/ess"]) for entry in entries] == [(None, None)] * 2
+
+
+def test_steps_without_any_signal_do_not_count_in_the_means_between_two_logs(policy_path, tmp_path):
+    def first_call_only(completion_ids, **_):
+        calls.append(None)
+        return no_advantage_is_zero(completion_ids) if len(calls) == 1 else equal_rewards(completion_ids)
+
+    entropies = []
+    schedule = {"gradient_accumulation_steps": 6, "steps_per_generation": 6, "num_iterations": 1}
+    for logging_steps in (1, 2):
+        calls = []
+        settings = schedule | {"logging_steps": logging_steps, "learning_rate": 0.0, "reward_funcs": first_call_only}
+        _, trainer = update(policy_path, tmp_path, **settings, **ON)
+        entropies.append([entry["entropy"] for entry in trainer.state.log_history if "loss" in entry])
+    assert entropies[0][1] is None
+    assert entropies[1] == pytest.approx(entropies[0][:1])
 
 
 def test_metrics_are_those_of_the_padded_run(policy_path, tmp_path):

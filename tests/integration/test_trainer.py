@@ -42,7 +42,7 @@ class Recorder(GRPOVariantTrainer):
     """Keeps every rollout and every micro-batch that reaches the loss."""
 
     def __init__(self, *args, **kwargs):
-        self.rollouts, self.micro_batches = [], []
+        self.rollouts, self.micro_batches, self.rewards = [], [], {"train": [], "eval": []}
         super().__init__(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs):
@@ -51,6 +51,7 @@ class Recorder(GRPOVariantTrainer):
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         self.rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self.rewards["train" if self.model.training else "eval"].append(self.rewards_per_func)
         return self.rewards_per_func
 
     def _compute_loss(self, model, inputs):
@@ -198,6 +199,77 @@ def test_success_is_the_share_of_completions_with_full_reward(policy_path, tmp_p
     assert entry["success_none"] == pytest.approx(1 - groups.amax(1).mean().item())
 
 
+def first_rows(rows):
+    """The first rows of every rollout have full reward."""
+    return lambda completion_ids, **_: [float(i < rows) for i in range(len(completion_ids))]
+
+
+def test_an_evaluation_counts_every_prompt_once_and_by_its_own_groups(policy_path, tmp_path):
+    """Groups 11 10 00 00 and, in a batch that is cut short, 11."""
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="reference",
+        num_generations_eval=2,
+        per_device_eval_batch_size=8,
+        eval_dataset=dataset(5),
+        reward_funcs=first_rows(3),
+    )
+    for _ in range(2):
+        metrics = trainer.evaluate()
+        assert metrics["eval_success"] == pytest.approx(5 / 10)
+        assert metrics["eval_success_all"] == pytest.approx(2 / 5)
+        assert metrics["eval_success_none"] == pytest.approx(2 / 5)
+        assert metrics["eval_success_prompts"] == 5
+
+
+def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="reference",
+        logging_steps=3,
+        max_steps=6,
+        eval_strategy="steps",
+        eval_steps=2,
+        num_generations_eval=2,
+        per_device_eval_batch_size=8,
+        eval_dataset=dataset(5),
+        reward_funcs=[reward, partial_reward],
+        reward_weights=[1.0, 0.0],
+        log_completions=True,
+        num_completions_to_print=0,
+    )
+    trainer.train()
+
+    def shares(rollouts, size):
+        groups = torch.cat(rollouts)[:, 0].view(-1, size)
+        return {
+            "success": groups.mean().item(),
+            "success_all": groups.amin(1).mean().item(),
+            "success_none": 1 - groups.amax(1).mean().item(),
+            "success_prompts": len(groups),
+        }
+
+    trained = [entry for entry in trainer.state.log_history if "loss" in entry]
+    evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert [entry["step"] for entry in trained] == [3, 6] and [entry["step"] for entry in evaluated] == [2, 4, 6]
+    for index, entry in enumerate(trained):
+        expected = shares(trainer.rewards["train"][3 * index : 3 * index + 3], 4)
+        assert {name: entry[name] for name in expected} == pytest.approx(expected)
+        assert not [name for name in entry if name.startswith("eval_")]
+    for index, entry in enumerate(evaluated):
+        expected = shares(trainer.rewards["eval"][2 * index : 2 * index + 2], 2)
+        assert {name: entry[f"eval_{name}"] for name in expected} == pytest.approx(expected)
+    # The table of an evaluation holds the advantages that it has computed, by its own groups.
+    table = pd.read_parquet(tmp_path / "completions" / "completions_00006.parquet")
+    rewards = torch.cat(trainer.rewards["eval"][-2:])[:, 0]
+    expected = torch.tensor(reference.normalized_advantages(rewards.tolist(), 2, "paper"))[-8:]
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
+
+
 class Shaped(Recorder):
     """A user's subclass that changes the rewards after the functions have given them."""
 
@@ -255,6 +327,90 @@ def test_masked_groups_lose_policy_and_kl_and_keep_the_normaliser(policy_path, t
     scale = 1.0 if loss_type == "dapo" else 0.5
     torch.testing.assert_close(gradient(inputs), scale * gradient(alone), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(gradient(inputs), gradient(without_mask), rtol=1e-2)
+
+
+def test_an_evaluation_masks_nothing(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="dual",
+        max_steps=2,
+        learning_rate=0.1,
+        mask_zero_variance_groups=True,
+        eval_dataset=dataset(4),
+        per_device_eval_batch_size=8,
+        reward_funcs=first_group_only,
+    )
+    trainer.train()
+    kept = [rollout["has_variance"].float().mean() for rollout in trainer.rollouts]
+    losses = []
+    for masks in (True, False):
+        trainer.args.mask_zero_variance_groups = masks
+        torch.manual_seed(0)
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert kept == [0.5] * len(kept)
+    assert losses[0] == losses[1] > 0
+
+
+# ---- equal rewards -------------------------------------------------------------------------------------------------
+
+SEVEN = {"per_device_train_batch_size": 14, "num_generations": 7, "max_steps": 2, "num_iterations": 2}
+NORMALIZATIONS = {
+    "group": {"importance_sampling_level": "none"},
+    "none": {"importance_sampling_level": "none", "scale_rewards": "none"},
+    "batch": {"importance_sampling_level": "none", "scale_rewards": "batch"},
+    "paper": {"variant": "reference"},
+    "by_function": {"importance_sampling_level": "none", "multi_objective_aggregation": "normalize_then_sum"},
+}
+
+
+def constant(value):
+    return lambda completion_ids, **_: [value] * len(completion_ids)
+
+
+@pytest.mark.parametrize("settings", NORMALIZATIONS.values(), ids=NORMALIZATIONS)
+def test_equal_rewards_leave_no_advantage(policy_path, tmp_path, settings):
+    settings = SEVEN | settings | {"reward_funcs": [constant(0.1), constant(0.7)], "log_completions": True}
+    settings["num_completions_to_print"] = 0
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **settings)
+    trainer.train()
+    for rollout in trainer.rollouts:
+        assert rollout["advantages"].tolist() == [0.0] * 14
+        assert rollout["needed"].any() == (trainer.args.beta != 0)
+    assert len(trainer.rollouts) == 1
+    assert trainer.state.log_history[0]["frac_reward_zero_std"] == 1.0
+    assert set(pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")["advantage"]) == {0.0}
+
+
+def test_equal_rewards_of_one_group_leave_the_others_alone(policy_path, tmp_path):
+    def second_group_differs(completion_ids, **_):
+        return [0.1 if i < 7 else 1.0 + 1e-5 * i for i in range(len(completion_ids))]
+
+    stock = GRPOTrainer._generate_and_score_completions
+    for normalization, settings in NORMALIZATIONS.items():
+        trainer = make_trainer(
+            policy_path,
+            tmp_path,
+            trainer_class=Recorder,
+            **(SEVEN | settings | {"max_steps": 1, "reward_funcs": second_group_differs}),
+        )
+        theirs = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                GRPOTrainer,
+                "_generate_and_score_completions",
+                lambda self, inputs, theirs=theirs: theirs.append(stock(self, inputs)) or dict(theirs[0]),
+            )
+            trainer.train()
+        ours, theirs = trainer.rollouts[0]["advantages"], theirs[0]["advantages"]
+        assert 0 < theirs[:7].abs().max() < 1e-2, normalization
+        assert ours[:7].tolist() == [0.0] * 7
+        assert (ours[7:].diff() > 0).all()
+        if normalization != "paper":
+            assert torch.equal(ours[7:], theirs[7:])
+        zero_std = 0.0 if normalization in ("batch", "by_function") else 0.5
+        assert trainer.state.log_history[0]["frac_reward_zero_std"] == zero_std
 
 
 # ---- group-preserving split ----------------------------------------------------------------------------------------
@@ -365,24 +521,33 @@ def test_frozen_loss_outside_a_training_step_is_refused(policy_path, tmp_path):
 # ---- metrics ----------------------------------------------------------------------------------------------------
 
 
-def test_trajectory_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path):
+@pytest.mark.parametrize("logging_steps", [1, 2])
+def test_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path, logging_steps):
     histories = []
     for accumulation in (8, 1):
         trainer = make_trainer(
             policy_path,
             tmp_path,
             variant="tic_grpo",
+            epsilon_high=0.01,
+            beta=1e-3,
+            mirror_beta=1e-3,
+            logging_steps=logging_steps,
             per_device_train_batch_size=8 // accumulation,
             gradient_accumulation_steps=accumulation,
-            learning_rate=0.05,
+            learning_rate=0.003,
         )
         trainer.train()
         histories.append([entry for entry in trainer.state.log_history if "loss" in entry])
     single, whole = histories
     assert whole[-1]["trajectory/log_weight_std"] > 0.1
-    for name in ("log_weight_std", "ess", "clipped_positive", "clipped_negative"):
-        for mine, theirs in zip(single, whole, strict=True):
-            assert mine[f"trajectory/{name}"] == pytest.approx(theirs[f"trajectory/{name}"], rel=1e-3, abs=1e-5)
+    assert {"entropy", "kl", "mirror_kl", "success", "trajectory/ess"} <= whole[0].keys()
+    last = whole[-1]
+    assert last["trajectory/clipped_positive"] > last["trajectory/clipped_negative"] > 0
+    for mine, theirs in zip(single, whole, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine.keys() - {"step_time"}:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 
 @pytest.mark.parametrize("sync_steps", [None, 8])

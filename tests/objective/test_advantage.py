@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trl_grpo_variants.objective.advantage import (
     has_variance,
     normalized_advantages,
-    success_rates,
+    success_counts,
     weighted_rewards,
 )
 
@@ -74,17 +74,48 @@ def test_has_variance_is_per_group():
     assert has_variance(rewards, 2).tolist() == [False] * 2 + [True] * 2 + [False] * 4 + [True] * 2
 
 
+@pytest.mark.parametrize("others", [[0.1] * 7, [1.0] * 7, [-3e4] * 7, [2.0, nan, 2.0]], ids=str)
+def test_has_variance_tells_a_difference_from_rounding(others):
+    others = torch.tensor(others)
+    magnitude = others.nan_to_num().abs().max()
+    for difference, expected in {0.0: False, 3e-7: False, 1e-5: True, 1e-3: True}.items():
+        first = others[:1] + difference * magnitude
+        rewards = torch.cat([first, others])
+        assert has_variance(rewards, len(rewards)).tolist() == [expected] * len(rewards), difference
+    assert has_variance(torch.tensor([0.0, 1e-7, 0.0, 1e-9]), 2).tolist() == [True, True, False, False]
+    # Two ways to add up to 0.3.
+    assert not has_variance(torch.tensor([[0.1, 0.2], [0.3, 0.0]]).sum(1), 2).any()
+
+
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf])
+def test_an_infinite_reward_is_no_variance(infinity):
+    assert not has_variance(torch.tensor([1.0, 0.0, infinity]), 3).any()
+
+
+def test_has_variance_is_that_of_any_function():
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 0.1], [0.1, 0.1], [0.5, nan], [0.5, nan]])
+
+    assert has_variance(rewards, 2).tolist() == [True, True, False, False, False, False]
+    assert has_variance(rewards.sum(1), 2).tolist() == [False] * 6
+
+
 def test_success_counts_completions_and_groups_with_full_reward():
     rewards = torch.tensor([[1.0], [1.0], [1.0], [0.0], [0.5], [0.0]])
 
-    rates = success_rates(rewards, torch.ones(1), 2)
+    counts = success_counts(rewards, torch.ones(1), 2)
 
-    assert rates == pytest.approx({"success": 0.5, "success_all": 1 / 3, "success_none": 1 / 3})
+    assert counts == {"success": (3, 6), "success_all": (1, 3), "success_none": (1, 3)}
 
 
 def test_success_needs_every_counted_function_and_ignores_unscored_completions():
     rewards = torch.tensor([[1.0, 0.2, -5.0], [1.0, 1.0, -5.0], [nan, 1.0, 0.0], [nan, nan, nan]])
 
-    rates = success_rates(rewards, torch.tensor([1.0, 2.0, 0.0]), 2)
+    counts = success_counts(rewards, torch.tensor([1.0, 2.0, 0.0]), 2)
 
-    assert rates == pytest.approx({"success": 2 / 3, "success_all": 0.5, "success_none": 0.0})
+    assert counts == {"success": (2, 3), "success_all": (1, 2), "success_none": (0, 2)}
+
+
+def test_nothing_scored_counts_nothing():
+    counts = success_counts(torch.full((4, 1), nan), torch.ones(1), 2)
+
+    assert counts == {"success": (0, 0), "success_all": (0, 0), "success_none": (0, 0)}

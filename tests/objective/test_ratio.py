@@ -7,6 +7,7 @@ import torch
 from trl_grpo_variants.objective.ratio import (
     bounded_anchor,
     effective_sample_size,
+    importance_log_ratio,
     std_per_sqrt_token,
     trajectory_log_weight,
 )
@@ -57,6 +58,19 @@ def test_bounded_anchor_is_the_anchor_within_the_limit_and_finite_beyond():
     assert bounded[0] == anchor[0]
     assert bounded[1:].tolist() == [-21.0, -1e4 + 20, -21.0]
     assert not bounded.requires_grad
+
+
+def test_importance_ratio_of_a_sequence_is_the_geometric_mean_of_its_tokens():
+    logps = torch.tensor([[-1.0, -2.0, -torch.inf], [-1.0, -1.0, -1.0]], requires_grad=True)
+    old_logps = torch.tensor([[-0.5, -3.5, 0.0], [-9.0, -9.0, -9.0]])
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+
+    ratio = importance_log_ratio(logps, old_logps, mask, "sequence")
+    ratio.sum().backward()
+
+    assert ratio.tolist() == [[0.5], [0.0]]
+    assert logps.grad.tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    assert torch.equal(importance_log_ratio(logps, old_logps, mask, "token"), logps - old_logps)
 
 
 def test_effective_sample_size():

@@ -71,20 +71,12 @@ def trainer_card(
     if links["Trackio"] is not None:
         further = [tag for tag in further if not tag.startswith("trackio:")] + [f"trackio:{links['Trackio']}"]
 
-    evaluated = trainer.eval_dataset
-    sizes = {f"eval_{name}": part for name, part in evaluated.items()} if isinstance(evaluated, dict) else {}
-    sizes = sizes or {"eval": evaluated}
-    rows = success_rows(
-        state.log_history,
-        prompts_per_rollout=args.generation_batch_size // args.num_generations,
-        evaluation_prompts={prefix: len(part) if hasattr(part, "__len__") else None for prefix, part in sizes.items()},
-    )
     return model_card(
         args,
         subject,
         datasets=dataset_name,
         tags=further,
-        success=rows,
+        success=success_rows(state.log_history),
         steps=state.global_step,
         figure=FIGURE_NAME if (Path(args.output_dir) / FIGURE_NAME).is_file() else None,
         links=[(name, address) for name, address in links.items() if address is not None],

@@ -10,8 +10,16 @@ from typing import Any
 
 _CONFIDENCE = 1.96  # standard deviations that hold 95 % of a normal distribution
 
-# When, the share, and the ends of an interval that was logged with it.
-_Measured = tuple[str, float, float | None, float | None]
+
+@dataclass(frozen=True)
+class _Measured:
+    """When, the share, on how many prompts, and the ends of an interval that was logged with it."""
+
+    when: str
+    share: float
+    prompts: int | None
+    low: float | None = None
+    high: float | None = None
 
 
 def wilson_interval(share: float, observations: int) -> tuple[float, float]:
@@ -59,9 +67,7 @@ class Success:
     is_training: bool = False
 
 
-def success_rows(
-    history: list[dict[str, Any]], prompts_per_rollout: int, evaluation_prompts: dict[str, int | None] | None = None
-) -> list[Success]:
+def success_rows(history: list[dict[str, Any]]) -> list[Success]:
     """
     First and last success in the logs of a run.
 
@@ -72,57 +78,66 @@ def success_rows(
 
     Args:
         history (`list[dict[str, Any]]`):
-            `log_history` of the trainer's state.
-        prompts_per_rollout (`int`):
-            Prompts of one rollout. Logs average over at least one.
-        evaluation_prompts (`dict[str, int | None]`, *optional*):
-            Prompts of an evaluation by its prefix (`"eval"`, or `"eval_NAME"` for one of several), `None` where it is
-            not known.
+            `log_history` of the trainer's state, in which `success_prompts` and `eval_success_prompts` say how many
+            prompts were counted.
 
     Returns:
         `list[Success]`:
             One row per source that was logged.
     """
-    rows = []
-    for prefix, prompts in {"eval": None, **(evaluation_prompts or {})}.items():
-        key = f"{prefix}_success"
-        seen = [
-            (f"step {entry['step']}", entry[key], entry.get(f"{key}_low"), entry.get(f"{key}_high"))
-            for entry in history
-            if _is_share(entry.get(key))
-        ]
-        name = prefix.removeprefix("eval").removeprefix("_")
-        source = " ".join(["evaluation", f"`{name}`" if name else ""]).strip()
-        rows += _row(source, prompts, seen)
-
+    evaluations: dict[str, list[_Measured]] = {}
     rollouts: list[_Measured] = []
     previous_step = 0
     for entry in history:
+        if _is_share(entry.get("eval_success")):
+            evaluations.setdefault(_data_set(entry), []).append(
+                _Measured(
+                    f"step {entry['step']}",
+                    entry["eval_success"],
+                    _whole(entry.get("eval_success_prompts")),
+                    entry.get("eval_success_low"),
+                    entry.get("eval_success_high"),
+                )
+            )
         # What ends a run sums it up, so it is neither its beginning nor its end.
         if _is_share(entry.get("success")) and "loss" in entry:
             start = previous_step + 1
             steps = f"step {entry['step']}" if start >= entry["step"] else f"steps {start} to {entry['step']}"
-            rollouts.append((steps, entry["success"], None, None))
+            rollouts.append(_Measured(steps, entry["success"], _whole(entry.get("success_prompts"))))
         if "loss" in entry:
             previous_step = entry["step"]
-    return rows + _row("training rollouts", prompts_per_rollout, rollouts, is_training=True)
+    rows = [_row(f"evaluation `{name}`" if name else "evaluation", seen) for name, seen in evaluations.items()]
+    return rows + ([_row("training rollouts", rollouts, is_training=True)] if rollouts else [])
+
+
+def _data_set(entry: dict[str, Any]) -> str:
+    """Name of the data set of an evaluation, which TRL's metrics do not tell; those of the loop around it do."""
+    names = [key for key in entry if key.startswith("eval_") and key.endswith("_runtime")]
+    return names[0].removeprefix("eval_").removesuffix("runtime").removesuffix("_") if names else ""
 
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and 0.0 <= value <= 1.0
 
 
-def _row(source: str, prompts: int | None, seen: list[_Measured], is_training: bool = False) -> list[Success]:
-    if not seen:
-        return []
-    cells = []
-    counted = None
-    for when, share, low, high in (seen[0], seen[-1]):
-        if (low is None or high is None) and prompts:
-            low, high = wilson_interval(share, prompts)
-            counted = prompts
+def _whole(count: Any) -> int | None:
+    # A log holds numbers as they were averaged.
+    return int(count) if isinstance(count, int | float) and count >= 1 else None
+
+
+def _row(source: str, seen: list[_Measured], is_training: bool = False) -> Success:
+    ends = [seen[0], seen[-1]][: len(seen)]
+    cells, counted = [], []
+    for measured in ends:
+        low, high = measured.low, measured.high
+        if (low is None or high is None) and measured.prompts:
+            low, high = wilson_interval(measured.share, measured.prompts)
+            counted.append(measured.prompts)
         interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-        cells.append(f"{share:.2f}{interval} ({when})")
-    if counted:
-        source += f", {counted} prompts{' each' if is_training else ''}"
-    return [Success(source, cells[0], cells[1] if len(seen) > 1 else None, counted, is_training)]
+        cells.append(f"{measured.share:.2f}{interval} ({measured.when})")
+    prompts = counted[0] if len(counted) == len(ends) else None
+    if prompts is not None:
+        same = len(set(counted)) == 1
+        source += f", {counted[0] if same else ' and '.join(map(str, counted))} prompts"
+        source += " each" if is_training and same and len(ends) > 1 else ""
+    return Success(source, cells[0], cells[1] if len(ends) > 1 else None, prompts, is_training)

@@ -6,6 +6,12 @@
 import torch
 
 
+# Rewards are float32, whatever a reward function returns, and a weighted sum rounds once per function. Below the second
+# tolerance TRL calls a standard deviation zero.
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+_ZERO_STD = 1e-8
+
+
 def weighted_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
     Sum the reward functions of each completion with their weights.
@@ -52,24 +58,30 @@ def normalized_advantages(rewards: torch.Tensor, num_generations: int, variance_
 
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     """
-    Whether the rewards of a completion's group differ, the indicator 1[std != 0] of
-    [off-policy GRPO](https://huggingface.co/papers/2505.22257).
+    Whether the rewards of a completion's group differ by more than the rounding of float32, the indicator 1[std != 0]
+    of [off-policy GRPO](https://huggingface.co/papers/2505.22257).
+
+    Equal rewards need not have equal means: seven times 0.1 has a standard deviation of 8e-9, and after division by
+    it such noise would be an advantage.
 
     Args:
         rewards (`torch.Tensor`):
-            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+            Rewards of shape `(N,)`, the groups one after the other, or `(N, F)` for functions that count one by one;
+            NaN where a completion could not be scored.
         num_generations (`int`):
             Group size G; it divides N.
 
     Returns:
         `torch.Tensor`:
-            Booleans of shape `(N,)`, equal within a group; `False` for a group without any scored completion.
+            Booleans of shape `(N,)`, equal within a group; `False` for a group without any scored completion, and for
+            one with an infinite reward.
     """
-    grouped = rewards.view(-1, num_generations)
-    highest = grouped.nan_to_num(nan=-torch.inf).amax(dim=1)
-    lowest = grouped.nan_to_num(nan=torch.inf).amin(dim=1)
-    # The tolerance with which TRL calls a standard deviation zero.
-    return (highest - lowest > 1e-8).repeat_interleave(num_generations)
+    grouped = rewards.view(-1, num_generations, *rewards.shape[1:])
+    highest = grouped.masked_fill(grouped.isnan(), -torch.inf).amax(dim=1)
+    lowest = grouped.masked_fill(grouped.isnan(), torch.inf).amin(dim=1)
+    tolerance = _ZERO_STD + _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
+    differ = highest - lowest > tolerance
+    return (differ if rewards.dim() == 1 else differ.any(dim=1)).repeat_interleave(num_generations)
 
 
 def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,9 +106,11 @@ def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[
     return (counted.isnan() | (counted >= 1)).all(dim=1) & scored, scored
 
 
-def success_rates(rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int) -> dict[str, float]:
+def success_counts(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
+) -> dict[str, tuple[int, int]]:
     """
-    Shares of completions and of groups with full reward, see [`full_reward`].
+    Count completions and groups with full reward, see [`full_reward`].
 
     Args:
         rewards_per_func (`torch.Tensor`):
@@ -107,18 +121,17 @@ def success_rates(rewards_per_func: torch.Tensor, weights: torch.Tensor, num_gen
             Group size G; it divides N.
 
     Returns:
-        `dict[str, float]`:
-            `success` (share of the scored completions), `success_all` and `success_none` (share of the groups with a
-            scored completion in which all, respectively none, of the scored completions succeed). NaN where nothing
-            was scored.
+        `dict[str, tuple[int, int]]`:
+            How many, and of how many: `success` (scored completions), `success_all` and `success_none` (groups with a
+            scored completion in which all, respectively none, of the scored completions succeed).
     """
     full, scored = full_reward(rewards_per_func, weights)
     scored_per_group = scored.view(-1, num_generations).sum(dim=1)
-    full_per_group = full.view(-1, num_generations).sum(dim=1)
-    full_per_group = full_per_group[scored_per_group > 0]
+    full_per_group = full.view(-1, num_generations).sum(dim=1)[scored_per_group > 0]
     scored_per_group = scored_per_group[scored_per_group > 0]
+    groups = scored_per_group.numel()
     return {
-        "success": full[scored].float().mean().item(),
-        "success_all": (full_per_group == scored_per_group).float().mean().item(),
-        "success_none": (full_per_group == 0).float().mean().item(),
+        "success": (int(full.sum()), int(scored.sum())),
+        "success_all": (int((full_per_group == scored_per_group).sum()), groups),
+        "success_none": (int((full_per_group == 0).sum()), groups),
     }

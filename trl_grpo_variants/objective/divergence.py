@@ -6,23 +6,23 @@
 import torch
 
 
-def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
     """
     Per-token estimate rho (exp(d) - d - 1) of KL(pi_theta || anchor), with rho = pi_theta / pi_old differentiable and
     d = log anchor - log pi_theta.
 
-    Its expectation over tokens of the old policy is the reverse KL and so is its gradient; every term is non-negative.
-    With the rollout policy as anchor it becomes rho log rho - rho + 1, the mirror term of
-    [Mroueh](https://huggingface.co/papers/2503.06639) estimated on the rollout itself. Without the factor rho the
-    gradient would be that of the forward KL.
+    With the ratio of the token, its expectation over tokens of the old policy is the reverse KL and so is its
+    gradient; every term is non-negative. With the rollout policy as anchor it becomes rho log rho - rho + 1, the mirror
+    term of [Mroueh](https://huggingface.co/papers/2503.06639) estimated on the rollout itself. Without the factor rho
+    the gradient would be that of the forward KL.
 
     Args:
         logps (`torch.Tensor`):
             Log-probs of shape `(B, T)` under the current policy.
         anchor_logps (`torch.Tensor`):
             Log-probs of shape `(B, T)` under the anchor, bounded with [`~objective.ratio.bounded_anchor`].
-        old_logps (`torch.Tensor`):
-            Log-probs of shape `(B, T)` under the policy that made the rollout, bounded likewise.
+        log_ratio (`torch.Tensor`):
+            log rho of the tokens `(B, T)` or of the sequences `(B, 1)`, see [`~objective.ratio.importance_log_ratio`].
 
     Returns:
         `torch.Tensor`:
@@ -30,4 +30,4 @@ def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, old_logps: torch
     """
     d = anchor_logps - logps
     # expm1 keeps the digits that exp(d) - 1 would lose near the anchor, where the divergence is tiny.
-    return (logps - old_logps).exp() * (d.expm1() - d)
+    return log_ratio.exp() * (d.expm1() - d)

@@ -36,6 +36,32 @@ def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float
     return torch.clamp(anchor_logps, min=current - limit, max=current + limit)
 
 
+def importance_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor, level: str) -> torch.Tensor:
+    """
+    Logarithm of the importance ratio that TRL weights per-token terms with.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        old_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the policy that made the rollout.
+        mask (`torch.Tensor`):
+            Mask of shape `(B, T)`, 1 for the tokens that the policy produced.
+        level (`str`):
+            `"token"`, or `"sequence"` for the geometric mean over the tokens of a sequence.
+
+    Returns:
+        `torch.Tensor`:
+            Log-ratios of shape `(B, T)` or `(B, 1)`; 0 for a sequence without tokens.
+    """
+    log_ratio = logps - old_logps
+    if level == "token":
+        return log_ratio
+    return torch.where(mask.bool(), log_ratio, 0.0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(
+        min=1
+    )
+
+
 def trajectory_log_weight(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     Logarithm of the trajectory importance weight, log w = sum_t log(pi_theta / pi_old).
