@@ -3,22 +3,29 @@
 
 """Which adapters vLLM runs beside the base, and what happens with the others; no engine is needed to decide."""
 
+import pickle
 import warnings
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 from peft import LoraConfig, PromptTuningConfig
+from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig
+from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
+from trl_grpo_variants import vllm_client
 from trl_grpo_variants.generation import (
     AdapterVLLMGeneration,
+    GenerationError,
     GenerationServerError,
     WatchedVLLMGeneration,
     _check_quantization,
     adapter_generation,
 )
+from trl_grpo_variants.vllm_client import WatchedVLLMClient
 
 from .tiny import make_config
 
@@ -128,32 +135,84 @@ def test_trls_class_is_back_when_the_construction_fails(args):
     assert grpo_trainer.VLLMGeneration is VLLMGeneration
 
 
-def watched(monkeypatch, error):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(VLLMGeneration, "generate", fail)
+def watched(mode="server"):
     generation = WatchedVLLMGeneration.__new__(WatchedVLLMGeneration)
-    generation.mode, generation.server_base_url = "server", "http://somewhere"
+    generation.mode, generation.server_base_url = mode, "http://somewhere"
     generation.model = SimpleNamespace(name_or_path="some/model")
+    generation.accelerator = SimpleNamespace(is_main_process=True, process_index=0)
     return generation
 
 
-def test_what_a_client_raises_is_one_error(monkeypatch):
-    generation = watched(monkeypatch, ConnectionError("refused"))
-    with pytest.raises(
-        GenerationServerError, match=r"http://somewhere does not answer \(ConnectionError\).*some/model"
-    ):
-        generation.generate()
-    generation = watched(monkeypatch, Exception("Request failed: 500, broken"))
-    with pytest.raises(GenerationServerError, match=r"http://somewhere fails \(Request failed: 500, broken\)"):
-        generation.generate()
+def failing_with(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
 
 
-def test_other_errors_stay_what_they_are(monkeypatch):
-    with pytest.raises(KeyError):
-        watched(monkeypatch, KeyError("bug")).generate()
-    generation = watched(monkeypatch, OSError("disk"))
-    generation.mode = "colocate"
-    with pytest.raises(OSError, match="disk"):
-        generation.generate()
+class RequestsConnectionError(OSError):
+    """As those of `requests`, which TRL's client uses, and which are `OSError`s like that of a full disk."""
+
+
+SERVERS = {
+    ConnectionError("refused"): r"http://somewhere does not answer \(ConnectionError\).*some/model",
+    TimeoutError(): r"does not answer \(TimeoutError\)",
+    URLError("no host"): r"does not answer \(URLError\)",
+    RequestsConnectionError("refused"): r"does not answer \(RequestsConnectionError\)",
+    Exception("Request failed: 500, broken"): r"http://somewhere fails \(Request failed: 500, broken\)",
+}
+
+
+@pytest.mark.parametrize("error", SERVERS, ids=repr)
+def test_what_a_client_raises_is_one_error(monkeypatch, error):
+    monkeypatch.setattr(vllm_client, "NETWORK_ERRORS", (*vllm_client.NETWORK_ERRORS, RequestsConnectionError))
+    with pytest.raises(GenerationServerError, match=SERVERS[error]) as raised:
+        watched()._on_all_processes(failing_with(error))
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), OSError(28, "No space left on device"), RuntimeError("bug")])
+@pytest.mark.parametrize("mode", ["server", "colocate"])
+def test_other_errors_stay_what_they_are(error, mode):
+    with pytest.raises(type(error)) as raised:
+        watched(mode)._on_all_processes(failing_with(error))
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+@pytest.mark.parametrize("mode", ["server", "colocate"])
+def test_a_full_disk_is_not_the_servers(tmp_path, error, mode):
+    generation = AdapterVLLMGeneration.__new__(AdapterVLLMGeneration)
+    vars(generation).update(vars(watched(mode)), folder=tmp_path)
+    generation.model = SimpleNamespace(save_pretrained=failing_with(error), active_adapter="default")
+    sentence = f"^The adapter could not be written to {tmp_path}: No space left on device.$"
+    with pytest.raises(GenerationError, match=sentence) as raised:
+        generation.sync_weights()
+    assert type(raised.value) is GenerationError
+
+
+def test_a_client_keeps_its_first_error_until_it_is_asked(monkeypatch):
+    """What TRL calls in between does nothing, but that all weights are gathered."""
+    calls = []
+    monkeypatch.setattr(VLLMClient, "__init__", lambda client: None)
+    monkeypatch.setattr(VLLMClient, "image_features", failing_with(ConnectionError("refused")))
+    for name in ("generate", "update_named_params", "init_communicator", "reset_prefix_cache"):
+        monkeypatch.setattr(VLLMClient, name, lambda *args, name=name, **kwargs: calls.append(name))
+    client = WatchedVLLMClient(complaint="It {}.".format, silence_limit=60.0, opens_channel=True)
+    client.init_communicator()
+    client.reset_prefix_cache()
+    assert calls == ["init_communicator", "reset_prefix_cache"]
+    assert client.image_features([None, None]) == [None, None]
+    payload = client.generate(prompts=[[2]])
+    with pytest.raises(GenerationServerError, match=r"It does not answer \(ConnectionError\)\."):
+        list(pickle.loads(pickle.dumps(payload["prompt_ids"])))
+    weights = iter([("a", None), ("b", None)])
+    client.update_named_params([], weights)
+    client.init_communicator()
+    client.reset_prefix_cache()
+    assert len(calls) == 2 and list(weights) == []
+    with pytest.raises(GenerationServerError, match=r"It does not answer \(ConnectionError\)\."):
+        client.raise_failure()
+    client.raise_failure()
+    client.reset_prefix_cache()
+    assert calls[2:] == ["reset_prefix_cache"]

@@ -20,26 +20,33 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from accelerate.utils import broadcast_object_list, is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from trl.generation import vllm_generation
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from .compat import sharding_backend
 from .config import GRPOVariantConfig
+from .vllm_client import (
+    GIVES_UP_AFTER,
+    GenerationError,
+    GenerationServerError,
+    WatchedVLLMClient,
+    failing,
+    is_of_server,
+)
 
 
 ADAPTER_NAME = "policy"
 ADAPTER_ID = 1
+# The client tries a request that often.
+_ATTEMPTS = 6
 # The ranks that vLLM can be told to make room for.
 _ENGINE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # Initialisations that move a part of the base's weights into the adapter: the base on disk is not the policy's.
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
-
-
-class GenerationServerError(RuntimeError):
-    """The vLLM server is not there, has failed, or is not one that the run can use."""
 
 
 def adapter_generation(args: GRPOVariantConfig, model: Any, peft_config: Any, quantization_config: Any) -> Any:
@@ -172,22 +179,27 @@ class WatchedVLLMGeneration(VLLMGeneration):
         `GenerationServerError`: If there is no server that the run can use.
     """
 
+    sends_weights = True
+
     def __init__(self, *, four_bit_refusal: str | None = None, **kwargs: Any):
         if four_bit_refusal is not None and _is_four_bit(kwargs["model"]):
             raise ValueError(four_bit_refusal)
         super().__init__(**kwargs)
 
     def _init_vllm(self) -> None:
-        if self.mode == "server" and self.accelerator.is_main_process:
-            self._wait_for_server()
-        try:
+        if self.mode != "server":
             super()._init_vllm()
-        except Exception as error:
-            sentence = self._sentence(error)
-            if sentence is None:
-                raise
-            # Not on the other processes: they are at a barrier, which ends with this one.
-            raise GenerationServerError(sentence) from error
+            return
+        self._on_all_processes(self._wait_for_server)
+        client = functools.partial(
+            WatchedVLLMClient,
+            complaint=self._complaint,
+            silence_limit=max(self.server_timeout, GIVES_UP_AFTER),
+            opens_channel=self.sends_weights,
+        )
+        with _replaced(vllm_generation, "VLLMClient", client):
+            super()._init_vllm()
+        self._on_all_processes(self._raise_failure)
 
     def sync_weights(self) -> None:
         """
@@ -197,9 +209,10 @@ class WatchedVLLMGeneration(VLLMGeneration):
             `GenerationServerError`: If the server fails.
         """
         if self.mode == "server":
-            # Before the processes gather a sharded model together, in which none of them can be missed.
-            self._watched(self._ping)
-        self._watched(super().sync_weights)
+            # Before the processes gather a sharded model together.
+            self._on_all_processes(self._ping)
+        super().sync_weights()
+        self._on_all_processes(self._raise_failure)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """
@@ -220,38 +233,34 @@ class WatchedVLLMGeneration(VLLMGeneration):
         """
         try:
             return super().generate(*args, **kwargs)
-        except Exception as error:
-            sentence = self._sentence(error)
-            if sentence is None:
-                raise
-            # The completions that the other processes wait for at this point.
-            broadcast_object_list([(_Failure(sentence), None, None, None)], from_process=0)
-            raise GenerationServerError(sentence) from error
+        except GenerationServerError:
+            # TRL has told the other processes. This one knows the cause.
+            self._raise_failure()
+            raise
 
-    def _watched(self, action: Callable[[], None]) -> None:
-        """Do something on every process, and fail on all of them if the server fails the main one."""
-        sentence, cause = None, None
+    def _on_all_processes(self, action: Callable[[], None]) -> None:
+        """Do something in which processes do not meet, and fail on all of them where it fails on one."""
+        failure: Exception | None = None
         try:
             action()
         except Exception as error:
-            sentence, cause = self._sentence(error), error
-            if sentence is None:
-                raise
-        if self.mode == "server":
-            (sentence,) = broadcast_object_list([sentence], from_process=0)
-        if sentence is not None:
-            raise GenerationServerError(sentence) from cause
+            failure = error
+        told: RuntimeError | None = None
+        if isinstance(failure, GenerationError):
+            told = failure
+        elif failure is not None and self.mode == "server" and is_of_server(failure):
+            told = GenerationServerError(self._complaint(failing(failure)))
+        elif failure is not None:
+            told = RuntimeError(f"Process {self.accelerator.process_index} failed: {failure!r}")
+        first = next((error for error in gather_object([told]) if error is not None), None)
+        if failure is not None and not isinstance(told, GenerationError):
+            raise failure
+        if first is not None:
+            raise first from failure
 
-    def _sentence(self, error: Exception) -> str | None:
-        """What to tell of an error, or `None` where it is not the server's."""
-        if self.mode != "server":
-            return None
-        if isinstance(error, GenerationServerError):
-            return str(error)
-        if isinstance(error, OSError):
-            return self._complaint(f"does not answer ({type(error).__name__})")
-        # What TRL's client raises for an answer that it did not expect.
-        return self._complaint(f"fails ({error})") if type(error) is Exception else None
+    def _raise_failure(self) -> None:
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self.vllm_client.raise_failure()
 
     def _complaint(self, what: str) -> str:
         return f"The vLLM server at {self._url} {what}. Start it with `{self._start_command()}`."
@@ -267,6 +276,8 @@ class WatchedVLLMGeneration(VLLMGeneration):
         )
 
     def _wait_for_server(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
         # TRL waits too, but without end for something that answers and is no vLLM server.
         deadline = time.monotonic() + self.server_timeout
         while True:
@@ -282,17 +293,9 @@ class WatchedVLLMGeneration(VLLMGeneration):
 
     def _ping(self) -> None:
         if self.accelerator.is_main_process:
-            self.vllm_client.session.get(f"{self.vllm_client.base_url}/health").raise_for_status()
-
-
-class _Failure:
-    """Stands in for prompts that a server did not answer, and fails wherever they are looked at."""
-
-    def __init__(self, sentence: str):
-        self.sentence = sentence
-
-    def __iter__(self) -> Iterator[list[int]]:
-        raise GenerationServerError(self.sentence)
+            # Not longer than the time limit with all attempts of the client.
+            timeout = self.server_timeout / _ATTEMPTS
+            self.vllm_client.session.get(f"{self.vllm_client.base_url}/health", timeout=timeout).raise_for_status()
 
 
 class AdapterVLLMGeneration(WatchedVLLMGeneration):
@@ -308,6 +311,9 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
             Arguments of [`~trl.generation.vllm_generation.VLLMGeneration`].
     """
 
+    # No weights travel, so no channel for them is opened.
+    sends_weights = False
+
     def __init__(self, *, folder: Path, **kwargs: Any):
         self.folder = folder.resolve()
         super().__init__(**kwargs)
@@ -317,10 +323,8 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
         self.engine_rank = engine_rank(model.peft_config[model.active_adapter])
         _check_quantization(model)
         if self.mode == "server":
-            # No weights travel, so no channel for them is opened.
-            with _replaced(vllm_generation.VLLMClient, "init_communicator", lambda *args, **kwargs: None):
-                super()._init_vllm()
-            self._watched(self._check_base)
+            super()._init_vllm()
+            self._on_all_processes(self._check_base)
             # A server that takes no adapters is told of now, not after the first step.
             self.sync_weights()
             return
@@ -339,8 +343,9 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
 
         Raises:
             `GenerationServerError`: If the server fails or takes no adapters.
+            `GenerationError`: If the adapter cannot be written to the folder.
         """
-        self._watched(self._hand_over)
+        self._on_all_processes(self._hand_over)
 
     def _hand_over(self) -> None:
         if self.mode == "colocate":
@@ -354,6 +359,7 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
             response = client.session.post(
                 f"{client.base_url}/v1/load_lora_adapter",
                 json={"lora_name": ADAPTER_NAME, "lora_path": str(self.folder), "load_inplace": True},
+                timeout=self.server_timeout,
             )
             if response.status_code != 200:
                 answer = f"did not take the adapter in {self.folder} ({response.status_code}: {response.text.strip()})"
@@ -363,6 +369,7 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
                 )
             client.model = ADAPTER_NAME
             client.reset_prefix_cache()
+            client.raise_failure()
 
     def _check_base(self) -> None:
         if not self.accelerator.is_main_process:
@@ -387,7 +394,11 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
         )
 
     def _save_adapter(self) -> None:
-        self.model.save_pretrained(self.folder, selected_adapters=[self.model.active_adapter])
+        try:
+            self.model.save_pretrained(self.folder, selected_adapters=[self.model.active_adapter])
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise GenerationError(f"The adapter could not be written to {self.folder}: {reason}.") from error
 
     def _request(self, load_inplace: bool = False) -> Any:
         from vllm.lora.request import LoRARequest

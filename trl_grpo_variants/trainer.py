@@ -24,7 +24,7 @@ from .checkpoint import load_state, save_state, state_path
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
-from .generation import GenerationServerError, adapter_generation
+from .generation import GenerationError, adapter_generation
 from .hub import publishing, without_token
 from .metrics import RunningMeans, distinct_rows
 from .monitor.callback import Prompt, SuccessMonitor, identify
@@ -398,11 +398,15 @@ class GRPOVariantTrainer(GRPOTrainer):
         self._step_began = None
         try:
             return super().train(*args, **kwargs)
-        except GenerationServerError as error:
+        except GenerationError as error:
             if self.args.save_only_model:
                 raise
-            folder = self._save_interrupted()
-            raise GenerationServerError(f"{error} The run is saved: `resume_from_checkpoint={folder!r}`.") from error
+            try:
+                end = f"The run is saved: `resume_from_checkpoint={self._save_interrupted()!r}`."
+            except Exception as saving:
+                # What stopped the run may be in the way of that too, and is what has to be told.
+                end = f"The run could not be saved either ({type(saving).__name__}: {saving})."
+            raise type(error)(f"{error} {end}") from error
 
     def _save_interrupted(self) -> str:
         """Save a run that stopped for want of a rollout, and return the checkpoint's folder."""

@@ -1,0 +1,50 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""A server that fails the main process in the middle of something ends the run of every process, and it resumes."""
+
+import pytest
+
+from . import server_worker
+from .test_distributed import launch, load_ranks, needs_deepspeed
+
+
+ERRORS = {
+    "generating": "does not answer (ConnectionError)",
+    "unexpected answer": "fails (KeyError: 'choices')",
+    "announcing weights": "does not answer (ConnectionError)",
+    "sending weights": "does not answer (ConnectionError)",
+    "clearing the cache": "fails (Request failed: 500, broken)",
+    "sending a merged adapter": "does not answer (ConnectionError)",
+    "taking an adapter": "did not take the adapter in {folder} (400: No room.)",
+    "writing an adapter": "The adapter could not be written to {folder}: Error while serializing: I/O error: Is a dir",
+    "writing anything": "The adapter could not be written to {folder}: Error while serializing: I/O error: Is a dir",
+}
+OF_THIS_MACHINE = ("writing an adapter", "writing anything")
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
+def test_every_process_ends_with_one_sentence_and_resumes(policy_path, tmp_path, backend):
+    ranks = load_ranks(tmp_path, launch(server_worker, policy_path, tmp_path, backend))
+    cases = server_worker.CASES if backend == "ddp" else server_worker.SHARDED
+    for rank in ranks:
+        assert list(rank) == list(cases)
+        for name, result in rank.items():
+            run = tmp_path / "runs" / name
+            assert ERRORS[name].format(folder=run / "_vllm_adapter") in result["error"], name
+            is_local = name in OF_THIS_MACHINE
+            assert result["kind"] == ("GenerationError" if is_local else "GenerationServerError")
+            assert (server_worker.ADDRESS in result["error"]) != is_local
+            assert result["step"] == server_worker.STOPPED_AT
+            checkpoint = run / f"checkpoint-{server_worker.STOPPED_AT}"
+            if name == "writing anything":
+                assert "The run could not be saved either" in result["error"]
+                continue
+            assert f"The run is saved: `resume_from_checkpoint='{checkpoint}'`" in result["error"]
+            assert (result["resumed"], result["exact"]) == (server_worker.STEPS, True), name
+
+
+def test_a_server_that_falls_silent_ends_the_run(policy_path, tmp_path):
+    errors = launch(server_worker, policy_path, tmp_path, server_worker.SILENT)
+    assert f"GenerationServerError: The vLLM server at {server_worker.ADDRESS} has been silent for 1 seconds" in errors
+    assert not (tmp_path / "0.pt").exists() and not (tmp_path / "1.pt").exists()
