@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
 import sys
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -87,6 +89,7 @@ def test_json_holds_the_same(capsys):
         (("--target", 0.7, "--normalization", "trl_std"), "grpo"),
         (("--target", 0.7, "--normalization", "trl_std", "--mirror-steps", 4), "grpo"),
         (("--target", 0.7, "--variance-epsilon", 1e-6), "reference"),
+        (("--p-ref", 0.001, "--target", 0.02, "--normalization", "trl_std"), "grpo"),
     ],
 )
 def test_lines_to_paste_are_a_configuration_that_does_what_was_planned(arguments, variant, capsys, tmp_path):
@@ -106,6 +109,36 @@ def test_lines_to_paste_are_a_configuration_that_does_what_was_planned(arguments
     assert (config.epsilon, config.loss_type) == (CLIP, "dr_grpo")
 
 
+PLANS = [
+    ("--p-ref", 0.2, "--target", 0.7),
+    ("--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 1),
+    ("--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 20),
+    ("--p-ref", 0.001, "--target", 0.02),
+    ("--p-ref", 0.5, "--target", 0.50000001),
+    ("--p-ref", 1e-300, "--target", 0.5),
+]
+EXTREMES = [
+    *(PLANS[0] + ("--group-size", size) for size in (2, 3, 7, 16, 10_000)),
+    *(PLANS[0] + ("--variance-epsilon", epsilon) for epsilon in (1e-300, 100)),
+    PLANS[0] + ("--mirror-steps", 500),
+]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    EXTREMES + [(*plan, "--normalization", name) for plan in PLANS for name in ("mean_std", "mean", "trl_std")],
+    ids=str,
+)
+def test_every_recipe_is_a_configuration(arguments, capsys, tmp_path):
+    """As it stands, and without a word about settings that would do nothing."""
+    fields = recipe(run(capsys, *arguments))
+    assert fields["num_generations"] == dict(zip(arguments[::2], arguments[1::2], strict=True)).get("--group-size", 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        config = GRPOVariantConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none", **fields)
+    assert (config.beta, config.mirror_beta) == (fields.get("beta", 0.0), fields.get("mirror_beta", 0.0))
+
+
 def test_default_smoothing_is_the_presets():
     assert get_variant("reference").settings["reward_variance_epsilon"] == DEFAULT_VARIANCE_EPSILON
 
@@ -120,13 +153,31 @@ def test_practice_is_set_against_the_theorys_own_prediction(capsys):
     assert "ended at 37.5%" in printed
 
 
-def test_target_beyond_the_fold_is_explained(capsys):
-    printed = run(capsys, "--p-ref", 0.2, "--target", 0.9)
-    plan = theory.plan(0.2, 0.9)
-    end = theory.limit(0.2, beta=plan.beta).points[0]
-    assert "unstable fixed point, not reached" in printed
-    assert f"exact iteration ends at {end:.4g}" in printed
-    assert f"can hold is {theory.highest_target(0.2):.3f}" in printed
+def refused(capsys, *arguments):
+    """The one sentence, with nothing printed beside it."""
+    assert main(["plan", *map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("trl-variants: ")
+    assert printed.err.count("\n") == 1 and printed.err.endswith(".\n")
+    return printed.err
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_target_beyond_the_fold_is_refused(form, capsys):
+    sentence = refused(capsys, "--p-ref", 0.2, "--target", 0.9, *form)
+    end = theory.limit(0.2, beta=theory.plan(0.2, 0.9).beta).points[0]
+    assert "No coefficient holds success at 0.9: that fixed point is unstable" in sentence
+    assert f"exact iteration ends at {end:.4g}" in sentence
+    assert f"can hold is {theory.highest_target(0.2):.3f}" in sentence
+
+
+def test_a_mean_that_prompts_jump_over_is_refused(capsys, tmp_path):
+    # Prompts that are all alike jump together.
+    path = write(tmp_path / "rates.parquet", {"success": [0.2, 0.2, 0.2]})
+    sentence = refused(capsys, "--p-ref", path, "--target", 0.9)
+    nearest = theory.plan([0.2] * 3, 0.9).end.mean()
+    assert f"the nearest that it can be held at is {nearest:.4f}" in sentence
+    assert run_json(capsys, "--p-ref", path, "--target", round(nearest, 4))["end"] == pytest.approx(nearest, abs=1e-3)
 
 
 def test_oscillation_is_reported_as_a_cycle_and_damped(capsys):
@@ -202,16 +253,51 @@ COMPLETIONS = {
 }
 
 
+def log_rewards(folder, *names):
+    """A checkpoint whose logs tell which of the columns are rewards."""
+    (folder / "checkpoint-2").mkdir(parents=True)
+    logs = [
+        {"step": 1, "loss": 0.1},
+        {"step": 2} | {f"rewards/{name}/{of}": 0.5 for name in names for of in ("mean", "std")},
+    ]
+    (folder / "checkpoint-2" / "trainer_state.json").write_text(json.dumps({"log_history": logs}))
+
+
 def test_completions_are_counted_per_prompt_at_its_first_step(tmp_path):
     path = write(tmp_path / "completions.parquet", COMPLETIONS)
+    log_rewards(tmp_path, "correct", "format")
     # y: one fails by its format; x: one of two at step 1; z: the unscored completion does not count.
     assert read_success_rates(path) == [0.0, 0.5, 1.0]
     assert sorted(read_success_rates(path, "correct")) == [0.5, 0.5, 1.0]
+    assert read_success_rates(path, "correct", "format") == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("place", ["completions", "completions/completions_00002.parquet", "."])
+def test_only_rewards_of_the_run_are_rewards(place, tmp_path):
+    """A reward function may log numbers of its own beside, here lengths and an answer."""
+    (tmp_path / "completions").mkdir()
+    extra = {"length": [0.5] * 8, "answer": list(range(8))}
+    write(tmp_path / "completions" / "completions_00002.parquet", COMPLETIONS | extra)
+    names = "correct, format, length, answer"
+    with pytest.raises(ValueError, match=f"which of its columns are rewards.*with --column. .* are: {names}\\.$"):
+        read_success_rates(tmp_path / place)
+    assert read_success_rates(tmp_path / place, "correct", "format") == [0.0, 0.5, 1.0]
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text('{"log_history": [{"rewards/length/me')
+    log_rewards(tmp_path, "correct", "format")
+    assert read_success_rates(tmp_path / place) == [0.0, 0.5, 1.0]
+    assert sorted(read_success_rates(tmp_path / place, "correct")) == [0.5, 0.5, 1.0]
+
+
+def test_the_only_column_of_numbers_is_the_reward(tmp_path):
+    path = write(tmp_path / "completions.parquet", {k: v for k, v in COMPLETIONS.items() if k != "format"})
+    assert sorted(read_success_rates(path)) == [0.5, 0.5, 1.0]
 
 
 def test_conversations_are_prompts_too(tmp_path):
     prompts = [[{"role": "user", "content": text}] for text in COMPLETIONS["prompt"]]
     path = write(tmp_path / "completions.jsonl", COMPLETIONS | {"prompt": prompts})
+    log_rewards(tmp_path, "correct", "format")
     assert sorted(read_success_rates(path)) == [0.0, 0.5, 1.0]
 
 
@@ -283,73 +369,149 @@ def test_figure_is_written(capsys, tmp_path):
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--target", "0.1"], "`p_target` must lie above `p_ref`"),
-        (["--target", "1"], "below 1"),
-        (["--target", "high"], "invalid float value: 'high'"),
-        (["--p-ref", "1.5"], "`p_ref` must be between 0 and 1; got 1.5"),
-        (["--p-ref", "-0.5"], "`p_ref` must be between 0 and 1; got -0.5"),
-        (["--p-ref", "nan"], "`p_ref` must be between 0 and 1; got nan"),
-        (["--p-ref", "0"], "stays there under any coefficient"),
-        (["--p-ref", "nowhere.parquet"], "nowhere.parquet is neither a number nor a file"),
-        (["--normalization", "batch"], "must be one of 'mean_std', 'mean', 'trl_std'; got 'batch'"),
-        (["--mirror-steps", "0"], "`mirror_steps` must be a whole number of at least 1"),
-        (["--group-size", "1"], "`num_generations` must be a whole number of at least 2"),
-        (["--variance-epsilon", "0"], "`variance_epsilon` must be a number greater than 0"),
-        (["--column", "success"], "names a column of a file"),
-        (["--colour", "red"], "Unrecognized arguments: --colour red"),
-        (["--figure", "plan.xyz"], "'xyz' is not supported"),
-        (["--figure", "nowhere/plan.png"], "cannot be written to nowhere/plan.png"),
-    ],
-)
+# Each on top of a plan that is right.
+WRONG_ARGUMENTS = [
+    (["--target", "0.1"], "`p_target` must lie above `p_ref`"),
+    (["--target", "0.2"], "`p_target` must lie above `p_ref`"),
+    (["--target", "1"], "below 1"),
+    (["--target", "-1"], "`p_target` must be between 0 and 1; got -1"),
+    (["--target", "nan"], "`p_target` must be between 0 and 1; got nan"),
+    (["--target", "inf"], "`p_target` must be between 0 and 1; got inf"),
+    (["--target", "high"], "invalid float value: 'high'"),
+    (["--target", ""], "invalid float value: ''"),
+    (["--target"], "expected one argument"),
+    (["--target", "0.9999999999999999"], "No coefficient holds success at 0.9999999999999999"),
+    (["--p-ref", "1.5"], "`p_ref` must be between 0 and 1; got 1.5"),
+    (["--p-ref", "-0.5"], "`p_ref` must be between 0 and 1; got -0.5"),
+    (["--p-ref", "nan"], "`p_ref` must be between 0 and 1; got nan"),
+    (["--p-ref", "0"], "stays there under any coefficient"),
+    (["--p-ref", "1"], "stays there under any coefficient"),
+    (["--p-ref", ""], "An empty text is neither a number nor a file"),
+    (["--p-ref", "20%"], "20% is neither a number nor a file"),
+    (["--p-ref", "0,2"], "0,2 is neither a number nor a file"),
+    (["--p-ref", "n" * 300], "is neither a number nor a file"),
+    (["--p-ref", "nowhere.parquet"], "nowhere.parquet is neither a number nor a file"),
+    (["--p-ref", "."], "is a folder without completions"),
+    (["--p-ref", "pipe.parquet"], "pipe.parquet is no file, but a folder, a pipe or a device"),
+    (["--p-ref", "pipe.jsonl"], "pipe.jsonl is no file, but a folder, a pipe or a device"),
+    (["--p-ref", "piped"], "completions_00001.parquet is no file, but a folder, a pipe or a device"),
+    (["--p-ref", "/dev/zero"], "must be Parquet (.parquet) or JSON lines"),
+    (["--normalization", "batch"], "must be one of 'mean_std', 'mean', 'trl_std'; got 'batch'"),
+    (["--normalization", ""], "must be one of 'mean_std', 'mean', 'trl_std'; got ''"),
+    (["--mirror-steps", "0"], "`mirror_steps` must be a whole number of at least 1"),
+    (["--mirror-steps", "-3"], "`mirror_steps` must be a whole number of at least 1"),
+    (["--mirror-steps", "2.5"], "invalid int value: '2.5'"),
+    (["--mirror-steps", "1000000"], "`--mirror-steps` must be at most 500; got 1000000"),
+    (["--group-size", "1"], "`num_generations` must be a whole number of at least 2"),
+    (["--group-size", "-8"], "`num_generations` must be a whole number of at least 2"),
+    (["--group-size", "1e3"], "invalid int value: '1e3'"),
+    (["--group-size", "1000000000"], "`--group-size` must be at most 10000; got 1000000000"),
+    (["--variance-epsilon", "0"], "`variance_epsilon` must be a number greater than 0"),
+    (["--variance-epsilon", "nan"], "`variance_epsilon` must be a number greater than 0"),
+    (["--variance-epsilon", "inf"], "`variance_epsilon` must be a number greater than 0"),
+    (["--variance-epsilon", "small"], "invalid float value: 'small'"),
+    (["--variance-epsilon", "1e-4", "--normalization", "mean"], "does nothing under 'mean'"),
+    (["--variance-epsilon", "1e-5", "--normalization", "trl_std"], "does nothing under 'trl_std'"),
+    (["--column", "success"], "names a column of a file"),
+    (["--column", "success", "--column", "other"], "names a column of a file"),
+    (["--colour", "red"], "Unrecognized arguments: --colour red"),
+    (["0.3"], "Unrecognized arguments: 0.3"),
+    (["--json=yes"], "ignored explicit argument 'yes'"),
+    (["--figure"], "expected one argument"),
+    (["--figure", ""], "`--figure` must be a file that ends in .png, .svg, .pdf; got ''"),
+    (["--figure", "plan"], "`--figure` must be a file that ends in .png, .svg, .pdf; got 'plan'"),
+    (["--figure", ".png"], "`--figure` must be a file that ends in .png, .svg, .pdf; got '.png'"),
+    (["--figure", "plan.xyz"], "`--figure` must be a file that ends in .png, .svg, .pdf; got 'plan.xyz'"),
+    (["--figure", "/dev/null"], "`--figure` must be a file that ends in .png, .svg, .pdf; got '/dev/null'"),
+    (["--figure", "folder.png"], "`--figure` must be a file, but folder.png is something else"),
+    (["--figure", "pipe.png"], "`--figure` must be a file, but pipe.png is something else"),
+    (["--figure", "nowhere/plan.png"], "cannot be written to nowhere/plan.png"),
+    (["--figure", "n" * 300 + ".png"], "cannot be written to nnn"),
+    (["--figure", "plan.png", "--target", "0.9"], "No coefficient holds success at 0.9"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_ARGUMENTS, ids=lambda value: str(value)[:40])
 def test_wrong_arguments_are_one_sentence_and_exit_code_two(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["plan", "--p-ref", "0.2", "--target", "0.5", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("trl-variants: ") and error.count("\n") == 1 and error.endswith(".\n")
-    assert message in error
+    for name in ("pipe.parquet", "pipe.jsonl", "pipe.png"):
+        os.mkfifo(name)
+    for name in ("folder.png", "piped"):
+        os.mkdir(name)
+    os.mkfifo("piped/completions_00001.parquet")
+    before = sorted(tmp_path.iterdir())
+    assert message in refused(capsys, "--p-ref", "0.2", "--target", "0.5", *arguments)
+    assert sorted(tmp_path.iterdir()) == before
 
 
-def test_missing_argument_is_one_sentence_and_exit_code_two(capsys):
-    assert main(["plan", "--p-ref", "0.2"]) == 2
-    error = capsys.readouterr().err
-    assert "required: --target" in error and error.count("\n") == 1
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--p-ref", "0.2"], "required: --target"), (["--target", "0.2"], "required: --p-ref")]
+)
+def test_missing_argument_is_one_sentence_and_exit_code_two(arguments, message, capsys):
+    assert message in refused(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("rates.parquet", b"no parquet", "cannot be read as Parquet"),
+        ("rates.parquet", b"", "cannot be read as Parquet"),
+        ("rates.parquet", b"PAR1" * 20, "cannot be read as Parquet"),
         ("rates.jsonl", b'{"success": 0.1}\nsuccess\n', "line 2 is not JSON"),
+        ("rates.jsonl", b'{"success": 0.1', "line 1 is not JSON"),
+        ("rates.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+        ("rates.jsonl", b'{"success": ' + b"1" * 5000 + b"}", "line 1 is not JSON"),
+        ("rates.jsonl", b'{"success": ' + b"1" * 400 + b"}", "does not hold numbers"),
         ("rates.jsonl", b"0.1\n", "line 1 holds another value"),
+        ("rates.json", b'[{"success": 0.1}]', "line 1 holds another value"),
         ("rates.jsonl", b"\xff\xfe", "cannot be read as JSON lines"),
         ("rates.jsonl", b"", "name it with --column. Its columns of numbers are: none"),
+        ("rates.jsonl", b"{}\n{}\n", "name it with --column. Its columns of numbers are: none"),
         ("rates.jsonl", b'{"success": 0.1}\n{"other": 1}\n', "must be between 0 and 1; got nan"),
         ("rates.jsonl", b'{"success": 7}\n', "must be between 0 and 1; got 7"),
+        ("rates.jsonl", b'{"success": Infinity}\n', "must be between 0 and 1; got inf"),
         ("rates.jsonl", b'{"success": "high"}\n', "does not hold numbers"),
+        ("rates.jsonl", b'{"success": [0.1]}\n', "does not hold numbers"),
+        ("rates.jsonl", b'{"success": 0}\n', "below the share of prompts that are ever solved (0)"),
+        ("rates.jsonl", b'{"success": 0.9}\n', "must lie above the mean of `p_ref` (0.9)"),
+        ("rates.jsonl", b'{"success": 0.1, "p_ref": 0.2}\n', "Its columns of numbers are: success, p_ref"),
         ("rates.jsonl", b'{"prompt": "x", "completion": "y", "advantage": 0}\n', "no column of rewards"),
+        ("rates.jsonl", b'{"prompt": "x", "completion": "y", "r": 1, "s": 1}\n', "are rewards, as there is no"),
         ("rates.jsonl", b'{"prompt": "x", "completion": "y", "r": null, "s": NaN}\n', "holds no success rate"),
+        ("rates.jsonl", b'{"prompt": "x", "completion": "y", "r": 1, "step": "one"}\n', "'step' of"),
+        ("rates.jsonl", b'{"prompt": "x", "completion": "y", "r": 1, "step": 1}\n' * 2 + b'{"r": 1}', "'step' of"),
         ("rates.csv", b"success\n0.1\n", "must be Parquet (.parquet) or JSON lines"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_unusable_files_are_one_sentence_and_exit_code_two(name, content, message, capsys, tmp_path):
     (tmp_path / name).write_bytes(content)
-    assert main(["plan", "--p-ref", str(tmp_path / name), "--target", "0.5"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and message in error
+    assert message in refused(capsys, "--p-ref", tmp_path / name, "--target", "0.5")
 
 
-def test_missing_columns_and_completions_are_one_sentence(capsys, tmp_path):
-    assert main(["plan", "--p-ref", str(tmp_path), "--target", "0.5"]) == 2
-    assert "is a folder without completions" in capsys.readouterr().err
-    path = write(tmp_path / "rates.parquet", {"success": [0.1, 0.2]})
-    assert main(["plan", "--p-ref", str(path), "--target", "0.5", "--column", "rate"]) == 2
-    assert "has no column 'rate'; its columns are success" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("columns", "arguments", "message"),
+    [
+        ({"success": [0.1]}, ["--column", "rate"], "has no column 'rate'; its columns are success"),
+        ({"success": [0.1]}, ["--column", ""], "has no column ''; its columns are success"),
+        ({"success": [0.1], "p_ref": [0.1]}, ["--column", "success", "--column", "p_ref"], "that one --column holds"),
+        ({"success": [0.1], "name": ["a"]}, ["--column", "name"], "'name' of"),
+        (COMPLETIONS, ["--column", "prompt"], "'prompt' of"),
+        (COMPLETIONS, ["--column", "correct", "--column", "other"], "has no column 'other'"),
+        (COMPLETIONS, [], "name each with --column. Its columns of numbers are: correct, format"),
+    ],
+)
+def test_wrong_columns_are_one_sentence(columns, arguments, message, capsys, tmp_path):
+    path = write(tmp_path / "table.parquet", columns)
+    assert message in refused(capsys, "--p-ref", path, "--target", "0.5", *arguments)
+
+
+def test_a_table_with_a_column_twice_is_one_sentence(capsys, tmp_path):
+    pq.write_table(pa.Table.from_arrays([pa.array([0.1]), pa.array([0.2])], ["a", "a"]), tmp_path / "twice.parquet")
+    assert "cannot be read as Parquet" in refused(capsys, "--p-ref", tmp_path / "twice.parquet", "--target", "0.5")
 
 
 def test_missing_matplotlib_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert main(["plan", "--p-ref", "0.2", "--target", "0.5", "--figure", "plan.png"]) == 2
-    assert "needs matplotlib, which is not installed: `pip install matplotlib`." in capsys.readouterr().err
+    sentence = refused(capsys, "--p-ref", "0.2", "--target", "0.5", "--figure", "plan.png")
+    assert "needs matplotlib, which is not installed: `pip install matplotlib`." in sentence

@@ -6,6 +6,7 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from requests.adapters import HTTPAdapter
 from transformers import TrainerCallback
+from trl.generation.vllm_client import VLLMClient
 
 from trl_grpo_variants.generation import GenerationServerError
 
@@ -30,6 +32,20 @@ class KillServer(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == KILLED_AT and state.is_world_process_zero:
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def kill_while_it_generates(monkeypatch: Any, pid: int) -> None:
+    """It has the request for the third rollout, and will not get to answer it."""
+    generate, calls = VLLMClient.generate, []
+
+    def cut_off(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        if len(calls) == 3:
+            os.killpg(pid, signal.SIGSTOP)
+            threading.Timer(2.0, os.killpg, (pid, signal.SIGKILL)).start()
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(VLLMClient, "generate", cut_off)
 
 
 def make(policy: Path, folder: Path, address: str, adapter: bool, processes: int) -> Any:
@@ -60,8 +76,11 @@ def main(policy: Path, folder: Path, address: str, kind: str, action: str, *pid:
             rank = os.environ.get("RANK", "0")
             FolderOfWeights(policy, folder / f"weights_{action}_{rank}").install(monkeypatch)
         trainer = make(policy, folder, address, kind == "lora", processes)
-        if action == "killed":
-            trainer.add_callback(KillServer(int(pid[0])))
+        if action in ("killed", "cut_off"):
+            if action == "killed":
+                trainer.add_callback(KillServer(int(pid[0])))
+            else:
+                kill_while_it_generates(monkeypatch, int(pid[0]))
             with pytest.raises(GenerationServerError) as error:
                 trainer.train()
             result = {"error": str(error.value)}

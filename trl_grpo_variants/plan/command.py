@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,11 @@ from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_R
 
 
 _LONGEST_TABLE = 12
+# What is computed within seconds.
+_LARGEST_GROUP, _MOST_STEPS = 10_000, 500
+_FIGURE_FORMATS = (".png", ".svg", ".pdf")
+# Where the mean jumps over the target, it is not met more closely than this.
+_MISSED_BY = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -36,21 +42,32 @@ def main(argv: list[str]) -> int:
         `ValueError`: If the input is wrong; one sentence.
     """
     arguments = _parser().parse_args(argv)
+    _check_limit("--group-size", arguments.group_size, _LARGEST_GROUP)
+    _check_limit("--mirror-steps", arguments.mirror_steps, _MOST_STEPS)
+    if arguments.variance_epsilon is not None and arguments.normalization != "mean_std":
+        raise ValueError(
+            f"`--variance-epsilon {arguments.variance_epsilon:g}` smooths the variance under `--normalization "
+            f"mean_std` and does nothing under {arguments.normalization!r}; leave it out."
+        )
+    if arguments.figure is not None:
+        _check_figure(arguments.figure)
+    epsilon = arguments.variance_epsilon
     prediction = Prediction(
         rates=_rates(arguments.p_ref, arguments.column),
         target=arguments.target,
         normalization=arguments.normalization,
-        variance_epsilon=arguments.variance_epsilon,
+        variance_epsilon=DEFAULT_VARIANCE_EPSILON if epsilon is None else epsilon,
         group_size=arguments.group_size,
         mirror_steps=arguments.mirror_steps,
     )
+    _check_reached(prediction)
     notes = _notes(prediction)
+    if arguments.figure is not None:
+        _save_figure(prediction, Path(arguments.figure))
     if arguments.json:
         print(json.dumps(_as_dict(prediction, notes), indent=2))  # noqa: T201
     else:
         _show(prediction, notes)
-    if arguments.figure is not None:
-        _save_figure(prediction, arguments.figure)
     return 0
 
 
@@ -85,25 +102,65 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--group-size", type=int, default=8, help="Completions per prompt (default: 8).")
     parser.add_argument(
-        "--variance-epsilon",
-        type=float,
-        default=DEFAULT_VARIANCE_EPSILON,
-        help="Smoothing of the variance under mean_std (default: 1e-5).",
+        "--variance-epsilon", type=float, help="Smoothing of the variance under mean_std (default: 1e-5)."
     )
-    parser.add_argument("--column", help="Column of the file: success rates, or the reward that counts as success.")
-    parser.add_argument("--figure", type=Path, help="Draw the map and the path to this file (.png, .svg, .pdf).")
+    parser.add_argument(
+        "--column",
+        action="append",
+        help="Column of the file: success rates, or a reward that counts as success (again for each further reward).",
+    )
+    parser.add_argument("--figure", help="Draw the map and the path to this file (.png, .svg, .pdf).")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of tables.")
     return parser
 
 
-def _rates(given: str, column: str | None) -> np.ndarray:
+def _check_limit(name: str, value: int | None, limit: int) -> None:
+    if value is not None and value > limit:
+        raise ValueError(f"`{name}` must be at most {limit}; got {value}.")
+
+
+def _check_figure(path: str) -> None:
+    if Path(path).suffix not in _FIGURE_FORMATS:
+        raise ValueError(f"`--figure` must be a file that ends in {', '.join(_FIGURE_FORMATS)}; got {path!r}.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"`--figure` must be a file, but {path} is something else.")
+
+
+def _rates(given: str, column: list[str] | None) -> np.ndarray:
     try:
         number = float(given)
     except ValueError:
-        return np.array(read_success_rates(Path(given), column))
+        return np.array(read_success_rates(given, *(column or ())))
     if column is not None:
-        raise ValueError(f"`--column {column}` names a column of a file, but --p-ref is the number {given}.")
+        raise ValueError(f"`--column {column[0]}` names a column of a file, but --p-ref is the number {given}.")
     return np.array(number)
+
+
+def _check_reached(prediction: Prediction) -> None:
+    """Refuse a target that no coefficient holds: one that is printed would be pasted."""
+    plan, end = prediction.plan, float(prediction.plan.end.mean())
+    if prediction.mirror_steps is not None:
+        return
+    if prediction.rates.ndim > 0:
+        if abs(end - prediction.target) > _MISSED_BY:
+            raise ValueError(
+                f"No coefficient holds the mean success at {prediction.target}: prompts jump to success ~1 one after "
+                f"another as beta falls, and the nearest that it can be held at is {end:.4f}; take that, or "
+                "--mirror-steps."
+            )
+    elif not plan.reached:
+        highest = theory.highest_target(
+            float(prediction.rates),
+            normalization=prediction.normalization,
+            variance_epsilon=prediction.variance_epsilon,
+        )
+        state = "out of reach from here" if plan.stable else "unstable"
+        raise ValueError(
+            f"No coefficient holds success at {prediction.target}: that fixed point is {state}, and with the beta "
+            f"that makes it one exact iteration {_where(prediction.limit)}. From {float(prediction.rates):g} the "
+            f"highest that a KL to the reference can hold is {highest:.3f}; take a lower target, --normalization mean, "
+            "or --mirror-steps."
+        )
 
 
 def _notes(prediction: Prediction) -> list[str]:
@@ -116,18 +173,6 @@ def _notes(prediction: Prediction) -> list[str]:
         )
     elif not single:
         notes += _notes_on_prompts(prediction)
-    elif not plan.reached:
-        highest = theory.highest_target(
-            float(prediction.rates),
-            normalization=prediction.normalization,
-            variance_epsilon=prediction.variance_epsilon,
-        )
-        state = "out of reach from here" if plan.stable else "unstable"
-        notes.append(
-            f"No coefficient holds success at {prediction.target}: that fixed point is {state}, and with this beta "
-            f"exact iteration {_where(prediction.limit)}. From {float(prediction.rates):g} the highest that a KL to "
-            f"the reference can hold is {highest:.3f}; take a lower target, --normalization mean, or --mirror-steps."
-        )
     elif plan.mirror_beta > 0.0:
         notes.append(
             f"With beta alone exact iteration {_where(prediction.limit_without_mirror)}; mirror_beta damps it and "
@@ -137,6 +182,11 @@ def _notes(prediction: Prediction) -> list[str]:
         notes.append(
             "Groups without signal still feel the KL to the reference, which pulls them back to it (the column for "
             "groups counts that in); `mask_zero_variance_groups: true` leaves them out of it."
+        )
+    if "per_device_train_batch_size" in prediction.config:
+        notes.append(
+            f"A rollout must hold whole groups, and 8 rows, the default, are none of {prediction.group_size}: the "
+            "recipe has one group per device; any other whole number of them will do."
         )
     predicted, after = paper_prediction()
     notes.append(
@@ -150,12 +200,6 @@ def _notes(prediction: Prediction) -> list[str]:
 
 def _notes_on_prompts(prediction: Prediction) -> list[str]:
     plan, notes = prediction.plan, []
-    end = float(plan.end.mean())
-    if abs(end - prediction.target) > 0.005:
-        notes.append(
-            f"Prompts jump to success ~1 one after another as beta falls, and the mean jumps over "
-            f"{prediction.target}; the nearest that it can be held at is {end:.3f}."
-        )
     if not plan.reached:
         notes.append("It is not certain that every prompt ends at its fixed point: some may oscillate or overshoot.")
     elif plan.mirror_beta > 0.0:
@@ -248,9 +292,7 @@ def _verdict(prediction: Prediction) -> str:
         return f"after {prediction.mirror_steps} iterations; not a fixed point"
     if prediction.rates.ndim > 0:
         return "every prompt at a stable fixed point" if prediction.plan.stable else "some fixed points are unstable"
-    if not prediction.plan.stable:
-        return "unstable fixed point, not reached"
-    return "stable fixed point" if prediction.plan.reached else "stable fixed point, not reached from here"
+    return "stable fixed point"
 
 
 def _fixed_point_table(points: list[theory.FixedPoint]) -> Table:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import theory
+from ..variants import get_variant
 
 
 Array = NDArray[np.float64]
@@ -22,6 +23,8 @@ DEFAULT_VARIANCE_EPSILON = 1e-5
 # The one run that the paper reports: coefficient, success before and after.
 PAPER_RUN = {"beta": 0.1, "before": 0.21, "after": 0.375}
 _SHORTEST_PATH = 6
+# Rows of a micro-batch, if nothing is said.
+_DEFAULT_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,9 @@ class Prediction:
                 "scale_rewards": "group",
                 "loss_type": "dr_grpo",
             }
+            if "mirror_beta" in coefficients:
+                # With one optimizer step a rollout there is no previous policy; the other presets see to that.
+                fields["num_iterations"] = get_variant("mirror").schedule.num_iterations
         else:
             both = len(coefficients) == 2
             anchors = "dual" if both else "reference" if "beta" in coefficients else "mirror"
@@ -137,6 +143,9 @@ class Prediction:
         if self.normalization == "mean_std" and self.variance_epsilon != DEFAULT_VARIANCE_EPSILON:
             fields["reward_variance_epsilon"] = self.variance_epsilon
         fields["num_generations"] = self.group_size
+        if _DEFAULT_BATCH % self.group_size:
+            # A rollout has to hold whole groups.
+            fields["per_device_train_batch_size"] = self.group_size
         return fields
 
     @property

@@ -3,6 +3,7 @@
 
 """What a group of G completions changes: it estimates the success, and may hold no signal at all."""
 
+import functools
 import math
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from . import checks
 from .logodds import Array, logit, sigmoid
 from .signal import Signal, signal
+
+
+_LARGEST_TABLE = 1_000_000
 
 
 def group_omega(
@@ -50,13 +54,27 @@ def group_omega(
 def group_omega_at(log_odds: Array, num_generations: int, of: Signal) -> Array:
     """[`group_omega`] at log-odds of any shape."""
     others = num_generations - 2
-    drawn = np.arange(others + 1.0)
-    with np.errstate(divide="ignore"):
-        log_success, log_failure = np.log(sigmoid(log_odds)), np.log(sigmoid(-log_odds))
-    choose = math.lgamma(others + 1) - np.array([math.lgamma(k + 1) + math.lgamma(others - k + 1) for k in drawn])
-    log_weights = choose + _times(drawn, log_success[..., None]) + _times(others - drawn, log_failure[..., None])
+    drawn, choose = _binomial(others)
     omegas = of.of_group(drawn + 1.0, num_generations)
-    return np.asarray((num_generations - 1) / num_generations * (np.exp(log_weights) @ omegas))
+    flat = np.asarray(log_odds).reshape(-1, 1)
+    effective = np.empty(len(flat))
+    # Not all outcomes of all prompts at once, which may be gigabytes.
+    rows = max(1, _LARGEST_TABLE // drawn.size)
+    for first in range(0, len(flat), rows):
+        part = flat[first : first + rows]
+        with np.errstate(divide="ignore"):
+            log_success, log_failure = np.log(sigmoid(part)), np.log(sigmoid(-part))
+        log_weights = choose + _times(drawn, log_success) + _times(others - drawn, log_failure)
+        effective[first : first + rows] = np.exp(log_weights) @ omegas
+    return np.asarray((num_generations - 1) / num_generations * effective.reshape(np.shape(log_odds)))
+
+
+@functools.lru_cache(maxsize=4)
+def _binomial(draws: int) -> tuple[Array, Array]:
+    """Numbers of successes among the draws, and the logarithm of how many ways there are to each."""
+    drawn = np.arange(draws + 1.0)
+    ways = np.array([math.lgamma(k + 1) + math.lgamma(draws - k + 1) for k in drawn])
+    return drawn, math.lgamma(draws + 1) - ways
 
 
 def zero_variance_probability(p: Any, num_generations: int) -> Array:
