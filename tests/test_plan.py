@@ -114,12 +114,12 @@ PLANS = [
     ("--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 1),
     ("--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 20),
     ("--p-ref", 0.001, "--target", 0.02),
-    ("--p-ref", 0.5, "--target", 0.50000001),
+    ("--p-ref", 0.5, "--target", 0.50001),
     ("--p-ref", 1e-300, "--target", 0.5),
 ]
 EXTREMES = [
     *(PLANS[0] + ("--group-size", size) for size in (2, 3, 7, 16, 10_000)),
-    *(PLANS[0] + ("--variance-epsilon", epsilon) for epsilon in (1e-300, 100)),
+    *(PLANS[0] + ("--variance-epsilon", epsilon) for epsilon in (1e-30, 1e6)),
     PLANS[0] + ("--mirror-steps", 500),
 ]
 
@@ -380,6 +380,8 @@ WRONG_ARGUMENTS = [
     (["--target", "high"], "invalid float value: 'high'"),
     (["--target", ""], "invalid float value: ''"),
     (["--target"], "expected one argument"),
+    (["--target", "0.2000000001"], "is so near that beta would be 4e+09, and a configuration takes at most 1e+06"),
+    (["--target", "0.2000000001", "--mirror-steps", "2"], "is so near that mirror_beta would be"),
     (["--target", "0.9999999999999999"], "No coefficient holds success at 0.9999999999999999"),
     (["--p-ref", "1.5"], "`p_ref` must be between 0 and 1; got 1.5"),
     (["--p-ref", "-0.5"], "`p_ref` must be between 0 and 1; got -0.5"),
@@ -409,6 +411,8 @@ WRONG_ARGUMENTS = [
     (["--variance-epsilon", "0"], "`variance_epsilon` must be a number greater than 0"),
     (["--variance-epsilon", "nan"], "`variance_epsilon` must be a number greater than 0"),
     (["--variance-epsilon", "inf"], "`variance_epsilon` must be a number greater than 0"),
+    (["--variance-epsilon", "1e-31"], "must be between 1e-30 and 1e+06, as in a configuration; got 1e-31"),
+    (["--variance-epsilon", "1e7"], "must be between 1e-30 and 1e+06, as in a configuration; got 1e+07"),
     (["--variance-epsilon", "small"], "invalid float value: 'small'"),
     (["--variance-epsilon", "1e-4", "--normalization", "mean"], "does nothing under 'mean'"),
     (["--variance-epsilon", "1e-5", "--normalization", "trl_std"], "does nothing under 'trl_std'"),

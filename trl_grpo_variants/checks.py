@@ -8,6 +8,12 @@ from numbers import Integral, Real
 from typing import Any
 
 
+# The largest coefficient whose product with a bounded divergence is representable in each precision.
+MAX_COEFFICIENT = 1e6
+# Less than that is 0 in single precision, and 0 / 0 where all rewards of a group are equal.
+LEAST_VARIANCE_EPSILON = 1e-30
+
+
 def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
     """
     Refuse a value that is none of those allowed.

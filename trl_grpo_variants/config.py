@@ -11,7 +11,7 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
-from .checks import check_choice, check_flag, check_number, check_whole_number
+from .checks import LEAST_VARIANCE_EPSILON, MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
 from .idle import idle_settings
 from .variants import get_variant
 from .warn import warn_user, warnings_at_the_user
@@ -54,8 +54,6 @@ _SAVINGS = ("trim_padding", "skip_inert_rows", "pack_rollout", "share_prompt")
 # Sizes of a rollout and of an update; TRL computes with them unseen.
 _SIZES = ("gradient_accumulation_steps", "per_device_train_batch_size", "num_generations")
 _OPTIONAL_SIZES = ("steps_per_generation", "generation_batch_size")
-# The largest coefficient whose product with a bounded divergence is representable in each precision.
-_MAX_COEFFICIENT = 1e6
 
 # These loss types give all tokens of an optimizer step one weight, so that one term per sequence has a weight too.
 _TRAJECTORY_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
@@ -375,10 +373,9 @@ class GRPOVariantConfig(GRPOConfig):
         check_choice(self, "importance_sampling_level", ("token", "sequence", "trajectory", "none"))
         check_choice(self, "trajectory_clip", ("upper", "two_sided", "none"))
         check_choice(self, "no_is_gradient", ("current", "frozen"))
-        check_number(self, "mirror_beta", at_least=0.0, at_most=_MAX_COEFFICIENT)
+        check_number(self, "mirror_beta", at_least=0.0, at_most=MAX_COEFFICIENT)
         check_number(self, "reward_variance_epsilon", greater_than=0.0)
-        # Less than that is 0 in single precision, and 0 / 0 where all rewards of a group are equal.
-        check_number(self, "reward_variance_epsilon", at_least=1e-30, at_most=_MAX_COEFFICIENT)
+        check_number(self, "reward_variance_epsilon", at_least=LEAST_VARIANCE_EPSILON, at_most=MAX_COEFFICIENT)
         for name in ("mirror_sync_steps", "num_iterations"):
             check_whole_number(self, name)
         for name in ("mask_zero_variance_groups", "group_preserving_split", "success_monitor", "vllm_lora_sync"):
@@ -389,12 +386,12 @@ class GRPOVariantConfig(GRPOConfig):
             check_choice(self, "scale_rewards", ("group", "batch", "none"))
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
         if not self.is_stock:
-            check_number(self, "beta", at_least=0.0, at_most=_MAX_COEFFICIENT)
+            check_number(self, "beta", at_least=0.0, at_most=MAX_COEFFICIENT)
             # A lower bound of `1 - epsilon` below 0 bounds nothing.
             check_number(self, "epsilon", at_least=0.0, at_most=1.0)
-            check_number(self, "epsilon_high", at_least=0.0, at_most=_MAX_COEFFICIENT)
+            check_number(self, "epsilon_high", at_least=0.0, at_most=MAX_COEFFICIENT)
             # A bound of 1 or less would take the gradient of every token that has become likelier.
-            check_number(self, "delta", greater_than=1.0, at_most=_MAX_COEFFICIENT)
+            check_number(self, "delta", greater_than=1.0, at_most=MAX_COEFFICIENT)
             check_number(self, "top_entropy_quantile", at_least=0.0, at_most=1.0)
             check_choice(self, "scale_rewards", ("group", "batch", "none"))
             check_choice(self, "loss_type", ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"))

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import theory
+from ..checks import LEAST_VARIANCE_EPSILON, MAX_COEFFICIENT
 from .data import read_success_rates
 from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
 
@@ -49,9 +51,14 @@ def main(argv: list[str]) -> int:
             f"`--variance-epsilon {arguments.variance_epsilon:g}` smooths the variance under `--normalization "
             f"mean_std` and does nothing under {arguments.normalization!r}; leave it out."
         )
+    epsilon = arguments.variance_epsilon
+    if epsilon is not None and (0.0 < epsilon < LEAST_VARIANCE_EPSILON or MAX_COEFFICIENT < epsilon < math.inf):
+        raise ValueError(
+            f"`--variance-epsilon` must be between {LEAST_VARIANCE_EPSILON:g} and {MAX_COEFFICIENT:g}, as in a "
+            f"configuration; got {epsilon:g}."
+        )
     if arguments.figure is not None:
         _check_figure(arguments.figure)
-    epsilon = arguments.variance_epsilon
     prediction = Prediction(
         rates=_rates(arguments.p_ref, arguments.column),
         target=arguments.target,
@@ -139,6 +146,12 @@ def _rates(given: str, column: list[str] | None) -> np.ndarray:
 def _check_reached(prediction: Prediction) -> None:
     """Refuse a target that no coefficient holds: one that is printed would be pasted."""
     plan, end = prediction.plan, float(prediction.plan.end.mean())
+    for name, value in {"beta": plan.beta, "mirror_beta": plan.mirror_beta}.items():
+        if value > MAX_COEFFICIENT:
+            raise ValueError(
+                f"The target {prediction.target} is so near that {name} would be {value:.4g}, and a configuration "
+                f"takes at most {MAX_COEFFICIENT:g}; take a target further from the start."
+            )
     if prediction.mirror_steps is not None:
         return
     if prediction.rates.ndim > 0:
