@@ -340,3 +340,38 @@ def test_the_quickstarts_adapters_have_cards(tmp_path, name):
     assert re.search(r"\| evaluation \| 0\.\d\d \[.*\(step 0\) \| 0\.\d\d \[.*\(step 200\) \|", card.content)
     assert (CARDS / name / FIGURE_NAME).is_file()
     assert str(CARDS.parent) not in card.content
+
+
+ODD_NAMES = [
+    'a "quoted" name',
+    "it's",
+    "two\nlines",
+    "ünïcödé 模型 🚀",
+    "key: value",
+    "# heading",
+    "{{ 7 * 7 }}",
+    "---\nlicense: mit",
+]
+ODD_NAMES += ["null", "123", "back\\slash", "not UTF-8 \udcff", "C:\\new", "%s {}"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+@pytest.mark.parametrize("peft_config", [None, LoraConfig(r=8)], ids=["model", "adapter"])
+def test_odd_names_break_neither_metadata_nor_snippets(tmp_path, name, peft_config):
+    about = Subject(name=name, base_model=name, model_id=name, peft_config=peft_config)
+    card = model_card(config(tmp_path, variant="tic_grpo"), about, datasets=["a/b", name], tags=[name, 5])
+    card.save(tmp_path / "README.md")
+    read = ModelCard.load(tmp_path / "README.md")
+    printed = " ".join(name.encode("utf-8", "replace").decode().split())
+    assert read.data.model_name == printed
+    assert read.data.tags[-2:] == ["5", name] or read.data.tags[-2:] == [name, "5"]
+    assert "a/b" in read.data.datasets
+    assert read.data.license is None
+    assert f"\n# {printed}\n" in read.content
+    strings = {
+        node.value
+        for code in blocks(read, "python")
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant)
+    }
+    assert printed in strings

@@ -7,13 +7,22 @@ import re
 import subprocess
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from trl import TrlParser
 
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, cli, launch, unregister
+from trl_grpo_variants import (
+    GRPOVariantConfig,
+    GRPOVariantTrainer,
+    cli,
+    get_variant,
+    launch,
+    register_variant,
+    unregister,
+)
 
 from .tiny import dataset, make_config, reward
 
@@ -81,6 +90,14 @@ VALUES = [
     ({"mirror_beta": 1e30}, r"`mirror_beta` must be a number of at most 1e\+06; got 1e\+30"),
     ({"reward_variance_epsilon": 1e-46}, "`reward_variance_epsilon` must be a number of at least 1e-30; got 1e-46"),
     ({"variant": "tic_grpo", "top_entropy_quantile": "0.2"}, "`top_entropy_quantile` must be a number .* got '0.2'"),
+    (
+        {"variant": "dual", "sync_ref_model": True, "ref_model_sync_steps": 0},
+        "`ref_model_sync_steps` must be .* got 0",
+    ),
+    (
+        {"variant": "dual", "sync_ref_model": True, "ref_model_mixup_alpha": 5},
+        "`ref_model_mixup_alpha` must be a number of at most 1; got 5",
+    ),
     ({"scale_rewards": ["group"]}, r"`scale_rewards` must be one of 'group', .* got \['group'\]"),
     (
         {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": 3},
@@ -97,6 +114,7 @@ def test_a_value_out_of_range_is_one_sentence(settings, sentence):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:The run departs")
 def test_what_is_legal_stays_legal():
     assert config(variant="tic_grpo", loss_type="dapo", max_completion_length=None).max_completion_length is None
     assert config(variant="grpo_upper_clip").epsilon == 1.0
@@ -427,3 +445,26 @@ def test_trls_warnings_about_a_trainer_point_at_the_users_line(trainer_class, po
         trainer_class(policy_path, reward, args, train_dataset=dataset(), rollout_func=lambda prompts: None)
     (told,) = (warning for warning in caught if "rollout_func" in str(warning.message))
     assert told.filename == __file__
+
+
+@pytest.mark.parametrize("model", [None, 5, Path("model"), {"model": "name"}], ids=repr)
+@pytest.mark.parametrize("has_args", [True, False])
+def test_a_model_that_is_none_is_one_sentence(model, has_args, tmp_path):
+    args = make_config(tmp_path, variant="tic_grpo") if has_args else None
+    with pytest.raises(
+        TypeError, match="`model` must be the name or the path of a model as a `str`, or a model; got "
+    ):
+        GRPOVariantTrainer(model, reward, args, train_dataset=dataset())
+
+
+@pytest.mark.parametrize("args", [{"variant": "tic_grpo"}, "out", GRPOVariantConfig], ids=str)
+def test_arguments_that_are_none_are_one_sentence(args):
+    with pytest.raises(TypeError, match="`args` must be a GRPOVariantConfig, got (dict|str|type): "):
+        GRPOVariantTrainer("model", reward, args, train_dataset=dataset())
+
+
+def test_only_variants_are_registered():
+    with pytest.raises(TypeError, match="`variant` must be a Variant; got 'mine'"):
+        register_variant("mine")
+    with pytest.raises(ValueError, match=r"`variant` must be the name of a variant; got \['mirror'\]"):
+        get_variant(["mirror"])

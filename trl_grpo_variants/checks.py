@@ -1,11 +1,13 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checks of single values of a configuration; each refusal is one sentence."""
+"""Checks of single values, of a configuration and of a trainer; each refusal is one sentence."""
 
 import math
 from numbers import Integral, Real
 from typing import Any
+
+from torch import nn
 
 
 # The largest coefficient whose product with a bounded divergence is representable in each precision.
@@ -112,6 +114,21 @@ def check_flag(config: Any, name: str) -> None:
     value = getattr(config, name)
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be True or False; got {value!r}.")
+
+
+def check_model(model: Any) -> None:
+    """
+    Refuse what is neither a model nor the name of one.
+
+    Args:
+        model (`Any`):
+            The trainer's `model` argument.
+
+    Raises:
+        `TypeError`: If it is neither.
+    """
+    if not isinstance(model, str | nn.Module):
+        raise TypeError(f"`model` must be the name or the path of a model as a `str`, or a model; got {model!r}.")
 
 
 def _is_finite(value: Any) -> bool:

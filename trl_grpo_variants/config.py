@@ -404,6 +404,9 @@ class GRPOVariantConfig(GRPOConfig):
                 "sync_ref_model",
             ):
                 check_flag(self, name)
+            if self.sync_ref_model:
+                check_whole_number(self, "ref_model_sync_steps", optional=False)
+                check_number(self, "ref_model_mixup_alpha", at_least=0.0, at_most=1.0)
             if self.use_vllm:
                 modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
                 check_choice(self, "vllm_importance_sampling_mode", modes)

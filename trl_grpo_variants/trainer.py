@@ -21,6 +21,7 @@ from trl.trainer.utils import RepeatSampler
 
 from .card import FIGURE_NAME, trainer_card
 from .checkpoint import load_state, save_state, state_path
+from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
@@ -113,7 +114,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             Further arguments of [`GRPOTrainer`].
 
     Raises:
-        `TypeError`: If `args` is not a [`GRPOVariantConfig`].
+        `TypeError`: If `args` is not a [`GRPOVariantConfig`], or `model` neither a model nor a `str`.
         `NotImplementedError`: If the backend cannot run a variant.
         `RuntimeError`: If [`GRPOTrainer`] has been replaced or lacks a method that is overridden here.
     """
@@ -133,6 +134,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         peft_config: Any = None,
         **kwargs: Any,
     ):
+        check_model(model)
         if args is None:
             model_name = model if isinstance(model, str) else model.config._name_or_path
             args = GRPOVariantConfig(f"{model_name.split('/')[-1]}-GRPO")

@@ -3,9 +3,10 @@
 
 """The card of a model: which facts the template is given."""
 
+import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ def model_card(
             Card with its metadata.
     """
     variant = None if args.variant is None else get_variant(args.variant)
+    names: dict[str, Any] = {name: _printable(getattr(subject, name)) for name in ("name", "base_model", "model_id")}
+    subject = replace(subject, **names)
     datasets = [name for name in as_list(datasets) if _is_repo_id(name)]
     tags = as_list(tags)
     licenses = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
@@ -158,6 +161,7 @@ def model_card(
         limits=_limits(args, subject, departures),
         papers=papers(args),
         sampling={"temperature": args.temperature, "top_k": args.top_k or 0},
+        literal=lambda text: json.dumps(text, ensure_ascii=False),
         max_tokens=args.max_completion_length,
         versions={"trl_grpo_variants": __version__}
         | {name: version(name) for name in ("trl", "transformers", *(["peft"] if is_adapter else []), "torch")},
@@ -226,5 +230,10 @@ def _is_repo_id(name: str | None) -> bool:
     return True
 
 
+def _printable(name: str | None) -> str | None:
+    """A name on one line and in UTF-8, which a path need not be."""
+    return name and " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
+
+
 def as_list(names: str | Iterable[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or [])
+    return list(map(str, [names] if isinstance(names, str) or not isinstance(names, Iterable | None) else names or []))
