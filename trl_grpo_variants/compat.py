@@ -30,6 +30,7 @@ SEAMS = (
     "_push_from_checkpoint",
     "_save",
     "_save_checkpoint",
+    "_save_rng_state",
     "create_model_card",
     "log",
     "push_to_hub",

@@ -164,6 +164,12 @@ class GRPOVariantConfig(GRPOConfig):
             [Mroueh](https://huggingface.co/papers/2503.06639) predicts for the run's coefficients, see
             [`SuccessMonitor`]. It costs no forward pass. `trl-variants report` shows it.
 
+        > Parameters that control resuming
+
+        allow_objective_change (`bool`, *optional*, defaults to `False`):
+            Whether a run may resume from a checkpoint that was saved under another objective: another variant,
+            coefficient, clip range, reward function or weight. The rollout in progress is then generated anew.
+
         > Parameters that control vLLM generation
 
         vllm_lora_sync (`bool`, *optional*, defaults to `True`):
@@ -244,6 +250,11 @@ class GRPOVariantConfig(GRPOConfig):
             "help": "Whether the success of each prompt is recorded in the output folder and compared with the "
             "theory's prediction for the run."
         },
+    )
+
+    allow_objective_change: bool = field(
+        default=False,
+        metadata={"help": "Whether a run may resume from a checkpoint that was saved under another objective."},
     )
 
     vllm_lora_sync: bool = field(

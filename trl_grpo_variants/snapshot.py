@@ -31,7 +31,78 @@ def _named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-class PolicySnapshot:
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[bool]:
+    """Within the context DeepSpeed ZeRO-3 holds all of the parameters; what the first process writes goes to all."""
+    parameters = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if parameters:
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+            yield True
+    else:
+        yield False
+
+
+class Anchor:
+    """
+    Policy other than the trained one whose parameters a run has to save, as TRL's checkpoints leave it out.
+
+    Its methods are to be called in all processes.
+
+    Args:
+        model (`nn.Module`):
+            Policy, unwrapped.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._model = model
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether [`~Anchor.state_dict`] is another one in each process."""
+        return any(isinstance(parameter, DTensor) for parameter in self._model.parameters())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """
+        The parameters by name.
+
+        Returns:
+            `dict[str, torch.Tensor]`:
+                Tensors that share the policy's memory; of those that FSDP2 shards, this process's part, and of those
+                that DeepSpeed shards, copies of the whole.
+        """
+        with _gathered(self._model) as is_gathered:
+            named = {name: _local(parameter.detach()) for name, parameter in _named_parameters(self._model).items()}
+            return {name: value.to("cpu", copy=True) for name, value in named.items()} if is_gathered else named
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """
+        Set the parameters to those that were saved.
+
+        Args:
+            state_dict (`dict[str, torch.Tensor]`):
+                What [`~Anchor.state_dict`] returned.
+
+        Raises:
+            `ValueError`: If the names or shapes are those of another policy.
+        """
+        if _shapes(state_dict) != _shapes(self.state_dict()):
+            raise ValueError("The saved snapshot has other trainable parameters than the policy that is to resume.")
+        with _gathered(self._model):
+            self._copy(state_dict)
+
+    def _copy(self, state_dict: dict[str, torch.Tensor]) -> None:
+        for name, parameter in _named_parameters(self._model).items():
+            _local(parameter.detach()).copy_(state_dict[name])
+
+
+def _shapes(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state_dict.items()}
+
+
+class PolicySnapshot(Anchor):
     """
     Earlier state of a policy, held as a copy of its trainable parameters only.
 
@@ -48,7 +119,7 @@ class PolicySnapshot:
     """
 
     def __init__(self, model: nn.Module):
-        self._model = model
+        super().__init__(model)
         trainable = {name: value for name, value in _named_parameters(model).items() if value.requires_grad}
         self._names = list(trainable)
         self._values = [parameter.detach().clone() for parameter in trainable.values()]
@@ -86,22 +157,8 @@ class PolicySnapshot:
         self._follow_parameters()
         return {name: _local(value) for name, value in zip(self._names, self._values, strict=True)}
 
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """
-        Set the snapshot to parameters that were saved.
-
-        Args:
-            state_dict (`dict[str, torch.Tensor]`):
-                What [`~PolicySnapshot.state_dict`] returned.
-
-        Raises:
-            `ValueError`: If the names or shapes are those of another policy.
-        """
-        own = self.state_dict()
-        if {name: value.shape for name, value in state_dict.items()} != {name: v.shape for name, v in own.items()}:
-            raise ValueError("The saved snapshot has other trainable parameters than the policy that is to resume.")
-        for name, value in own.items():
+    def _copy(self, state_dict: dict[str, torch.Tensor]) -> None:
+        for name, value in self.state_dict().items():
             value.copy_(state_dict[name])
 
     @contextmanager

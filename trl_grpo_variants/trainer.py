@@ -4,13 +4,14 @@
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
 import functools
-from contextlib import ExitStack
+import json
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import broadcast_object_list, gather_object, is_peft_model, send_to_device
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
@@ -20,7 +21,18 @@ from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
 from .card import FIGURE_NAME, trainer_card
-from .checkpoint import load_state, save_state, state_path
+from .checkpoint import (
+    SHARED,
+    CheckpointError,
+    agree,
+    choose_checkpoint,
+    clear,
+    load_state,
+    objective_changes,
+    objective_of,
+    save_state,
+    state_path,
+)
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
@@ -44,7 +56,7 @@ from .objective.ratio import (
 )
 from .packing import check_lines, line_forward
 from .rollout import arrange, carries_gradient, split_by_group, start_epoch
-from .snapshot import PolicySnapshot
+from .snapshot import Anchor, PolicySnapshot
 from .warn import warnings_at_the_user
 
 
@@ -152,8 +164,12 @@ class GRPOVariantTrainer(GRPOTrainer):
 
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
-        # Of the optimizer step in progress: the steps before it, and micro-step, rollout and metrics at its beginning.
-        self._step_began: tuple[int, int, list[dict[str, Any]] | None, dict[str, Any]] | None = None
+        # Of the optimizer step in progress: the steps before it, and the progress at its beginning.
+        self._step_began: tuple[int, dict[str, Any]] | None = None
+        # Of a run that resumes: the loss that was not logged yet, and the step of the last log, until the first step.
+        self._loss_before: tuple[torch.Tensor, int] | None = None
+        # Folder of the checkpoint, if one has been saved since the last step.
+        self._saved_to: Path | None = None
         # Set within a training step: what is to be undone after its backward pass.
         self._until_backward: ExitStack | None = None
         self._means = RunningMeans()
@@ -179,7 +195,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         self._frozen_policy = self._snapshot() if args.no_is_gradient == "frozen" else None
         self._mirror_anchor = self._snapshot() if args.mirror_sync_steps is not None else None
         self._mirror_synced_at: int | None = None
-        self._moving_reference: PolicySnapshot | None = None
+        self._moving_reference: Anchor | None = None
         if moves_adapter:
             policy = self.accelerator.unwrap_model(self.model)
             if "ref" in policy.peft_config:
@@ -187,6 +203,8 @@ class GRPOVariantTrainer(GRPOTrainer):
                 policy.delete_adapter("ref")
             self.ref_model = self._moving_reference = self._snapshot()
             self.add_callback(_SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
+        elif args.sync_ref_model and self.ref_model is not None:
+            self._moving_reference = Anchor(self.accelerator.unwrap_model(self.ref_model))
 
     def _snapshot(self) -> PolicySnapshot:
         return PolicySnapshot(self.accelerator.unwrap_model(self.model))
@@ -396,10 +414,12 @@ class GRPOVariantTrainer(GRPOTrainer):
         """Whether no term of the loss looks at the rows of a micro-batch together."""
         return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        self._step_began = None
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        self._step_began = self._saved_to = self._loss_before = None
+        if resume_from_checkpoint and self.args.extends_trl:
+            resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
         except GenerationError as error:
             if self.args.save_only_model:
                 raise
@@ -410,23 +430,40 @@ class GRPOVariantTrainer(GRPOTrainer):
                 end = f"The run could not be saved either ({type(saving).__name__}: {saving})."
             raise type(error)(f"{error} {end}") from error
 
+    def _whole_checkpoint(self, asked: Any) -> str | bool | None:
+        """What to resume from, the same in all processes."""
+        chosen: list[Any] = [None, None, None]
+        if self.accelerator.is_main_process:
+            holds_all_states = not self.args.save_on_each_node
+            chosen = list(choose_checkpoint(asked, self.args.output_dir, holds_all_states=holds_all_states))
+        checkpoint, warning, error = broadcast_object_list(chosen)
+        if error is not None:
+            raise ValueError(error)
+        if warning is not None:
+            logger.warning(warning)
+        return checkpoint
+
     def _save_interrupted(self) -> str:
         """Save a run that stopped for want of a rollout, and return the checkpoint's folder."""
-        # The weights are those after `global_step` optimizer steps. Gradients that have been accumulated since are
-        # lost, and the step begins anew at its first micro-batch; a failed evaluation lies between two steps.
-        if self._step_began is not None and self._step_began[0] == self.state.global_step:
-            _, self._step, self._buffered_inputs, metrics = self._step_began
-            self._metrics["train"].clear()
-            self._metrics["train"].update(metrics["logged"])
-            self._means.load_state_dict(metrics["means"])
-        self._save_checkpoint(self.model, None)
-        return str(Path(self._get_output_dir(None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        folder = self._checkpoint_folder()
+        # One that has been saved after the last step is not risked by writing it again.
+        if self._saved_to != folder:
+            # The weights are those after `global_step` optimizer steps. Gradients that have been accumulated since are
+            # lost, and the step begins anew at its first micro-batch; a failed evaluation lies between two steps.
+            if self._step_began is not None and self._step_began[0] == self.state.global_step:
+                self._restore_progress(self._step_began[1])
+                self._tr_loss = self._step_began[1]["loss"][0]
+            self._save_checkpoint(self.model, None)
+        return str(folder)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._loss_before is not None:
+            # Where the parent begins to count anew, what was not logged before the checkpoint would be lost.
+            loss, self._globalstep_last_logged = self._loss_before
+            self._tr_loss += loss.to(self._tr_loss.device)
+            self._loss_before = None
         if self._step_began is None or self._step_began[0] != self.state.global_step:
-            metrics = {"logged": {name: list(values) for name, values in self._metrics["train"].items()}}
-            metrics["means"] = self._means.state_dict()
-            self._step_began = (self.state.global_step, self._step, self._rollout_in_progress(), metrics)
+            self._step_began = (self.state.global_step, self._progress())
         try:
             with ExitStack() as self._until_backward:
                 return super().training_step(*args, **kwargs)
@@ -619,52 +656,133 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     # Checkpoints. The parent's hold the policy, the optimizer and the random states; a rollout outlives a step.
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not self.args.save_only_model and self.args.extends_trl:
-            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            state = {
-                "step": self._step,
-                "micro_batches": self._rollout_in_progress(),
-                "metrics": dict(self._metrics["train"]),
-                "means": self._means.state_dict(),
-                "mirror_synced_at": self._mirror_synced_at,
-                "snapshots": {name: snapshot.state_dict() for name, snapshot in self._snapshots().items()},
-            }
-            save_state(state, self._schedule(), state_path(folder, self.accelerator.process_index))
-        super()._save_checkpoint(model, trial)
+        folder = self._checkpoint_folder(trial)
+        self._saved_to = None
+        try:
+            if self.args.should_save:
+                clear(folder)
+            if self.args.extends_trl:
+                agree(None, CheckpointError)
+            super()._save_checkpoint(model, trial)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Where the parent's own saving waits for all processes, the others are not there to be told.
+            if self.args.extends_trl and sharding_backend(self.args) is None and not self.state.best_global_step:
+                with suppress(CheckpointError):
+                    agree(f"The checkpoint {folder} could not be saved by another process: {error}", CheckpointError)
+            raise
+        if self.args.extends_trl:
+            agree(None, CheckpointError)
+        self._saved_to = folder
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.extends_trl:
+            self._save_state(output_dir)
+            # Only now may the last file of the checkpoint follow, which tells that it is whole.
+            agree(None, CheckpointError)
+
+    def _save_state(self, folder: str) -> None:
+        state = self._progress() | {
+            "entropy": [self.entropy_coef, self._last_world_entropy],
+            "mirror_synced_at": self._mirror_synced_at,
+        }
+        anchors: dict[bool, dict[str, Any]] = {True: {}, False: {}}
+        for name, anchor in self._anchors().items():
+            anchors[anchor.is_sharded][name] = anchor.state_dict()
+        about = self._schedule(), self._objective()
+        if anchors[False] and self.args.should_save:
+            save_state({"anchors": anchors[False]}, *about, state_path(folder, SHARED))
+        state |= {"anchors": anchors[True], "has_shared": bool(anchors[False])}
+        save_state(state, *about, state_path(folder, self.accelerator.process_index))
+
+    def _checkpoint_folder(self, trial: Any = None) -> Path:
+        return Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
 
     def _rollout_in_progress(self) -> list[dict[str, Any]] | None:
         between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         return None if between_rollouts else self._buffered_inputs
 
+    def _progress(self) -> dict[str, Any]:
+        """Where a run is within a rollout and between two logs."""
+        return {
+            "step": self._step,
+            "micro_batches": self._rollout_in_progress(),
+            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
+            "means": self._means.state_dict(),
+            "loss": self._loss_before or (self._tr_loss.clone(), self._globalstep_last_logged),
+        }
+
+    def _restore_progress(self, progress: dict[str, Any]) -> None:
+        self._step, self._buffered_inputs = progress["step"], progress["micro_batches"]
+        self._metrics["train"].clear()
+        self._metrics["train"].update(progress["metrics"])
+        self._means.load_state_dict(progress["means"])
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        # Of the parent's last file, if the run was killed while it was written: the state has what that would have held.
+        with suppress(json.JSONDecodeError):
+            super()._load_optimizer_and_scheduler(checkpoint)
         if self._monitor is not None:
             self._monitor.checkpoint = checkpoint
-        if checkpoint is None or not self.args.extends_trl:
+        if checkpoint is None:
             return
-        path = state_path(checkpoint, self.accelerator.process_index)
-        state = load_state(path, self._schedule(), self.accelerator.device)
-        if state is None:
-            logger.warning(
-                f"The checkpoint {checkpoint} was not saved by a GRPO variant: the rollout in progress is generated "
-                "anew and earlier policies start from the resumed one, so the run will not be the one that it continues."
-            )
+        saved, anchors, changes = self._read_state(checkpoint)
+        if saved is None:
+            if self.args.extends_trl:
+                logger.warning(
+                    f"The checkpoint {checkpoint} holds no state of a GRPO variant: the rollout in progress is generated "
+                    "anew and earlier policies start from the resumed one, so the run will not be the one that it "
+                    "continues."
+                )
             return
-        self._step = state["step"]
-        self._buffered_inputs = state["micro_batches"]
-        self._metrics["train"].update(state["metrics"])
-        self._means.load_state_dict(state["means"])
-        self._mirror_synced_at = state["mirror_synced_at"]
-        for name, snapshot in self._snapshots().items():
-            snapshot.load_state_dict(state["snapshots"][name])
+        if changes is not None:
+            logger.warning(f"{changes} The rollout in progress is generated anew.")
+            saved["micro_batches"] = None
+        self._restore_progress(send_to_device(saved, self.accelerator.device))
+        self._loss_before = tuple(saved["loss"])
+        if self.use_adaptive_entropy:
+            self.entropy_coef, self._last_world_entropy = saved["entropy"]
+        self._mirror_synced_at = saved["mirror_synced_at"]
+        problem = None
+        for name, anchor in self._anchors().items():
+            try:
+                if name in anchors or changes is None:
+                    anchor.load_state_dict(anchors.get(name, {}))
+            except ValueError as error:
+                problem = str(error)
+        agree(problem, ValueError)
 
-    def _snapshots(self) -> dict[str, PolicySnapshot]:
-        snapshots = {
+    def _read_state(self, checkpoint: str) -> tuple[dict[str, Any] | None, dict[str, Any], str | None]:
+        """State of this process, all anchors, and what has changed in the objective since, if that is allowed."""
+        saved, anchors, changes, problem = None, {}, None, None
+        try:
+            content = load_state(state_path(checkpoint, self.accelerator.process_index), self._schedule())
+            if content is not None:
+                saved = content["state"]
+                anchors = saved.pop("anchors")
+                changes = objective_changes(checkpoint, content["objective"], self._objective())
+            if saved is not None and saved["has_shared"]:
+                shared = load_state(state_path(checkpoint, SHARED), self._schedule())
+                anchors |= shared["state"]["anchors"] if shared is not None else {}
+        except ValueError as error:
+            problem = str(error)
+        if problem is None and changes is not None and not self.args.allow_objective_change:
+            problem = f"{changes} Resume with the objective that it was saved under, or set `allow_objective_change`."
+        agree(problem, ValueError)
+        return saved, anchors, changes
+
+    def _anchors(self) -> dict[str, Anchor]:
+        anchors = {
             "frozen": self._frozen_policy,
             "mirror": self._mirror_anchor,
             "reference": self._moving_reference,
         }
-        return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
+        return {name: anchor for name, anchor in anchors.items() if anchor is not None}
+
+    def _objective(self) -> dict[str, Any]:
+        return objective_of(self.args, list(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True)))
 
     def _schedule(self) -> dict[str, int]:
         return {

@@ -11,6 +11,7 @@ import torch
 from trl_grpo_variants.generation import GenerationServerError
 
 from ..tiny import make_trainer
+from .killing import killed_at
 from .test_resume import later_history
 
 
@@ -28,14 +29,16 @@ def fail_at(trainer, call):
 
 @pytest.mark.parametrize("variant", ["tic_grpo", "no_is_frozen"])
 @pytest.mark.parametrize(
-    ("accumulation", "per_rollout", "stopped_at"),
+    ("accumulation", "per_rollout", "logging_steps", "stopped_at"),
     [
-        pytest.param(2, 6, 3, id="between_steps"),
-        pytest.param(2, 3, 1, id="within_a_step"),
-        pytest.param(4, 6, 1, id="within_a_longer_step"),
+        pytest.param(2, 6, 1, 3, id="between_steps"),
+        pytest.param(2, 6, 5, 3, id="between_steps_and_logs"),
+        pytest.param(2, 3, 1, 1, id="within_a_step"),
+        pytest.param(4, 6, 1, 1, id="within_a_longer_step"),
+        pytest.param(4, 6, 3, 1, id="within_a_longer_step_between_logs"),
     ],
 )
-def test_it_resumes_exactly(policy_path, tmp_path, variant, accumulation, per_rollout, stopped_at):
+def test_it_resumes_exactly(policy_path, tmp_path, variant, accumulation, per_rollout, logging_steps, stopped_at):
     def make():
         return make_trainer(
             policy_path,
@@ -44,7 +47,8 @@ def test_it_resumes_exactly(policy_path, tmp_path, variant, accumulation, per_ro
             per_device_train_batch_size=4,
             gradient_accumulation_steps=accumulation,
             steps_per_generation=per_rollout,
-            max_steps=5,
+            logging_steps=logging_steps,
+            max_steps=6,
         )
 
     whole = make()
@@ -58,7 +62,7 @@ def test_it_resumes_exactly(policy_path, tmp_path, variant, accumulation, per_ro
 
     resumed = make()
     resumed.train(resume_from_checkpoint=checkpoint)
-    assert later_history(resumed, stopped_at) == later_history(whole, stopped_at)
+    assert later_history(resumed, stopped_at) == later_history(whole, stopped_at) != []
     for parameter, expected in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(parameter, expected)
 
@@ -70,3 +74,25 @@ def test_a_failed_evaluation_lies_between_two_steps(policy_path, tmp_path):
     trainer._save_interrupted()
     assert (tmp_path / "checkpoint-4" / "trainer_state.json").exists()
     assert (trainer._step, trainer._metrics["train"]["kept"]) == (4, [1.0])
+
+
+def test_where_only_models_are_saved_none_is(policy_path, tmp_path):
+    """It could not be resumed from."""
+    trainer = make_trainer(policy_path, tmp_path, variant="tic_grpo", save_only_model=True)
+    fail_at(trainer, 1)
+    with pytest.raises(GenerationServerError, match="^The server is gone.$"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_checkpoint_of_the_same_step_is_not_written_again(policy_path, tmp_path):
+    """If the process died meanwhile, there might be none."""
+    settings = {"variant": "tic_grpo", "save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2}
+    trainer = make_trainer(policy_path, tmp_path, **settings, steps_per_generation=2)
+    fail_at(trainer, 2)
+    with (
+        pytest.raises(GenerationServerError, match="The run is saved: .*checkpoint-1'"),
+        killed_at(2, where="checkpoint-1/trainer_state.json") as seen,
+    ):
+        trainer.train()
+    assert seen == ["unlink trainer_state.json", "open trainer_state.json"]
