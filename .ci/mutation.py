@@ -10,10 +10,10 @@ Plant single errors in the package and see whether a test fails:
 
 A sample is drawn from all errors of the operators below; the same seed draws the same ones from the same code. Each
 error runs, until one fails, those tests in the files of its module that call the function it is in; and those that
-start a process, whose calls are not seen. A child of one process that has imported what takes long (PyTorch, TRL), but
+train or start a process. A child of one process that has imported what takes long (PyTorch, TRL), but
 neither the package nor the tests, runs them on a copy of the repository, so that a working tree can be edited
-meanwhile. An error that makes the tests take five times as long as they take without one, plus a minute, counts as
-killed ("timeout").
+meanwhile. An error that makes the tests take five times as long as they take without one, plus a minute (15 minutes for a file of
+tests that train), counts as killed ("timeout").
 
 Survivors that change nothing a user gets are listed, with the reason, in `.ci/equivalent.toml`; they are known by
 their module and the text of their lines, before and after. Prints one row per module and the survivors; writes all
@@ -52,6 +52,8 @@ PACKAGE = "trl_grpo_variants"
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 # What tests call, kept between runs.
 SEEN = ROOT / ".mutation-seen.json"
+# Tests that train. They call all there is, and take long: they run as they are, and should pass before.
+TRAINING = "tests/integration"
 IMPORTED_ONCE = (
     "torch", "numpy", "datasets", "transformers", "peft", "accelerate", "trl", "trl.trainer.grpo_trainer",
     "transformers.models.llama.modeling_llama", "matplotlib.figure", "hypothesis", "pytest", "_pytest.assertion.rewrite",
@@ -62,25 +64,25 @@ TESTS = {
     "objective/advantage": "objective/test_advantage.py integration/test_formula.py",
     "objective/": "objective integration/test_formula.py",
     "variants": "test_config.py test_cli.py test_card.py test_recipes.py",
-    "snapshot": "test_snapshot.py integration/test_trainer.py integration/test_resume.py",
-    "card/": "test_card.py integration/test_hub.py test_hub.py integration/test_monitor.py",
+    "snapshot": "test_snapshot.py integration/test_trainer.py",
+    "card/": "test_card.py test_hub.py",
     "hub": "test_hub.py integration/test_hub.py",
-    "monitor/": "test_monitor.py test_report.py integration/test_monitor.py",
+    "monitor/": "test_monitor.py integration/test_monitor.py",
     "plan/": "test_plan.py test_cli.py",
     "report/": "test_report.py",
-    "config": "test_config.py test_recipes.py test_cli.py integration/test_trainer.py",
+    "config": "test_config.py test_recipes.py test_card.py",
     "compat": "test_compat.py",
     "cli": "test_cli.py integration/test_launch.py",
     "launch": "test_cli.py integration/test_launch.py",
-    "__": "test_cli.py integration/test_launch.py",
+    "__": "test_cli.py test_compat.py",
     "forward": "test_forward.py test_packing.py integration/test_savings.py integration/test_modalities.py",
     "packing": "test_packing.py test_forward.py integration/test_savings.py",
-    "rollout": "test_rollout.py integration/test_savings.py integration/test_trainer.py integration/test_resume.py",
-    "checkpoint": "integration/test_resume.py integration/test_interrupted.py integration/test_hub.py",
-    "generation": "test_generation.py integration/test_trainer.py",
-    "": "integration/test_trainer.py integration/test_formula.py integration/test_parity.py "
-    "integration/test_savings.py integration/test_resume.py integration/test_interrupted.py "
-    "integration/test_monitor.py integration/test_modalities.py",
+    "rollout": "test_rollout.py integration/test_savings.py",
+    "checkpoint": "integration/test_resume.py integration/test_interrupted.py",
+    "generation": "test_generation.py",
+    "": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py "
+    "integration/test_parity.py integration/test_monitor.py integration/test_resume.py "
+    "integration/test_interrupted.py",
 }  # fmt: skip
 
 COMPARISONS = {
@@ -397,18 +399,24 @@ class Workshop:
         path = self.root / PACKAGE / f"{mutant.module}.py"
         source = path.read_bytes()
         callee = _function_at(source.decode(), mutant.row)
-        chosen = {
-            test: seen["seconds"]
-            for file in tests_of(mutant.module)
-            for test, seen in self.watch(file).items()
-            if callee is None or "process" in seen["calls"] or f"{mutant.module}:{callee}" in seen["calls"]
-        }
-        if not chosen:
+        chosen, files = {}, []
+        for file in tests_of(mutant.module):
+            if file.startswith(TRAINING):
+                files.append(file)
+                continue
+            called = {
+                test: seen["seconds"]
+                for test, seen in self.watch(file).items()
+                if callee is None or "process" in seen["calls"] or f"{mutant.module}:{callee}" in seen["calls"]
+            }
+            chosen |= called
+            files += [file] if called else []
+        if not files:
             return "survived", "not called"
-        files = [file for file in tests_of(mutant.module) if any(test.startswith(file) for test in chosen)]
         path.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
         try:
-            return self.run(files, chosen, limit=60 + 5 * sum(chosen.values()))
+            limit = 60 + 5 * sum(chosen.values()) + 900 * sum(file.startswith(TRAINING) for file in files)
+            return self.run(files, chosen, limit)
         finally:
             path.write_bytes(source)
 
@@ -458,8 +466,8 @@ class Choice:
         """The fast ones of each file first."""
         files = list(dict.fromkeys(item.path for item in items))
         items[:] = sorted(
-            (item for item in items if item.nodeid in self.chosen),
-            key=lambda item: (files.index(item.path), self.chosen[item.nodeid]),
+            (item for item in items if item.nodeid in self.chosen or item.nodeid.startswith(TRAINING)),
+            key=lambda item: (files.index(item.path), self.chosen.get(item.nodeid, 0.0)),
         )
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -605,7 +613,8 @@ def main() -> None:
             outcome = "equivalent" if mutant.key in equivalent else ""
             if not outcome:
                 for file in tests_of(mutant.module):
-                    workshop.watch(file)
+                    if not file.startswith(TRAINING):
+                        workshop.watch(file)
                 start = time.monotonic()
                 outcome, test = workshop.plant(mutant)
             seconds = round(time.monotonic() - start, 1)

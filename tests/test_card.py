@@ -15,7 +15,7 @@ from peft import IA3Config, LoraConfig
 from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
 from trl_grpo_variants.card import FIGURE_NAME
 from trl_grpo_variants.card.coefficients import coefficients
-from trl_grpo_variants.card.formula import objective, papers
+from trl_grpo_variants.card.formula import legend, objective, papers
 from trl_grpo_variants.card.rendering import Subject, model_card
 from trl_grpo_variants.card.success import success_rows, wilson_interval
 
@@ -116,6 +116,70 @@ def test_settings_that_do_nothing_are_not_shown_as_if_they_did(tmp_path):
     assert not [name for name in others if name.startswith(("sapo_", "vespo_", "vllm_"))]
     decisive, others = coefficients(config(tmp_path, variant="grpo"))
     assert decisive["epsilon_high"] == "0.2"  # TRL's: that of `epsilon`
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({"variant": "mirror"}, set()),
+        ({"variant": "no_is"}, {"epsilon", "epsilon_high", "delta"}),
+        ({"variant": "tic_grpo"}, {"epsilon", "delta"}),
+        ({"variant": "tic_grpo", "trajectory_clip": "none"}, {"epsilon", "epsilon_high", "delta"}),
+        ({"variant": "tic_grpo_v2"}, {"delta"}),
+        ({"variant": "mirror", "loss_type": "cispo", "epsilon_high": 5.0}, {"epsilon", "delta"}),
+        ({"variant": "mirror", "loss_type": "sapo"}, {"epsilon", "epsilon_high", "delta"}),
+    ],
+    ids=str,
+)
+def test_bounds_that_do_not_act_are_marked(tmp_path, settings, unused):
+    decisive, _ = coefficients(config(tmp_path, **settings))
+    assert {name for name, value in decisive.items() if value == "not used"} == unused
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown", "left_out"),
+    [
+        ({}, {"num_train_epochs": "3.0", "processes": "1", "learning_rate": "1e-6"}, ("max_steps", "sapo_", "vespo_")),
+        ({"max_steps": 1}, {"max_steps": "1"}, ("num_train_epochs",)),
+        ({"loss_type": "sapo"}, {"sapo_temperature_neg": "1.05"}, ("vespo_", "vllm_", "ref_model_")),
+        ({"loss_type": "vespo"}, {"vespo_k_pos": "2.0"}, ("sapo_",)),
+        ({"use_vllm": True}, {"vllm_importance_sampling_mode": "sequence_mask"}, ("vllm_server_", "vllm_gpu_")),
+        ({"sync_ref_model": True, "beta": 0.1}, {"ref_model_sync_steps": "512"}, ("entropy_coef_", "entropy_target")),
+        ({"use_adaptive_entropy": True}, {"entropy_target": "0.2", "entropy_coef_max": "1.0"}, ("ref_model_",)),
+        (
+            {"log_completions": True, "success_monitor": True},
+            {},
+            ("log_", "num_completions", "success_monitor", "ds3_"),
+        ),
+    ],
+    ids=str,
+)
+def test_other_settings_are_those_of_the_parts_that_are_used(tmp_path, settings, shown, left_out):
+    _, others = coefficients(config(tmp_path, **{"variant": "mirror", "learning_rate": 1e-6} | settings))
+    assert {name: others.get(name) for name in shown} == shown
+    assert not [name for name in others if name.startswith(left_out)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "symbols"),
+    [
+        ({"variant": "tic_grpo"}, ["pi", "w", "T", "A"]),
+        ({"variant": "dual"}, ["pi", "rho", "pi_ref", "pi_prev", "KL", "T", "A"]),
+        ({"variant": "no_is_frozen"}, ["pi", "pi_old", "A", "N"]),
+        ({"variant": "mirror", "importance_sampling_level": "sequence", "entropy_coef": 0.1}, ["s", "H", "pi_prev"]),
+        ({"variant": "mirror", "loss_type": "cispo", "epsilon_high": 5.0}, ["sg", "rho", "N"]),
+    ],
+    ids=str,
+)
+def test_every_symbol_of_the_formula_is_explained_and_no_other(tmp_path, settings, symbols):
+    formula = objective(config(tmp_path, **settings))
+    explained = [entry.split("`")[1] for entry in legend(formula, is_kl_corrected=True)]
+    assert explained[0] == "pi" and len(explained) == len(set(explained))
+    assert all(re.search(rf"\b{symbol}\b", formula) for symbol in explained[1:])
+    assert set(explained) >= set(symbols) - {"N"} and ("N" in explained) == ("(1/N)" in formula)
+    (corrected,) = [entry for entry in legend("KL", is_kl_corrected=True) if entry.startswith("`KL`")]
+    (plain,) = [entry for entry in legend("KL", is_kl_corrected=False) if entry.startswith("`KL`")]
+    assert "`ratio (exp(d) - d - 1)`" in corrected and "ratio (exp" not in plain
 
 
 def test_text_of_the_users_stays_out(tmp_path):
