@@ -6,14 +6,21 @@
 import ast
 import math
 import re
+import sys
+from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
-from peft import IA3Config, LoraConfig
+from peft import IA3Config, LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models
+from transformers import BitsAndBytesConfig, PreTrainedTokenizerFast
+from transformers.utils.quantization_config import QuantizationMethod
 
 from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
-from trl_grpo_variants.card import FIGURE_NAME
+from trl_grpo_variants.card import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.coefficients import coefficients
 from trl_grpo_variants.card.formula import legend, objective, papers
 from trl_grpo_variants.card.rendering import Subject, model_card
@@ -389,6 +396,129 @@ def test_a_quantised_base_is_mentioned(tmp_path):
     args = config(tmp_path, variant="mirror")
     card = model_card(args, subject(peft_config=LORA, quantization="4 bits (nf4)"))
     assert "the base was quantised to 4 bits (nf4)" in card.content
+
+
+# ---- of a trainer --------------------------------------------------------------------------------------------------
+
+
+def trainer_stub(tmp_path, *, chat_template=None, is_text=True, peft_config=None, quantization=None, **attributes):
+    """What the card reads of a trainer."""
+    args = config(
+        tmp_path / "my-run",
+        variant="mirror",
+        per_device_train_batch_size=8,
+        steps_per_generation=2,
+        num_generations=4,
+        hub_model_id="me/from-args",
+    )
+    model = torch.nn.Sequential(OrderedDict(q_proj=torch.nn.Linear(2, 2)))
+    if peft_config is not None:
+        model = get_peft_model(model, peft_config)
+    model.config = SimpleNamespace(_name_or_path="some/base", quantization_config=quantization)
+    tokenizer = (
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel())) if is_text else SimpleNamespace()
+    )
+    tokenizer.chat_template = chat_template
+    history = [
+        {"step": 0, "eval_success": 0.25},
+        {"step": 1, "success": 0.5, "loss": 0.1},
+        {"step": 2, "success": 0.75, "loss": 0.1},
+    ]
+    return SimpleNamespace(
+        **{
+            "args": args,
+            "state": SimpleNamespace(log_history=history, global_step=2),
+            "model": "wrapped",
+            "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: {"wrapped": model}[wrapped]),
+            "processing_class": tokenizer,
+            "hub_model_id": None,
+            "eval_dataset": [0] * 10,
+            "_tag_names": ["trl", "trackio:https://old"],
+        }
+        | attributes
+    )
+
+
+def test_the_card_of_a_trainer_names_its_run(tmp_path, monkeypatch):
+    card = trainer_card(trainer_stub(tmp_path), dataset_name="some/data", tags="math")
+    assert card.data.model_name == "my-run" and "# my-run\n" in card.content
+    assert card.data.base_model == "some/base" and card.data.datasets == ["some/data"]
+    assert card.data.pipeline_tag == "text-generation"
+    assert {"math", "trl", "mirror", "trackio:https://old"} <= set(card.data.tags)
+    assert not {"unsloth", "hf_jobs"} & set(card.data.tags)
+    assert "for 2 optimizer steps" in card.content
+    assert "| evaluation, 10 prompts | 0.25 [" in card.content
+    # A rollout of 16 completions, 4 for each prompt.
+    assert "| training rollouts, 4 prompts each | 0.50 [" in card.content
+    assert 'AutoModelForCausalLM.from_pretrained("me/from-args")' in card.content
+    assert "apply_chat_template" not in card.content and "![" not in card.content
+    assert "](https://old)" not in card.content and "Weights & Biases" not in card.content
+
+    (tmp_path / "my-run").mkdir()
+    (tmp_path / "my-run" / FIGURE_NAME).touch()
+    monkeypatch.setenv("JOB_ID", "1")
+    monkeypatch.setattr("trl.trainer.utils.get_trackio_space_url", lambda: "https://new")
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(url="https://wandb")))
+    trainer = trainer_stub(
+        tmp_path, hub_model_id="me/from-trainer", chat_template="{{ messages }}", eval_dataset=iter(())
+    )
+    trainer.accelerator.unwrap_model("wrapped").config.unsloth_version = "1"
+    card = trainer_card(trainer, model_name="named")
+    assert card.data.model_name == "named"
+    assert {"unsloth", "hf_jobs", "trackio:https://new"} <= set(card.data.tags)
+    assert "trackio:https://old" not in card.data.tags
+    assert "[Trackio](https://new)" in card.content and "[Weights & Biases](https://wandb)" in card.content
+    assert 'from_pretrained("me/from-trainer")' in card.content and "apply_chat_template" in card.content
+    assert f"]({FIGURE_NAME})" in card.content
+    assert "| evaluation | 0.25 (step 0) |" in card.content
+
+
+def test_the_card_of_a_trainer_counts_each_evaluation_set(tmp_path):
+    history = [{"step": 0, "eval_easy_success": 0.5, "eval_hard_success": 0.1}]
+    trainer = trainer_stub(
+        tmp_path,
+        eval_dataset={"easy": [0] * 3, "hard": iter(())},
+        state=SimpleNamespace(log_history=history, global_step=0),
+        is_text=False,
+    )
+    card = trainer_card(trainer)
+    assert "| evaluation `easy`, 3 prompts | 0.50 [" in card.content
+    assert "| evaluation `hard` | 0.10 (step 0) |" in card.content
+    assert "AutoModelForImageTextToText" in card.content
+
+
+@pytest.mark.parametrize(
+    ("quantization", "expected"),
+    [
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "4 bits (nf4)"),
+        (
+            BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True),
+            "4 bits (nf4, doubly quantised)",
+        ),
+        ({"load_in_8bit": True}, "8 bits"),
+        ({"quant_method": "gptq"}, "gptq"),
+        ({"quant_method": QuantizationMethod.AWQ}, "awq"),
+    ],
+    ids=["nf4", "nf4-double", "int8", "gptq", "awq"],
+)
+def test_the_card_of_a_trainer_names_the_quantisation(tmp_path, quantization, expected):
+    card = trainer_card(trainer_stub(tmp_path, peft_config=LORA, quantization=quantization))
+    assert f"the base was quantised to {expected}" in card.content
+
+
+def test_the_card_of_a_trainer_describes_its_adapter(tmp_path):
+    adapter = LoraConfig(r=8, lora_alpha=12, target_modules=["q_proj"], use_rslora=True, task_type=None)
+    card = trainer_card(trainer_stub(tmp_path, peft_config=adapter))
+    assert card.data.library_name == "peft"
+    for name, value in {
+        "type": "LORA",
+        "r": 8,
+        "lora_alpha": 12,
+        "use_rslora": True,
+        "target_modules": "q_proj",
+    }.items():
+        assert f"| adapter: `{name}` | {value} |" in card.content
+    assert "use_dora" not in card.content and "modules_to_save" not in card.content
 
 
 # ---- the cards of the repository -----------------------------------------------------------------------------------
