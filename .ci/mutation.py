@@ -114,7 +114,10 @@ SPEAKING = {"_figure", "warn", "warning", "warning_once", "info", "debug", "erro
 # What these keywords are given is text or looks.
 APPEARANCE = set(
     "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize loc "
-    "bbox_to_anchor ncols dpi frameon pad rotation zorder s ha va labelsize which stacklevel encoding".split()
+    "bbox_to_anchor ncols dpi frameon pad rotation zorder s ha va labelsize which stacklevel encoding justify no_wrap "
+    "style highlight soft_wrap elinewidth capsize fmt markerscale marker_scale layout figsize nbins xlabel ylabel "
+    "labelbottom width_ratios box_aspect opacity".split()
+)
 )
 
 
@@ -205,7 +208,7 @@ class Mutator:
             return True
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in ("__all__", "__version__", "logger") or name.endswith(("TypeVar", "_T")):
+            if name in ("__all__", "__version__", "logger", *APPEARANCE):
                 return True
         return isinstance(parent, ast.Call) and _name(parent.func) in SPEAKING
 
@@ -303,7 +306,7 @@ class Mutator:
             else:
                 yield "keyword", start, end, ""
         for left, right in zip(node.keywords, node.keywords[1:], strict=False):
-            if left.arg is None or right.arg is None or self._is_text(node, left) or self._is_text(node, right):
+            if None in (left.arg, right.arg) or self._is_text(node, left) or self._is_text(node, right):
                 continue
             text = f"{left.arg}={self._text(right.value)}, {right.arg}={self._text(left.value)}"
             yield "keywords", self._span(left)[0], self._span(right)[1], text

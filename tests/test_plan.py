@@ -236,6 +236,45 @@ def test_plan_for_a_file_of_success_rates(suffix, capsys, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("rates", "target", "sentences"),
+    [
+        ([0.2, 0.25, 0.3], 0.6, []),
+        ([0.001, 0.0015], 0.02, ["some prompts would oscillate"]),
+        (
+            [0.1, 0.1, 0.1],
+            0.8,
+            ["the mean jumps over 0.8; the nearest that it can be held at is 0.786", "would oscillate"],
+        ),
+    ],
+)
+def test_notes_say_what_becomes_of_the_prompts(rates, target, sentences, capsys, tmp_path):
+    path = write(tmp_path / "rates.jsonl", {"success": rates})
+    notes = run_json(capsys, "--p-ref", path, "--target", target)["notes"]
+    assert [sentence in note for sentence, note in zip(sentences, notes, strict=False)] == [True] * len(sentences)
+    # And those on every plan with a reference, and on practice.
+    assert len(notes) == len(sentences) + 2
+    assert notes[-2].startswith("Groups without signal still feel") and notes[-1].startswith("Practice is far from")
+
+
+def test_prompts_that_no_coefficient_moves_are_counted(capsys, tmp_path):
+    path = write(tmp_path / "rates.jsonl", {"success": [0.0, 0.0, 0.0, 1.0, 0.3, 0.4]})
+    told = run_json(capsys, "--p-ref", path, "--target", 0.4)
+    assert (told["p_ref"]["never_solved"], told["p_ref"]["always_solved"]) == (3, 1)
+    assert "3 never solved, 1 always solved" in run(capsys, "--p-ref", path, "--target", 0.4)
+
+
+def test_damping_is_told_apart_from_a_plan_without(capsys):
+    # A coefficient below 1 damps as well.
+    assert 0.0 < theory.plan(0.01, 0.2).mirror_beta < 1.0
+    damped = run(capsys, "--p-ref", 0.01, "--target", 0.2)
+    assert "mirror_beta damps it" in damped and "stable fixed point)" in damped
+    plain = run(capsys, "--p-ref", 0.2, "--target", 0.7)
+    assert "damps" not in plain and "Groups without signal still feel the KL" in plain
+    mirrored = run(capsys, "--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 3)
+    assert "Groups without signal still feel the KL" not in mirrored and "after 3 iterations; not a fixed" in mirrored
+
+
 def test_column_is_chosen(tmp_path):
     path = write(tmp_path / "rates.parquet", {"easy": [0.5, 0.6], "hard": [0.1, 0.2]})
     assert read_success_rates(path, "hard") == [0.1, 0.2]
@@ -351,7 +390,12 @@ def test_figure_shows_small_success_in_log_odds():
     left, right = draw(prediction).axes
     assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("logit", "logit", "logit")
     low, high = right.get_ylim()
-    assert 0.0 < low < 0.001 and prediction.exact.max() < high < 1.0
+    # Three times as far from 0 and 1 as what is shown.
+    assert (low, 1.0 - high) == pytest.approx((0.001 / 3, (1.0 - prediction.exact.max()) / 3))
+    assert left.get_xlim() == left.get_ylim() == (low, high)
+    certain = Prediction(np.array(0.2), 0.99, "mean_std", 1e-5, 8)
+    _, right = draw(certain).axes
+    assert right.get_yscale() == "logit" and 0.99 < right.get_ylim()[1] <= 1.0 - 1e-6
 
 
 def test_figure_of_many_prompts_shows_the_numbers():
@@ -362,6 +406,12 @@ def test_figure_of_many_prompts_shows_the_numbers():
     np.testing.assert_array_equal(stairs["predicted at the end"], prediction.histogram[1])
     lines = {line.get_label(): line.get_ydata() for line in right.get_lines()}
     np.testing.assert_allclose(lines["exact iteration"], prediction.exact.mean(axis=1))
+    np.testing.assert_allclose(lines["with the clip of 0.2"], prediction.clipped.mean(axis=1))
+    (band,) = [band for band in right.collections if band.get_label() == "exact, 10 % to 90 %"]
+    ends = band.get_paths()[0].vertices
+    for iteration, outcomes in enumerate(prediction.exact):
+        at = ends[ends[:, 0] == iteration, 1]
+        assert (at.min(), at.max()) == pytest.approx(tuple(np.quantile(outcomes, (0.1, 0.9))))
 
 
 def test_figure_is_written(capsys, tmp_path):
