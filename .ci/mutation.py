@@ -118,7 +118,6 @@ APPEARANCE = set(
     "style highlight soft_wrap elinewidth capsize fmt markerscale marker_scale layout figsize nbins xlabel ylabel "
     "labelbottom width_ratios box_aspect opacity".split()
 )
-)
 
 
 @dataclass(frozen=True)

@@ -420,9 +420,9 @@ def trainer_stub(tmp_path, *, chat_template=None, is_text=True, peft_config=None
     )
     tokenizer.chat_template = chat_template
     history = [
-        {"step": 0, "eval_success": 0.25},
-        {"step": 1, "success": 0.5, "loss": 0.1},
-        {"step": 2, "success": 0.75, "loss": 0.1},
+        {"step": 0, "eval_success": 0.25, "eval_success_prompts": 10.0},
+        {"step": 1, "success": 0.5, "success_prompts": 4.0, "loss": 0.1},
+        {"step": 2, "success": 0.75, "success_prompts": 4.0, "loss": 0.1},
     ]
     return SimpleNamespace(
         **{
@@ -432,7 +432,6 @@ def trainer_stub(tmp_path, *, chat_template=None, is_text=True, peft_config=None
             "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: {"wrapped": model}[wrapped]),
             "processing_class": tokenizer,
             "hub_model_id": None,
-            "eval_dataset": [0] * 10,
             "_tag_names": ["trl", "trackio:https://old"],
         }
         | attributes
@@ -448,7 +447,6 @@ def test_the_card_of_a_trainer_names_its_run(tmp_path, monkeypatch):
     assert not {"unsloth", "hf_jobs"} & set(card.data.tags)
     assert "for 2 optimizer steps" in card.content
     assert "| evaluation, 10 prompts | 0.25 [" in card.content
-    # A rollout of 16 completions, 4 for each prompt.
     assert "| training rollouts, 4 prompts each | 0.50 [" in card.content
     assert 'AutoModelForCausalLM.from_pretrained("me/from-args")' in card.content
     assert "apply_chat_template" not in card.content and "![" not in card.content
@@ -459,9 +457,7 @@ def test_the_card_of_a_trainer_names_its_run(tmp_path, monkeypatch):
     monkeypatch.setenv("JOB_ID", "1")
     monkeypatch.setattr("trl.trainer.utils.get_trackio_space_url", lambda: "https://new")
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(url="https://wandb")))
-    trainer = trainer_stub(
-        tmp_path, hub_model_id="me/from-trainer", chat_template="{{ messages }}", eval_dataset=iter(())
-    )
+    trainer = trainer_stub(tmp_path, hub_model_id="me/from-trainer", chat_template="{{ messages }}")
     trainer.accelerator.unwrap_model("wrapped").config.unsloth_version = "1"
     card = trainer_card(trainer, model_name="named")
     assert card.data.model_name == "named"
@@ -470,21 +466,11 @@ def test_the_card_of_a_trainer_names_its_run(tmp_path, monkeypatch):
     assert "[Trackio](https://new)" in card.content and "[Weights & Biases](https://wandb)" in card.content
     assert 'from_pretrained("me/from-trainer")' in card.content and "apply_chat_template" in card.content
     assert f"]({FIGURE_NAME})" in card.content
-    assert "| evaluation | 0.25 (step 0) |" in card.content
 
 
-def test_the_card_of_a_trainer_counts_each_evaluation_set(tmp_path):
-    history = [{"step": 0, "eval_easy_success": 0.5, "eval_hard_success": 0.1}]
-    trainer = trainer_stub(
-        tmp_path,
-        eval_dataset={"easy": [0] * 3, "hard": iter(())},
-        state=SimpleNamespace(log_history=history, global_step=0),
-        is_text=False,
-    )
-    card = trainer_card(trainer)
-    assert "| evaluation `easy`, 3 prompts | 0.50 [" in card.content
-    assert "| evaluation `hard` | 0.10 (step 0) |" in card.content
-    assert "AutoModelForImageTextToText" in card.content
+def test_the_card_of_a_trainer_tells_images_from_text(tmp_path):
+    card = trainer_card(trainer_stub(tmp_path, is_text=False))
+    assert "AutoModelForImageTextToText" in card.content and card.data.pipeline_tag is None
 
 
 @pytest.mark.parametrize(
