@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_grpo_variants.forward import Batch
-from trl_grpo_variants.packing import Lines, bins
+from trl_grpo_variants.packing import LineForward, Lines, bins
 
 from .test_forward import ROWS, padded
 
@@ -79,3 +79,11 @@ def test_values_that_are_not_wanted_do_not_come_back():
         (torch.tensor([0]), lines.places), torch.tensor([5.0])
     )
     assert lines.restore(values, (2, 9)).sum() == pytest.approx(5.0)
+
+
+def test_prompts_that_differ_in_their_mask_share_no_line():
+    batch = batch_of([(3, 2), (2, 2), (3, 1)])
+    # The padding of the second row is a token of the others' prompt.
+    batch.input_ids[:, :7] = torch.tensor([0, 0, 0, 0, 0, 5, 6])
+    forward = LineForward(trim="both", splits=True, share_prompt=True)
+    assert sorted(forward._lines(batch)) == [[0, 2], [1]]

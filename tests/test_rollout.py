@@ -5,7 +5,7 @@ import pytest
 import torch
 from trl.trainer.utils import RepeatSampler
 
-from trl_grpo_variants.rollout import arrange, carries_gradient, split_by_group, start_epoch
+from trl_grpo_variants.rollout import arrange, carries_gradient, prompt_groups, split_by_group, start_epoch
 
 
 def test_micro_batches_are_consecutive_and_scalars_are_shared():
@@ -81,6 +81,24 @@ def test_rows_of_a_prompt_come_together():
     prompts = torch.tensor([1, 2, 1, 2, 3, 3]).unsqueeze(1).expand(-1, 3)
     batches = micro_batches([1, 5, 2, 6, 9, 3], 2, prompt_ids=prompts)
     assert numbers(arrange(batches, 3, by_prompt=True)) == [[4, 5], [1, 3], [0, 2]]
+
+
+def test_the_same_tokens_under_another_mask_are_another_prompt():
+    """A token of padding may be one of a prompt too."""
+    ids = torch.tensor([[0, 0, 5]]).expand(4, -1)
+    mask = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 1], [0, 1, 1]])
+    assert prompt_groups(ids, mask).tolist() in ([0, 1, 0, 1], [1, 0, 1, 0])
+    batches = micro_batches([9, 5, 2, 6], 2, prompt_ids=ids, prompt_mask=mask)
+    assert numbers(arrange(batches, 2, by_prompt=True)) == [[0, 2], [1, 3]]
+
+
+def test_lists_with_an_entry_per_row_go_with_the_rows():
+    batches = micro_batches([1, 9, 2, 8], 2, num_images=["1", "9", "2", "8"])
+    for batch in batches:
+        batch["names"] = ["one", "for", "all"]
+    arranged = arrange(batches, 2)
+    assert [batch["num_images"] for batch in arranged] == [["9", "8"], ["2", "1"]]
+    assert all(batch["names"] == ["one", "for", "all"] for batch in arranged)
 
 
 @pytest.mark.parametrize(

@@ -141,21 +141,24 @@ class GRPOVariantConfig(GRPOConfig):
         trim_padding (`bool`, *optional*):
             Whether forward passes are only as wide as the rows in them, and rows of similar length share a pass and,
             within an optimizer step, a micro-batch. Losses and gradients are the same up to rounding. On by default,
-            except for stock GRPO, which stays the same to the bit. Models whose positions depend on the padding keep
-            it where it matters.
+            except for stock GRPO, which stays the same to the bit, and with `torch_compile`, where it makes more
+            shapes to compile for; there a micro-batch has one forward pass. Models whose positions depend on the
+            padding keep it where it matters.
         skip_inert_rows (`bool`, *optional*):
             Whether rows without any effect on the gradient are left out of the forward pass: those of groups whose
             rewards are all equal where no KL or entropy term acts on them, and those without a token in the loss.
             Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
-            except for stock GRPO.
+            except for stock GRPO and with `torch_compile`.
 
         pack_rollout (`bool`, *optional*, defaults to `False`):
-            Whether several completions share a row without padding, where the model's attention tells them apart;
-            the first forward pass checks that it does. Where it does not, rows are trimmed, with a warning.
+            Whether several completions share a row without padding, where the model's attention tells them apart; a
+            forward pass at construction checks that it does. Where it does not, and with FSDP and DeepSpeed, rows are
+            trimmed, with a warning.
         share_prompt (`bool`, *optional*, defaults to `False`):
             Whether the prompt of a group is computed once per forward pass instead of once per completion. It pays
             where prompts are long and micro-batches hold several completions of a prompt. Refused for models whose
-            attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window.
+            attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window; with FSDP and
+            DeepSpeed rows are trimmed, with a warning.
 
         > Parameters that control monitoring
 
@@ -228,11 +231,12 @@ class GRPOVariantConfig(GRPOConfig):
     )
 
     trim_padding: bool = _help(
-        "Whether forward passes are only as wide as the rows in them. On by default, except for stock GRPO."
+        "Whether forward passes are only as wide as the rows in them. On by default, except for stock GRPO and with "
+        "torch_compile."
     )
     skip_inert_rows: bool = _help(
         "Whether rows without any effect on the gradient are left out of the forward pass. On by default, except for "
-        "stock GRPO."
+        "stock GRPO and with torch_compile."
     )
 
     pack_rollout: bool = field(
@@ -368,9 +372,11 @@ class GRPOVariantConfig(GRPOConfig):
             elif getattr(self, name) != default:
                 chosen.add(name)
 
+        # Each number of rows and each width may be one more compilation.
+        compiles = self.torch_compile or self.torch_compile_backend is not None or self.torch_compile_mode is not None
         for name, acts in (("trim_padding", True), ("skip_inert_rows", not self.relates_rows)):
             if getattr(self, name) is None:
-                setattr(self, name, acts and not self.is_stock)
+                setattr(self, name, acts and not self.is_stock and not compiles)
 
         # A coefficient that differs is a choice; a part that is replaced or switched off is another method.
         departures = [

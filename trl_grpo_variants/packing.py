@@ -9,18 +9,21 @@ of its completions, each of which sees the prompt and itself. The last token of 
 since what follows it differs.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from trl import __version__ as trl_version
 from trl.trainer import utils as trl_utils
 
+from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .forward import Batch, Score, Scores, TrimmedForward, partition, trimmable
+from .rollout import prompt_groups
 
 
 logger = get_logger(__name__)
@@ -202,32 +205,41 @@ class LineForward(TrimmedForward):
     """
     Scores completions on lines: packed, or with a shared prompt.
 
-    The first pass is compared with one over unpacked rows. Packed lines give way to those if they differ, since an
-    attention may not tell sequences apart; with a shared prompt that is an error.
-
     Args:
         share_prompt (`bool`):
             Whether lines hold one prompt and its completions, instead of whole rows.
         attention (`str`):
             The model's attention implementation.
-        tolerance (`float`):
-            How far log-probs may be from those of unpacked rows, in nats, on average over the tokens.
         autocast (`Callable`):
             Context of a forward pass.
-
-    Raises:
-        `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
     """
 
     share_prompt: bool = False
     attention: str = "sdpa"
-    tolerance: float = FULL_PRECISION_TOLERANCE
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-    # Of the comparison: whether lines are used from then on.
-    _found: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def error(self, score: Score, model: Any) -> float:
+        """
+        Score made-up completions on lines and on rows.
+
+        Args:
+            score (`Callable`):
+                TRL's forward pass over padded rows.
+            model (`nn.Module`):
+                Model to score with. Its dropout is left out, and no random number is drawn.
+
+        Returns:
+            `float`:
+                How far the log-probs are apart, in nats, on average over the tokens.
+        """
+        batch = _made_up_batch(model)
+        with torch.no_grad(), _without_dropout(model):
+            on_lines, *_ = self._score(score, model, batch)
+            on_rows, *_ = super()._score(score, model, batch)
+        return ((on_lines - on_rows).abs().sum() / batch.lengths[1].sum()).item()
 
     def _passes(self, batch: Batch, rows: torch.Tensor, batch_size: int | None) -> list[list[int]]:
-        if not self.splits or not self._found.get("exact", True):
+        if not self.splits:
             return super()._passes(batch, rows, batch_size)
         chosen = batch.rows(rows)
         lines = self._lines(chosen)
@@ -242,7 +254,8 @@ class LineForward(TrimmedForward):
 
     def _lines(self, batch: Batch) -> list[list[int]]:
         if self.share_prompt:
-            *_, groups = batch.input_ids[:, : batch.size[0]].unique(dim=0, return_inverse=True)
+            end = batch.size[0]
+            groups = prompt_groups(batch.input_ids[:, :end], batch.attention_mask[:, :end])
             return [(groups == group).nonzero().squeeze(1).tolist() for group in range(int(groups.max()) + 1)]
         prompts, completions = batch.lengths
         widths = (prompts + completions).tolist()
@@ -251,8 +264,6 @@ class LineForward(TrimmedForward):
         return [list(range(len(widths)))] if self.attention.startswith("flash") else bins(widths)
 
     def _score(self, score: Score, model: Any, batch: Batch, batch_size: int | None = None) -> Scores:
-        if not self._found.get("exact", True):
-            return super()._score(score, model, batch, batch_size)
         lay = Lines.shared if self.share_prompt else Lines.packed
         lines = lay(batch, self._lines(batch))
         mask = None
@@ -268,27 +279,39 @@ class LineForward(TrimmedForward):
             )
         size = (batch.input_ids.size(0), batch.logits_to_keep)
         logps = lines.restore(output.log_probs, size)
-        if "exact" not in self._found:
-            self._found["exact"] = self._is_exact(logps, score, model, batch)
-            if not self._found["exact"]:
-                return super()._score(score, model, batch, batch_size)
         entropies = lines.restore(output.entropy, size) if batch.inputs.get("compute_entropy") else None
         return logps, entropies, None
 
-    def _is_exact(self, logps: torch.Tensor, score: Score, model: Any, batch: Batch) -> bool:
-        with torch.no_grad():
-            expected, *_ = super()._score(score, model, batch)
-            error = ((logps - expected).abs().sum() / batch.lengths[1].sum().clamp(min=1)).item()
-        if error <= self.tolerance:
-            return True
-        found = (
-            f"log-probs that differ from those of unpacked rows by {error:.2g} nats on average "
-            f"(`attn_implementation={self.attention!r}`, tolerance {self.tolerance:g})"
-        )
-        if self.share_prompt:
-            raise RuntimeError(f"`share_prompt=True` gives {found}; leave it off for this model.")
-        logger.warning(f"`pack_rollout=True` gives {found}; rows are trimmed instead.")
-        return False
+
+def _made_up_batch(model: Any) -> Batch:
+    """Three prompts with four completions each, of all lengths, in tokens without a pattern."""
+    prompts, completions = (8, 5, 2), (9, 6, 3, 1)
+    device = next(model.parameters()).device
+    tokens = torch.randint(
+        model.config.get_text_config().vocab_size,
+        (len(prompts), len(completions), prompts[0] + completions[0]),
+        generator=torch.Generator().manual_seed(0),
+    )
+    # The completions of a prompt have it in common.
+    tokens[:, :, : prompts[0]] = tokens[:, :1, : prompts[0]]
+    columns = torch.arange(tokens.size(2)) - prompts[0]
+    starts, ends = torch.tensor(prompts).view(-1, 1, 1), torch.tensor(completions).view(1, -1, 1)
+    mask = (columns >= -starts) & (columns < ends)
+    ids = torch.where(mask, tokens, 0)
+    return Batch(ids.flatten(0, 1).to(device), mask.flatten(0, 1).long().to(device), completions[0], {})
+
+
+@contextmanager
+def _without_dropout(model: Any) -> Iterator[None]:
+    """Modules as in an evaluation. Not those of a quantised base: on some CPUs they change their weights in one."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = type(module).__module__.startswith("bitsandbytes")
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def bins(widths: Sequence[int]) -> list[list[int]]:
@@ -335,45 +358,72 @@ def check_lines(args: GRPOVariantConfig) -> None:
 
 
 def line_forward(
-    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, autocast: Callable[[], AbstractContextManager[Any]]
+    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, score: Score, accelerator: Accelerator
 ) -> TrimmedForward:
     """
     The forward pass that a configuration asks for, on lines where the model allows.
+
+    It is found out by a forward pass over lines and one over rows, in all processes. Later would be too late: which
+    rows a process has to score, and whether it has any, is its own business, and a forward pass is everyone's.
 
     Args:
         args ([`GRPOVariantConfig`]):
             Configuration.
         model ([`~transformers.PreTrainedModel`]):
-            Policy.
+            Policy, on its device and in no wrapper of data parallelism.
         trimmed ([`TrimmedForward`]):
             Forward pass over rows.
-        autocast (`Callable`):
-            Context of a forward pass.
+        score (`Callable`):
+            TRL's forward pass over padded rows.
+        accelerator ([`~accelerate.Accelerator`]):
+            Accelerator of the trainer.
 
     Returns:
         [`TrimmedForward`]:
-            A [`LineForward`], or `trimmed` with a warning if the model cannot run packed lines.
+            A [`LineForward`], or `trimmed` with a warning where the backend or the model cannot run lines.
 
     Raises:
         `NotImplementedError`: If prompts are to be shared and the model cannot.
+        `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
     """
     if not (args.pack_rollout or args.share_prompt):
         return trimmed
+    asked = "share_prompt=True" if args.share_prompt else "pack_rollout=True"
     attention = model.config._attn_implementation
     obstacle = _obstacle(model.config, attention, args.share_prompt)
     if obstacle is not None and args.share_prompt:
-        raise NotImplementedError(f"`share_prompt=True` cannot be used with this model: {obstacle}; leave it off.")
+        raise NotImplementedError(f"`{asked}` cannot be used with this model: {obstacle}; leave it off.")
     if obstacle is not None:
-        logger.warning(f"`pack_rollout=True` cannot be used with this model: {obstacle}; rows are trimmed instead.")
+        logger.warning(f"`{asked}` cannot be used with this model: {obstacle}; rows are trimmed instead.")
         return trimmed
-    half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())
-    return LineForward(
+    backend = sharding_backend(args)
+    if backend is not None:
+        logger.warning(
+            f"`{asked}` does nothing with {backend}: the model is not whole before it is sharded, so it cannot be "
+            "checked that it tells completions on one line apart; rows are trimmed instead."
+        )
+        return trimmed
+    lines = LineForward(
         **{item.name: getattr(trimmed, item.name) for item in fields(trimmed)},
         share_prompt=args.share_prompt,
         attention=attention,
-        tolerance=HALF_PRECISION_TOLERANCE if half else FULL_PRECISION_TOLERANCE,
-        autocast=autocast,
+        autocast=accelerator.autocast,
     )
+    errors = accelerator.gather(torch.tensor([lines.error(score, model)], device=accelerator.device))
+    half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())
+    tolerance = HALF_PRECISION_TOLERANCE if half else FULL_PRECISION_TOLERANCE
+    # Of all processes, so that they decide alike; NaN, which is no number at all, is in no tolerance.
+    error = errors.max().item()
+    if error <= tolerance:
+        return lines
+    found = (
+        f"log-probs that differ from those of unpacked rows by {error:.2g} nats on average "
+        f"(`attn_implementation={attention!r}`, tolerance {tolerance:g})"
+    )
+    if args.share_prompt:
+        raise RuntimeError(f"`{asked}` gives {found}; leave it off for this model.")
+    logger.warning(f"`{asked}` gives {found}; rows are trimmed instead.")
+    return trimmed
 
 
 def _obstacle(config: Any, attention: str, share_prompt: bool) -> str | None:

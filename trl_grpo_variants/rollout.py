@@ -68,16 +68,14 @@ def arrange(
 
 
 def _by_length(micro_batches: list[dict[str, Any]], by_prompt: bool) -> list[dict[str, Any]]:
+    size = micro_batches[0]["completion_ids"].size(0)
     rows = {
-        name: torch.cat([micro_batch[name] for micro_batch in micro_batches])
-        if isinstance(value, torch.Tensor) and value.dim() > 0
-        else value
+        name: _joined([micro_batch[name] for micro_batch in micro_batches]) if _is_per_row(value, size) else value
         for name, value in micro_batches[0].items()
     }
-    size = micro_batches[0]["completion_ids"].size(0)
     tokens = rows["prompt_mask"].sum(dim=1) + rows["completion_mask"].sum(dim=1)
     if by_prompt:
-        *_, groups = rows["prompt_ids"].unique(dim=0, return_inverse=True)
+        groups = prompt_groups(rows["prompt_ids"], rows["prompt_mask"])
         longest = tokens.new_zeros(tokens.shape).scatter_reduce(0, groups, tokens, "amax")
         tokens = longest[groups] * len(groups) + groups
     if "needed" in rows:
@@ -85,11 +83,42 @@ def _by_length(micro_batches: list[dict[str, Any]], by_prompt: bool) -> list[dic
     order = tokens.argsort(descending=True, stable=True)
     return [
         {
-            name: value[order[start : start + size]] if isinstance(value, torch.Tensor) and value.dim() > 0 else value
+            name: _selected(value, order[start : start + size]) if _is_per_row(value, len(order)) else value
             for name, value in rows.items()
         }
         for start in range(0, len(order), size)
     ]
+
+
+def _is_per_row(value: Any, rows: int) -> bool:
+    """Whether a value of a batch has an entry for each row. TRL splits such lists as it splits tensors."""
+    return value.dim() > 0 if isinstance(value, torch.Tensor) else isinstance(value, list) and len(value) == rows
+
+
+def _joined(parts: list[Any]) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else [entry for part in parts for entry in part]
+
+
+def _selected(value: Any, rows: torch.Tensor) -> Any:
+    return value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows.tolist()]
+
+
+def prompt_groups(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    Number the prompts of a batch.
+
+    Args:
+        ids (`torch.Tensor`):
+            Tokens of the prompts `(B, P)`.
+        mask (`torch.Tensor`):
+            Their mask `(B, P)`. The token of the padding may also be one of a prompt.
+
+    Returns:
+        `torch.Tensor`:
+            `(B,)`, the same number, counted from 0, for rows whose prompts are the same.
+    """
+    *_, groups = torch.cat([ids, mask.to(ids.dtype)], dim=1).unique(dim=0, return_inverse=True)
+    return groups
 
 
 def carries_gradient(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import broadcast_object_list, gather_object, is_peft_model, send_to_device
+from accelerate.utils import DynamoBackend, broadcast_object_list, gather_object, is_peft_model, send_to_device
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
@@ -55,6 +55,7 @@ from .objective.ratio import (
     trajectory_log_weight,
 )
 from .packing import check_lines, line_forward
+from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, split_by_group, start_epoch
 from .snapshot import Anchor, PolicySnapshot
 from .warn import warnings_at_the_user
@@ -133,7 +134,6 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     args: GRPOVariantConfig
     _buffered_inputs: Any
-    _calculate_rewards: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
 
@@ -211,7 +211,9 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     def _trimmed_forward(self) -> TrimmedForward:
         args, config = self.args, self.model.config
-        splits = sharding_backend(args) is None
+        # A model is compiled for shapes, and around DDP, so that no pass could go around DDP without leaving it.
+        compiles = self.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+        splits = sharding_backend(args) is None and not compiles
         if self.accelerator.num_processes > 1:
             # DDP waits for each parameter once per backward pass: not so with reentrant checkpoints, and it takes the
             # experts that no token of the last forward pass went to for unused.
@@ -223,7 +225,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             splits=splits and args.trim_padding,
             multiple=args.pad_to_multiple_of or 1,
         )
-        return line_forward(args, self.model, trimmed, self.accelerator.autocast)
+        return line_forward(args, self.model, trimmed, super()._get_per_token_logps_and_entropies, self.accelerator)
 
     # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
     # the current policy become known.
@@ -274,7 +276,9 @@ class GRPOVariantTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         # Before the rollout, which may change the rows.
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
-        rollout, rewards_per_func = self._generate_and_keep_rewards(inputs)
+        with kept_rewards(self) as kept:
+            rollout = super()._generate_and_score_completions(inputs)
+        rewards_per_func = kept[-1]
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
             self._refresh_snapshots()
@@ -352,21 +356,9 @@ class GRPOVariantTrainer(GRPOTrainer):
             for name, value in scalars.items():
                 self._metrics["train"][name].append(value)
 
-    def _generate_and_keep_rewards(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], torch.Tensor]:
-        """The parent's rollout, which holds advantages only, and the rewards (N, F) that they were made of."""
-        kept: list[torch.Tensor] = []
-        calculate_rewards = self._calculate_rewards
-
-        def keep(*args: Any, **kwargs: Any) -> torch.Tensor:
-            kept.append(calculate_rewards(*args, **kwargs))
-            return kept[-1]
-
-        # On the instance, so that it is what the parent sees even where a subclass overrides the method.
-        self._calculate_rewards = keep
-        try:
-            return super()._generate_and_score_completions(inputs), kept[-1]
-        finally:
-            del self._calculate_rewards
+    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
+        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
+        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
 
     def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
         """Log-probs (B, T) of a rollout under an earlier policy."""

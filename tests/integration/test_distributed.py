@@ -41,7 +41,7 @@ REFUSED = {
 }
 
 
-def launch(worker, *arguments):
+def launch(worker, *arguments, time_limit=240):
     """Standard error of two processes that run a module; they have ended when it returns."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     process = subprocess.Popen(
@@ -53,7 +53,7 @@ def launch(worker, *arguments):
         text=True,
     )
     try:
-        return process.communicate(timeout=240)[1]
+        return process.communicate(timeout=time_limit)[1]
     except subprocess.TimeoutExpired:
         # The launcher ends its workers when it is asked to, and leaves them behind when it is killed.
         process.terminate()

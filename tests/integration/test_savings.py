@@ -13,6 +13,8 @@ from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
 from trl_grpo_variants import list_variants
+from trl_grpo_variants.forward import TrimmedForward
+from trl_grpo_variants.packing import LineForward
 
 from ..tiny import WORDS, make_trainer
 
@@ -186,7 +188,7 @@ def test_lines(policy_path, tmp_path, lines, attention, settings):
 
     expected, padded = update(policy_path, tmp_path, model=model(), trainer_class=GRPOTrainer, **settings)
     actual, lined = update(policy_path, tmp_path, model=model(), **LINES[lines], **ON, **settings)
-    assert lined._forward._found == {"exact": True}
+    assert isinstance(lined._forward, LineForward)
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
     assert lined.counted.tokens < 0.8 * padded.counted.tokens
 
@@ -217,7 +219,7 @@ def test_lines_in_half_precision(policy_path, tmp_path, lines, attention, precis
 def test_variants_on_lines(policy_path, tmp_path, variant, lines):
     expected, _ = update(policy_path, tmp_path, variant=variant, **OFF)
     actual, lined = update(policy_path, tmp_path, variant=variant, **LINES[lines])
-    assert lined._forward._found == {"exact": True}
+    assert isinstance(lined._forward, LineForward)
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
 
 
@@ -229,35 +231,91 @@ def test_a_prompt_is_computed_once_for_its_completions(policy_path, tmp_path):
     _, shared = update(policy_path, tmp_path, **settings, **ON, share_prompt=True)
     prompts = torch.cat([batch["prompt_mask"] for batch in shared._buffered_inputs]).sum(dim=1)
     # Each of the six groups computes its prompt once, without the token that starts each completion, and no
-    # completion's last token; and lines have no padding. The self-check computes without gradients.
+    # completion's last token; and lines have no padding.
     completions = sum(int(batch["completion_mask"].sum()) for batch in shared._buffered_inputs)
     assert shared.counted.tokens == completions + (prompts.sum() / 4 - 6)
     assert shared.counted.tokens < trimmed.counted.tokens
 
 
-def leak(model):
-    """Make an attention ignore what separates sequences."""
+def leaking(policy_path):
+    """A model whose attention ignores what separates sequences."""
+    model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
     forward = model.model.forward
     model.model.forward = lambda *args, **kwargs: forward(
         *args, **(kwargs | {"position_ids": None, "attention_mask": None})
     )
+    return model
 
 
 @has_lines
 def test_packed_lines_give_way_to_trimmed_rows_where_the_attention_leaks(policy_path, tmp_path, caplog):
-    trainer = make_trainer(policy_path, tmp_path, **RUN, pack_rollout=True)
-    leak(trainer.model)
-    trainer.train()
-    assert trainer._forward._found == {"exact": False}
+    trainer = make_trainer(policy_path, tmp_path, **RUN, pack_rollout=True, model=leaking(policy_path))
+    assert type(trainer._forward) is TrimmedForward
     assert "`pack_rollout=True` gives log-probs that differ from those of unpacked rows by" in caplog.text
 
 
 @has_lines
 def test_a_shared_prompt_is_refused_where_the_attention_leaks(policy_path, tmp_path):
-    trainer = make_trainer(policy_path, tmp_path, **RUN, share_prompt=True)
-    leak(trainer.model)
     with pytest.raises(RuntimeError, match="`share_prompt=True` gives log-probs that differ .* leave it off"):
-        trainer.train()
+        make_trainer(policy_path, tmp_path, **RUN, share_prompt=True, model=leaking(policy_path))
+
+
+@has_lines
+@pytest.mark.parametrize("lines", LINES)
+def test_a_model_that_gives_no_numbers_is_not_trusted_with_lines(policy_path, tmp_path, lines, caplog):
+    model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
+    torch.nn.init.constant_(model.lm_head.weight, torch.nan)
+    if lines == "packed":
+        trainer = make_trainer(policy_path, tmp_path, model=model, **LINES[lines])
+        assert type(trainer._forward) is TrimmedForward and "differ" in caplog.text
+    else:
+        with pytest.raises(RuntimeError, match="differ from those of unpacked rows by nan nats"):
+            make_trainer(policy_path, tmp_path, model=model, **LINES[lines])
+
+
+@has_lines
+@pytest.mark.parametrize("lines", LINES)
+def test_lines_are_tried_out_without_dropout_and_without_a_trace(policy_path, tmp_path, lines):
+    def trainer(**settings):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32, attention_dropout=0.5).train()
+        adapter = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.5, init_lora_weights=False)
+        made = make_trainer(policy_path, tmp_path, model=model, peft_config=adapter, **settings)
+        modes = {name: module.training for name, module in made.model.named_modules()}
+        return made, modes, torch.random.get_rng_state()
+
+    lined, modes, random_state = trainer(**LINES[lines], **ON)
+    _, expected_modes, expected_state = trainer(**ON)
+    assert isinstance(lined._forward, LineForward)
+    assert any(modes.values()) and modes == expected_modes
+    assert torch.equal(random_state, expected_state)
+
+
+@has_lines
+@pytest.mark.parametrize("precision", [{"bf16": True}, {"dtype": torch.bfloat16}], ids=lambda value: next(iter(value)))
+@pytest.mark.parametrize("lines", LINES)
+def test_lines_in_half_precision(policy_path, tmp_path, lines, precision):
+    def run(**settings):
+        model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=precision.get("dtype", torch.float32))
+        settings = {"model": model, "bf16": precision.get("bf16", False), **settings, "max_steps": 1}
+        return update(policy_path, tmp_path, **settings)
+
+    expected, padded = run(trainer_class=GRPOTrainer)
+    actual, lined = run(**LINES[lines], **ON)
+    assert isinstance(lined._forward, LineForward)
+    # The parameters themselves have steps of 2^-9 of their size, and so has what is added to them.
+    assert (actual - expected).float().norm() <= 0.1 * expected.float().norm()
+    assert lined.counted.tokens < 0.8 * padded.counted.tokens
+
+
+@has_lines
+@pytest.mark.parametrize("lines", LINES)
+def test_lines_give_way_where_parameters_are_sharded(policy_path, tmp_path, lines, caplog, monkeypatch):
+    monkeypatch.setattr("trl_grpo_variants.packing.sharding_backend", lambda args: "FSDP")
+    trainer = make_trainer(policy_path, tmp_path, **LINES[lines])
+    assert type(trainer._forward) is TrimmedForward
+    (name,) = LINES[lines]
+    assert caplog.text.count(f"`{name}=True` does nothing with FSDP") == 1
 
 
 @has_lines

@@ -289,6 +289,39 @@ def test_rewards_that_a_subclass_has_changed_are_the_rewards(policy_path, tmp_pa
     assert success[1] == pytest.approx(1 - success[0])
 
 
+def test_a_function_for_the_rewards_that_is_set_on_the_trainer_stays_and_is_called_once(policy_path, tmp_path):
+    settings = {"variant": "reference", "max_steps": 3, "trainer_class": Recorder}
+    plain = make_trainer(policy_path, tmp_path, **settings)
+    plain.train()
+    assert "_calculate_rewards" not in vars(plain)
+
+    hooked = make_trainer(policy_path, tmp_path, **settings)
+    calls = []
+    calculate = hooked._calculate_rewards
+
+    def inverted(*args):
+        calls.append(calculate(*args))
+        return 1 - calls[-1]
+
+    hooked._calculate_rewards = inverted
+    hooked.train()
+    assert hooked._calculate_rewards is inverted
+    assert len(calls) == len(hooked.rollouts) == 3
+    torch.testing.assert_close(hooked.rollouts[0]["advantages"], -plain.rollouts[0]["advantages"])
+    success = [trainer.state.log_history[0]["success"] for trainer in (plain, hooked)]
+    assert success[1] == pytest.approx(1 - success[0])
+
+
+def test_a_rollout_that_fails_leaves_the_trainer_as_it_was(policy_path, tmp_path):
+    def broken(completion_ids, **_):
+        raise ZeroDivisionError("no judge")
+
+    trainer = make_trainer(policy_path, tmp_path, variant="reference", reward_funcs=broken)
+    with pytest.raises(ZeroDivisionError, match="^no judge$"):
+        trainer.train()
+    assert "_calculate_rewards" not in vars(trainer)
+
+
 # ---- zero-variance mask --------------------------------------------------------------------------------------------
 
 
@@ -779,7 +812,7 @@ def test_every_override_is_checked_on_the_parent():
         for name, value in vars(GRPOVariantTrainer).items()
         if callable(value) and hasattr(GRPOTrainer, name) and not name.startswith("__")
     }
-    assert overridden | {"_calculate_rewards"} == set(compat.SEAMS)
+    assert overridden == set(compat.SEAMS)
 
 
 def test_model_card_names_variant_and_paper(policy_path, tmp_path):
