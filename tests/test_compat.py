@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import trl_grpo_variants
-from trl_grpo_variants.compat import check_backend, check_trl
+from trl_grpo_variants.compat import check_backend, check_trl, sharding_backend
 
 from .tiny import make_config
 
@@ -27,6 +27,15 @@ ROOT = Path(__file__).parents[1]
 FROZEN = {"variant": "no_is_frozen"}
 ANCHOR = {"variant": "mirror", "mirror_sync_steps": 8}
 MOVING = {"variant": "reference", "sync_ref_model": True}
+
+
+def refusal(check):
+    """What a check says, or `None` where it lets pass."""
+    try:
+        check()
+    except (ImportError, NotImplementedError) as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("found", ["0.29.1", "1.9.2", "2.0.0", "2.0.0.dev0"])
@@ -39,7 +48,7 @@ def test_an_unsupported_trl_is_refused_in_one_sentence(found):
 
 @pytest.mark.parametrize("found", ["1.10.0", "1.16.0", "1.99.0.dev0"])
 def test_a_supported_trl_is_not_refused(found):
-    check_trl(found)
+    assert refusal(lambda: check_trl(found)) is None
 
 
 def test_the_trainer_is_not_imported_over_an_unsupported_trl(monkeypatch):
@@ -119,16 +128,18 @@ def check(tmp_path, settings, *, zero_stage=None, moves_adapter=False, **config)
     if zero_stage is not None:
         args.deepspeed_plugin = SimpleNamespace(zero_stage=zero_stage)
     check_backend(args, moves_adapter)
+    # The check has seen the backend that it lets pass.
+    return sharding_backend(args)
 
 
 @pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING])
 def test_fsdp2_takes_snapshots_wherever_it_is_configured(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    check(tmp_path, settings, moves_adapter="sync_ref_model" in settings)
+    assert check(tmp_path, settings, moves_adapter="sync_ref_model" in settings) == "FSDP"
     # What the configuration says goes before the environment.
     monkeypatch.setenv("FSDP_VERSION", "1")
-    check(tmp_path, settings, fsdp=True, fsdp_config={"version": 2})
+    assert check(tmp_path, settings, fsdp=True, fsdp_config={"version": 2}) == "FSDP"
 
 
 @pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING])
@@ -145,7 +156,10 @@ def test_fsdp1_takes_none_wherever_it_is_configured(tmp_path, monkeypatch, setti
 def test_without_a_variant_the_reference_moves_as_in_trl(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
-    check(tmp_path, {"sync_ref_model": True, "beta": 0.1})
+    assert check(tmp_path, {"sync_ref_model": True, "beta": 0.1}) == "FSDP"
+    # As soon as it is not TRL that moves it, it is refused.
+    with pytest.raises(NotImplementedError, match="`sync_ref_model=True` moves the reference"):
+        check(tmp_path, {"sync_ref_model": True, "beta": 0.1, "variant": "grpo"})
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -157,12 +171,12 @@ def test_no_gradient_is_frozen_under_deepspeed(tmp_path, stage):
 @pytest.mark.parametrize("settings", [ANCHOR, MOVING])
 def test_deepspeed_takes_snapshots_of_whole_parameters(tmp_path, settings):
     moves_adapter = "sync_ref_model" in settings
-    check(tmp_path, settings, zero_stage=2, moves_adapter=moves_adapter)
+    assert check(tmp_path, settings, zero_stage=2, moves_adapter=moves_adapter) == "DeepSpeed"
     with pytest.raises(NotImplementedError, match="which DeepSpeed ZeRO-3 shards; use ZeRO-2"):
         check(tmp_path, settings, zero_stage=3, moves_adapter=moves_adapter)
 
 
 def test_what_needs_no_snapshot_is_not_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    check(tmp_path, {"variant": "tic_grpo"})
-    check(tmp_path, {"variant": "dual"}, zero_stage=3)
+    assert check(tmp_path, {"variant": "tic_grpo"}) == "FSDP"
+    assert check(tmp_path, {"variant": "dual"}, zero_stage=3) == "DeepSpeed"

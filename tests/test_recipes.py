@@ -34,7 +34,7 @@ from trl.rewards import accuracy_reward
 from trl.scripts import grpo as trl_script
 
 from trl_grpo_variants import GRPOVariantConfig, launch, register, unregister
-from trl_grpo_variants.compat import check_backend
+from trl_grpo_variants.compat import check_backend, sharding_backend
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -207,6 +207,7 @@ def test_the_backend_supports_what_the_recipe_asks_of_it(monkeypatch, registered
     if sharding == "zero3":
         args.deepspeed_plugin = SimpleNamespace(zero_stage=3)
     check_backend(args, moves_adapter=args.sync_ref_model)
+    assert sharding_backend(args) == {"fsdp2": "FSDP", "zero3": "DeepSpeed"}.get(sharding)
 
 
 @every_recipe
