@@ -119,8 +119,9 @@ def test_a_base_that_vllm_would_quantise_otherwise_is_refused():
 
 def test_a_sleeping_engine_loses_its_base(tmp_path):
     args = make_config(tmp_path, use_vllm=True, vllm_enable_sleep_mode=True)
-    with pytest.warns(UserWarning, match="`vllm_enable_sleep_mode=True` discards the engine's base"):
+    with pytest.warns(UserWarning, match="`vllm_enable_sleep_mode=True` discards the engine's base") as caught:
         assert constructed(args, LoraConfig(r=8)) is WatchedVLLMGeneration
+    assert caught[0].filename == __file__
 
 
 def test_a_sharded_adapter_is_left_to_trl(args, monkeypatch):

@@ -11,7 +11,6 @@ trained. Here the engine holds the base once and is given the adapter before eac
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
@@ -37,6 +36,7 @@ from .vllm_client import (
     failing,
     is_of_server,
 )
+from .warn import warn_user
 
 
 ADAPTER_NAME = "policy"
@@ -88,10 +88,9 @@ def adapter_generation(args: GRPOVariantConfig, model: Any, peft_config: Any, qu
     )
     if getattr(quantization_config, "load_in_4bit", False) or _is_four_bit(model):
         raise ValueError(refusal)
-    warnings.warn(
+    warn_user(
         f"vLLM cannot run this adapter beside its base, because {obstacle}: it is merged and the whole model is sent "
-        "before each rollout, as TRL does. Set `vllm_lora_sync=False` to accept that silently.",
-        stacklevel=3,
+        "before each rollout, as TRL does. Set `vllm_lora_sync=False` to accept that silently."
     )
     # A checkpoint that is saved in 4 bits is known for one when it has been loaded.
     factory = functools.partial(WatchedVLLMGeneration, four_bit_refusal=refusal)
@@ -380,10 +379,9 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
                 self._complaint(f"has quantization={served['quantization']}, but the trained base is in 4 bits")
             )
         if Path(served["model"]).name != Path(self.model.name_or_path).name:
-            warnings.warn(
+            warn_user(
                 f"The vLLM server at {self._url} has {served['model']} as its base, but the adapter is trained over "
-                f"{self.model.name_or_path}: unless both hold the same weights, it samples from another policy.",
-                stacklevel=2,
+                f"{self.model.name_or_path}: unless both hold the same weights, it samples from another policy."
             )
 
     def _start_command(self) -> str:
