@@ -207,8 +207,7 @@ def test_lines_in_half_precision(policy_path, tmp_path, lines, attention, precis
     )
     trainer = make_trainer(policy_path, tmp_path, model=model, bf16=precision == "autocast", **RUN, **LINES[lines])
     trainer.train()
-    assert trainer._forward._found == {"exact": True}
-    assert trainer._forward.tolerance == 5e-2
+    assert isinstance(trainer._forward, LineForward)
     if lines == "shared":
         assert {mask.dtype for mask in masks if mask.dim() == 4} == {torch.bool if attention == "sdpa" else dtype}
 
@@ -289,23 +288,6 @@ def test_lines_are_tried_out_without_dropout_and_without_a_trace(policy_path, tm
     assert isinstance(lined._forward, LineForward)
     assert any(modes.values()) and modes == expected_modes
     assert torch.equal(random_state, expected_state)
-
-
-@has_lines
-@pytest.mark.parametrize("precision", [{"bf16": True}, {"dtype": torch.bfloat16}], ids=lambda value: next(iter(value)))
-@pytest.mark.parametrize("lines", LINES)
-def test_lines_in_half_precision(policy_path, tmp_path, lines, precision):
-    def run(**settings):
-        model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=precision.get("dtype", torch.float32))
-        settings = {"model": model, "bf16": precision.get("bf16", False), **settings, "max_steps": 1}
-        return update(policy_path, tmp_path, **settings)
-
-    expected, padded = run(trainer_class=GRPOTrainer)
-    actual, lined = run(**LINES[lines], **ON)
-    assert isinstance(lined._forward, LineForward)
-    # The parameters themselves have steps of 2^-9 of their size, and so has what is added to them.
-    assert (actual - expected).float().norm() <= 0.1 * expected.float().norm()
-    assert lined.counted.tokens < 0.8 * padded.counted.tokens
 
 
 @has_lines
