@@ -19,7 +19,7 @@ from trl_grpo_variants.hub import public_files
 from trl_grpo_variants.monitor.callback import SuccessMonitor, identify
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
 from trl_grpo_variants.monitor.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
-from trl_grpo_variants.objective.advantage import success_rates
+from trl_grpo_variants.objective.advantage import success_counts
 
 from .tiny import make_config
 
@@ -190,6 +190,12 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
     forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
     assert found == pytest.approx(forecast.renyi_residual(log_ratios[:G].double().numpy(), np.arange(G) < 8))
     assert "theory/renyi_residual" not in monitor.record(4, *rows({"a": 1}), G, torch.zeros(G))
+    # Completions without a reward are no failures: here the only ones that could be.
+    rewards[8:G] = torch.nan
+    assert "theory/renyi_residual" not in monitor.record(8, prompts, rewards, G, log_ratios)
+    rewards[8:10] = 0.0
+    found = monitor.record(12, prompts, rewards, G, log_ratios)["theory/renyi_residual"]
+    assert found == pytest.approx(forecast.renyi_residual(log_ratios[:10].double().numpy(), np.arange(10) < 8))
 
 
 # ---- runs without a prediction -------------------------------------------------------------------------------------
@@ -268,9 +274,20 @@ def test_success_is_that_of_the_logs(tmp_path):
     monitor.record(0, prompts, rewards, G)
     found = table(tmp_path)
     assert [row["prompt_id"] for row in found] == [str(group) for group in range(7)]
-    rates = success_rates(rewards, torch.tensor([1.0, 0.5, 0.0]), G)
-    assert sum(r["successes"] for r in found) / sum(r["completions"] for r in found) == pytest.approx(rates["success"])
+    expected = success_counts(rewards, torch.tensor([1.0, 0.5, 0.0]), G)["success"]
+    assert (sum(r["successes"] for r in found), sum(r["completions"] for r in found)) == expected
     assert {row["completions"] < G for row in found} == {True, False}
+
+
+def test_completions_without_a_reward_are_no_failures(tmp_path):
+    monitor = start(tmp_path)
+    prompts, rewards = rows({"a": 4, "b": 8})
+    rewards[8:G], rewards[G : G + 3], rewards[-1] = torch.nan, torch.nan, torch.nan
+    monitor.record(0, prompts, rewards, G)
+    a, b = table(tmp_path)
+    assert (a["successes"], a["completions"], a["success"]) == (4, 8, 0.5)
+    assert (b["successes"], b["completions"], b["success"]) == (5, 12, 5 / 12)
+    assert (a["low"], a["high"]) == pytest.approx(wilson_interval(0.5, 8))
 
 
 def test_groups_of_one_prompt_in_one_rollout_are_one_visit(tmp_path):

@@ -4,6 +4,7 @@
 """The report on runs made by hand: its figures show the numbers, its page holds all of it, bad input is one sentence."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trl_grpo_variants.card.success import wilson_interval
 from trl_grpo_variants.cli import main
 from trl_grpo_variants.monitor.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 from trl_grpo_variants.report.columns import columns
 from trl_grpo_variants.report.figures import (
     length_figure,
     mean_with_interval,
+    measured_success,
     metrics_figure,
     prompts_figure,
     success_figure,
@@ -248,7 +251,8 @@ def test_a_run_that_was_cut_off_is_reported(tmp_path, capsys):
     page = report(tmp_path)
     assert page.texts[page.texts.index("visits") + 1] == "24"
     assert page.texts[page.texts.index("logs until step") + 1] == "8"
-    assert "checkpoint-16/trainer_state.json cannot be read and is left out." in page.texts
+    assert "Left out: checkpoint-16/trainer_state.json is truncated." in page.texts
+    assert "Left out: checkpoint-16/trainer_state.json is truncated.\n" in capsys.readouterr().out
     # Reading it changes nothing.
     assert (tmp_path / JOURNAL_NAME).exists() and pq.read_table(tmp_path / FILE_NAME).num_rows == 0
 
@@ -312,7 +316,28 @@ def test_many_rollouts_become_forty_points_with_bands():
 
 def test_an_interval_of_a_mean_is_the_root_of_the_squares():
     values, low, high = np.array([0.2, 0.6]), np.array([0.17, 0.2]), np.array([0.5, 1.0])
-    assert mean_with_interval(values, low, high) == pytest.approx((0.4, 0.4 - 0.5 * (0.0009 + 0.16) ** 0.5, 0.65))
+    half = 0.5 * (0.165**2 + 0.4**2) ** 0.5
+    assert mean_with_interval(values, low, high) == pytest.approx((0.4, 0.4 - half, 0.4 + half))
+
+
+@pytest.mark.parametrize("size", [2, 8])
+@pytest.mark.parametrize("success", [0.02, 0.3, 0.98])
+def test_the_interval_of_measured_success_holds_the_truth_on_both_sides(success, size):
+    """Also of prompts that are hardly ever solved, whose own intervals begin at their estimates."""
+    generator = np.random.default_rng(0)
+    beyond = np.zeros(2)
+    for _ in range(1000):
+        mean, low, high = measured_success(generator.binomial(size, success, 64).astype(float), np.full(64, size))
+        assert mean - low == pytest.approx(high - mean)
+        beyond += [success < low, success > high]
+    assert (beyond / 1000 < 0.04).all() and (success != 0.3 or beyond.sum() > 20)
+
+
+def test_without_any_success_the_interval_is_wilsons():
+    mean, _, high = measured_success(np.zeros(4), np.array([8.0, 8.0, 4.0, 12.0]))
+    assert (mean, high) == (0.0, pytest.approx(wilson_interval(0.0, 32)[1]))
+    mean, low, _ = measured_success(np.array([8.0]), np.array([8.0]))
+    assert (mean, low) == (1.0, pytest.approx(wilson_interval(1.0, 8)[0]))
 
 
 def test_the_figure_of_prompts_shows_each_by_its_kind(folder):
@@ -360,6 +385,13 @@ def test_the_figures_of_logs_show_the_numbers(folder):
         ([8, 14, 2, 13, 3], 16, "oscillating"),
         ([2, 5, 4, 8, 7, 11, 10, 14], 16, "amplified"),
         ([16, 15, 16], 16, "unchanged"),
+        # From 0.12 to 0.88, and back, with halves that differ less.
+        ([1, 6, 2, 7], 8, "amplified"),
+        ([7, 2, 6, 1], 8, "worsened"),
+        ([1, 7], 8, "amplified"),
+        ([1, 4, 4, 4, 4, 7], 8, "amplified"),
+        # Worse by halves, but better at the end.
+        ([4, 15, 15, 6, 2, 14], 16, "oscillating"),
     ],
     ids=str,
 )
@@ -387,8 +419,33 @@ def cut_parquet(folder):
     (folder / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes()[:-30])
 
 
-def cut_state(folder):
-    (folder / "trainer_state.json").write_text('{"log_history": [')
+def state(text):
+    return lambda folder: (folder / "trainer_state.json").write_text(text)
+
+
+def pipe(name):
+    return lambda folder: os.mkfifo(folder / name)
+
+
+def edited(**columns):
+    """A file of visits with other values in it."""
+
+    def make(folder):
+        Visits(folder, SETTINGS).start(pa.Table.from_pylist([row | columns for row in made_rows()], SCHEMA))
+
+    return make
+
+
+def edited_journal(**columns):
+    def make(folder):
+        Visits(folder, SETTINGS).start(SCHEMA.empty_table())
+        (folder / JOURNAL_NAME).write_text(json.dumps(made_rows()[0] | columns))
+
+    return make
+
+
+def foreign_settings(folder):
+    Visits(folder, [1]).start(SCHEMA.empty_table())
 
 
 def foreign_state(folder):
@@ -401,10 +458,29 @@ def foreign_state(folder):
         (lambda folder: None, f"holds nothing to report: it has no {FILE_NAME}, and no logs of a GRPO run are in it."),
         (foreign_parquet, f"{FILE_NAME} is no file of visits: its format is not 'trl_grpo_variants visits 1'."),
         (cut_parquet, f"{FILE_NAME} cannot be read: it is truncated or no file of visits."),
-        (cut_state, f"it has no {FILE_NAME}, and trainer_state.json cannot be read."),
+        (state('{"log_history": ['), f"it has no {FILE_NAME}, and trainer_state.json is truncated."),
+        (state(""), "trainer_state.json is truncated."),
+        (state('{"log_history": [], "global_step": 1}}'), "trainer_state.json is no JSON."),
+        (state("[" * 100_000), "trainer_state.json is truncated."),
+        (state("[1]"), "trainer_state.json is no state of a trainer."),
+        (state('{"log_history": []}'), "trainer_state.json is no state of a trainer."),
+        (state('{"log_history": {}, "global_step": 1}'), "trainer_state.json is no state of a trainer."),
+        (state('{"log_history": [], "global_step": Infinity}'), "trainer_state.json is no state of a trainer."),
+        (state('{"log_history": [], "global_step": "1"}'), "trainer_state.json is no state of a trainer."),
+        (state('{"log_history": [1, {"step": "a"}], "global_step": 1}'), "no logs of a GRPO run are in it."),
+        (pipe("trainer_state.json"), "trainer_state.json is no file."),
+        (pipe(FILE_NAME), "no logs of a GRPO run are in it."),
         (foreign_state, "no logs of a GRPO run are in it."),
+        (foreign_settings, f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(completions=0), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(successes=-1), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(successes=SIZE + 1), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(step=None), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited_journal(rollout="0"), f"{JOURNAL_NAME} is no journal of visits: it has been edited."),
+        (edited_journal(rollout=None), f"{JOURNAL_NAME} is no journal of visits: it has been edited."),
+        (edited_journal(step=10**30), f"{JOURNAL_NAME} is no journal of visits: it has been edited."),
+        (edited_journal(prompt=[1]), f"{JOURNAL_NAME} is no journal of visits: it has been edited."),
     ],
-    ids=["empty", "foreign table", "truncated table", "truncated state", "foreign state"],
 )
 def test_a_folder_that_is_no_run_gives_one_sentence(tmp_path, capsys, make, sentence):
     make(tmp_path)
@@ -412,12 +488,61 @@ def test_a_folder_that_is_no_run_gives_one_sentence(tmp_path, capsys, make, sent
     assert not (tmp_path / "report").exists()
 
 
-def test_bad_arguments_give_one_sentence(folder, tmp_path, capsys):
-    assert_refused(capsys, [str(tmp_path / "none")], "is not a folder; give the output folder of a run.")
-    assert_refused(capsys, [], "The following arguments are required: RUN_DIR; see `trl-variants report --help`.")
-    assert_refused(capsys, [str(folder), "--colour"], "Unrecognized arguments: --colour")
+WRONG_ARGUMENTS = [
+    ([], "The following arguments are required: RUN_DIR; see `trl-variants report --help`."),
+    ([""], "Argument RUN_DIR: an empty text is no folder; see"),
+    (["none"], "none is not a folder; give the output folder of a run."),
+    (["n" * 300], "is not a folder; give the output folder of a run."),
+    (["file"], "file is not a folder; give the output folder of a run."),
+    (["pipe"], "pipe is not a folder; give the output folder of a run."),
+    (["/dev/null"], "/dev/null is not a folder; give the output folder of a run."),
+    (["empty"], "empty holds nothing to report"),
+    (["RUN", "RUN"], "Unrecognized arguments: "),
+    (["RUN", "--colour"], "Unrecognized arguments: --colour"),
+    (["RUN", "--output"], "Argument --output: expected one argument; see"),
+    (["RUN", "--output", ""], "Argument --output: an empty text is no folder; see"),
+    (["RUN", "--output", "file"], "The report cannot be written to file: File exists."),
+    (["RUN", "--output", "file/below"], "The report cannot be written to file/below: Not a directory."),
+    (["RUN", "--output", "pipe"], "The report cannot be written to pipe: File exists."),
+    (["RUN", "--output", "n" * 300], "File name too long."),
+    (["RUN", "--output", "blocked"], "The report cannot be written to blocked: Is a directory."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), WRONG_ARGUMENTS, ids=lambda value: str(value)[:40])
+def test_wrong_arguments_give_one_sentence(folder, tmp_path, capsys, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    assert_refused(capsys, [str(folder), "--output", str(tmp_path / "file")], "The report cannot be written to")
+    os.mkfifo("pipe")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blocked" / "index.html").mkdir(parents=True)
+    assert_refused(capsys, [str(folder) if argument == "RUN" else argument for argument in arguments], sentence)
+
+
+def test_what_is_in_the_way_of_a_report_is_replaced(folder):
+    """A page of an earlier run, or a pipe, which would wait for a reader."""
+    (folder / "report").mkdir()
+    os.mkfifo(folder / "report" / "index.html")
+    report(folder)
+    assert not list((folder / "report").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"global_step": 16, "log_hist', "trainer_state.json is truncated"),
+        ('{"global_step": 16, "log_history": [{"step": 1, "kl": 1e999999, "mirror_kl": 1' + "0" * 400 + "}]}", None),
+        (None, "there are no logs; a run writes them with its checkpoints"),
+    ],
+    ids=["truncated", "numbers out of range", "none"],
+)
+def test_logs_that_cannot_be_read_are_not_logs_without_a_kl(tmp_path, capsys, text, reason):
+    Visits(tmp_path, SETTINGS).start(pa.Table.from_pylist(made_rows(), SCHEMA))
+    if text is not None:
+        (tmp_path / "trainer_state.json").write_text(text)
+    report(tmp_path)
+    told = reason or "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0"
+    assert f"Left out: KL to the anchors, because {told}.\n" in capsys.readouterr().out
 
 
 def test_without_matplotlib_it_says_what_to_install(folder, capsys, monkeypatch):

@@ -47,6 +47,12 @@ SCHEMA = pa.schema(
 )
 
 
+_NEVER_NULL = (
+    *("rollout", "step", "prompt_id", "visit", "successes", "completions"),
+    *("groups", "groups_without_signal", "success", "low", "high"),
+)
+
+
 class Visits:
     """
     Writes the visits of a run; by one process.
@@ -123,25 +129,43 @@ def read_visits(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
         known = metadata.get(b"format") == FORMAT.encode()
         settings = json.loads(metadata[b"settings"]) if known else {}
         table = table.select(SCHEMA.names).cast(SCHEMA) if known else table
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: it is truncated or no file of visits.") from error
     if not known:
         raise ValueError(f"{path} is no file of visits: its format is not {FORMAT!r}.")
+    if not isinstance(settings, dict) or not _is_plausible(table):
+        raise ValueError(f"{path} is no file of visits: it has been edited.")
     # A crash after the file was written and before the journal was removed leaves both.
     last = pc.max(table.column("rollout")).as_py() if table.num_rows else -1
-    added = [row for row in _read_journal(folder / JOURNAL_NAME) if row["rollout"] > last]
-    return pa.concat_tables([table, pa.Table.from_pylist(added, SCHEMA)]), settings
+    journal = folder / JOURNAL_NAME
+    try:
+        added = pa.Table.from_pylist(_read_journal(journal), SCHEMA)
+        if not _is_plausible(added):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise ValueError(f"{journal} is no journal of visits: it has been edited.") from error
+    return pa.concat_tables([table, added.filter(pc.field("rollout") > last)]), settings
+
+
+def _is_plausible(table: pa.Table) -> bool:
+    """Whether each visit has its counts, and they are counts."""
+    if any(table.column(name).null_count for name in _NEVER_NULL):
+        return False
+    successes, completions = table.column("successes"), table.column("completions")
+    counts = pc.and_(pc.less_equal(0, successes), pc.less_equal(successes, completions))
+    return bool(pc.all(pc.and_(counts, pc.less(0, completions)), min_count=0).as_py())
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    if not path.exists():
+    # Whoever opens a pipe waits for its other end.
+    if not path.is_file():
         return rows
     for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
             complete = row.keys() == set(SCHEMA.names)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             # Empty, or cut off by a crash or a full disk.
             continue
         if complete:

@@ -4,6 +4,7 @@
 """`trl-variants report`: a page and figures of a run."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,15 +40,31 @@ def main(argv: list[str]) -> int:
         page = render(run, shown, found)
         for panel in shown:
             if panel.figure is not None:
-                (output / f"{panel.name}.png").write_bytes(panel.png)
-        (output / PAGE_NAME).write_text(page, encoding="utf-8")
+                _write(output / f"{panel.name}.png", panel.png)
+        _write(output / PAGE_NAME, page.encode())
     except OSError as error:
         raise ValueError(f"The report cannot be written to {output}: {error.strerror}.") from error
     print(f"Wrote {output / PAGE_NAME} and {sum(p.figure is not None for p in shown)} figures.")  # noqa: T201
     for panel in shown:
         if panel.figure is None:
             print(f"Left out: {panel.title}, because {panel.missing}.")  # noqa: T201
+    if run.history:
+        for state in run.unreadable:
+            print(f"Left out: {state}.")  # noqa: T201
     return 0
+
+
+def _write(path: Path, content: bytes) -> None:
+    # Whole or not at all, and whatever is there already.
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _folder(given: str) -> Path:
+    if not given:
+        raise argparse.ArgumentTypeError("an empty text is no folder")
+    return Path(given)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,8 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a page and figures of a run: predicted against measured success, what became of each "
         "prompt, KLs, weights of trajectories, and completion lengths.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="Output folder of a run, finished or cut off.")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="Folder of the report (default: `report` in the run's folder)."
+        "run_dir", type=_folder, metavar="RUN_DIR", help="Output folder of a run, finished or cut off."
+    )
+    parser.add_argument(
+        "--output", type=_folder, metavar="DIR", help="Folder of the report (default: `report` in the run's folder)."
     )
     return parser

@@ -27,16 +27,41 @@ _MOST_POINTS = 40
 # A band through so few would not show how many there are.
 _FEW_POINTS = 12
 _MOST_LINES = 25
+_Z = 1.96
 _TENTHS = np.linspace(0.0, 1.0, 11)
 _MEASURED, _PREDICTED, _FIRST, _THIRD, _GREY = "#0072B2", "#D55E00", "#7F7F7F", "#009E73", "#999999"
 
 
+def measured_success(successes: Array, completions: Array) -> tuple[float, float, float]:
+    """
+    Mean success over prompts, with its 95 % interval from the sampling of completions.
+
+    The variance of each share is estimated without bias, k(n - k)/(n^2 (n - 1)), so that few completions of each prompt
+    do not push the interval to one side, as the ends of its own interval would. Where all or none succeed, the interval
+    ends where Wilson's for all completions does.
+
+    Args:
+        successes (`np.ndarray`):
+            Successes k of each prompt, shape `(n,)`.
+        completions (`np.ndarray`):
+            Its completions n, at least 1.
+
+    Returns:
+        `tuple[float, float, float]`:
+            Mean, lower and upper end; they may lie beyond 0 and 1.
+    """
+    failures = completions - successes
+    spread = successes * failures / np.square(completions) / np.maximum(completions - 1.0, 1.0)
+    # One completion says nothing about its own spread, which is at most this.
+    variance = np.where(completions > 1.0, spread, 0.25).sum() / completions.size**2
+    least = _Z**2 / (completions.sum() + _Z**2)
+    mean, half = float((successes / completions).mean()), float(np.hypot(_Z * np.sqrt(variance), least))
+    return mean, mean - half, mean + half
+
+
 def mean_with_interval(values: Array, low: Array, high: Array) -> tuple[float, float, float]:
     """
-    Mean of independent estimates, with the interval that theirs make.
-
-    The distances of the ends from the estimates are added in squares, the method of variance estimates recovery (MOVER)
-    for a sum, which keeps the asymmetry of intervals near 0 and 1.
+    Mean of independent estimates, with the interval that theirs make: half the widths are added in squares.
 
     Args:
         values (`np.ndarray`):
@@ -51,8 +76,8 @@ def mean_with_interval(values: Array, low: Array, high: Array) -> tuple[float, f
             Mean, lower and upper end.
     """
     mean = float(values.mean())
-    below, above = (float(np.sqrt(np.square(end - values).sum()) / values.size) for end in (low, high))
-    return mean, mean - below, mean + above
+    half = float(np.sqrt(np.square((high - low) / 2.0).sum()) / values.size)
+    return mean, mean - half, mean + half
 
 
 def success_figure(visits: Columns) -> "Figure | None":
@@ -275,8 +300,10 @@ def _draw_against(axes: "Axes", visits: Columns) -> None:
 
 
 def _mean(visits: Columns, rows: Array, kind: str) -> tuple[float, float, float]:
-    names = (kind, f"{kind}_low", f"{kind}_high") if kind else ("success", "low", "high")
-    mean, low, high = mean_with_interval(*(visits[name][rows] for name in names))
+    if kind:
+        mean, low, high = mean_with_interval(*(visits[name][rows] for name in (kind, f"{kind}_low", f"{kind}_high")))
+    else:
+        mean, low, high = measured_success(visits["successes"][rows], visits["completions"][rows])
     return mean, max(0.0, low), min(1.0, high)
 
 

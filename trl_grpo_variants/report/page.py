@@ -120,7 +120,7 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
                     "Rényi residual": {"theory/renyi_residual": ""},
                 },
             ),
-            "the logs hold none",
+            _nothing_logged(run) or "the logs hold none",
         ),
         Panel(
             "divergence",
@@ -129,7 +129,7 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
             metrics_figure(
                 run, {"KL to the reference": {"kl": ""}, "KL to the previous policy": {"mirror_kl": ""}}, lowest=0.0
             ),
-            "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0",
+            _nothing_logged(run) or "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0",
         ),
         Panel(
             "weights",
@@ -150,16 +150,22 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
                 },
                 lowest=0.0,
             ),
-            "the logs hold none; weights are 1 where each rollout serves one optimizer step",
+            _nothing_logged(run) or "the logs hold none; weights are 1 where each rollout serves one optimizer step",
         ),
         Panel(
             "length",
             "Completions",
             "Length in tokens, and the share that reached the limit without an end.",
             length_figure(run),
-            "the logs hold no lengths",
+            _nothing_logged(run) or "the logs hold no lengths",
         ),
     ]
+
+
+def _nothing_logged(run: Run) -> str | None:
+    if run.history:
+        return None
+    return ", ".join(run.unreadable) or "there are no logs; a run writes them with its checkpoints"
 
 
 def render(run: Run, shown: list[Panel], found: list[Trajectory]) -> str:
@@ -246,7 +252,7 @@ def facts(run: Run) -> dict[str, str]:
 def _notes(run: Run) -> list[str]:
     notes = []
     if run.unreadable:
-        notes.append(f"{', '.join(run.unreadable)} cannot be read and is left out.")
+        notes.append(f"Left out: {', '.join(run.unreadable)}.")
     if run.visits is None or run.visits["rollout"].size == 0:
         return notes
     reason = run.settings.get("not_predicted_because")

@@ -4,7 +4,7 @@
 """What the folder of a run holds: the visits of the success monitor, and what the trainer has logged."""
 
 import json
-import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Run:
         logged_until (`int`, *optional*):
             Optimizer step of the newest logs, `None` without any.
         unreadable (`tuple[str, ...]`):
-            Checkpoints whose logs cannot be read.
+            Which files with logs cannot be read and why, as parts of a sentence.
     """
 
     name: str
@@ -80,7 +80,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         `ValueError`: If there is no such folder, or nothing of a GRPO run in it; one sentence.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"{folder} is not a folder; give the output folder of a run.")
     try:
         table, settings = read_visits(folder)
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Run:
         table, settings = None, {}
     history, step, unreadable = _newest_history(folder)
     if table is None and not any(name in entry for entry in history for name in _LOGGED):
-        found = f"{', '.join(unreadable)} cannot be read" if unreadable else "no logs of a GRPO run are in it"
+        found = ", ".join(unreadable) or "no logs of a GRPO run are in it"
         raise ValueError(f"{folder} holds nothing to report: it has no {FILE_NAME}, and {found}.")
     return Run(
         name=folder.resolve().name,
@@ -105,17 +105,34 @@ def _newest_history(folder: Path) -> tuple[list[dict[str, Any]], int | None, lis
     newest: tuple[list[dict[str, Any]], int | None] = ([], None)
     unreadable = []
     for path in sorted([*folder.glob(_STATE_NAME), *folder.glob(f"checkpoint-*/{_STATE_NAME}")]):
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            history = [entry for entry in state["log_history"] if _is_number(entry.get("step"))]
-            step = int(state["global_step"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            unreadable.append(path.relative_to(folder).as_posix())
-            continue
-        if newest[1] is None or step > newest[1]:
-            newest = (history, step)
+        found = _read_state(path)
+        if isinstance(found, str):
+            unreadable.append(f"{path.relative_to(folder).as_posix()} {found}")
+        elif newest[1] is None or found[1] > newest[1]:
+            newest = found
     return *newest, unreadable
 
 
+def _read_state(path: Path) -> tuple[list[dict[str, Any]], int] | str:
+    """History and step of a trainer's state, or what is wrong with it."""
+    # Whoever opens a pipe waits for its other end.
+    if not path.is_file():
+        return "is no file"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    try:
+        state = json.loads(content)
+    except (ValueError, RecursionError):
+        return "is no JSON" if content.rstrip().endswith(b"}") else "is truncated"
+    history: Any = state.get("log_history") if isinstance(state, dict) else None
+    step: Any = state.get("global_step") if isinstance(state, dict) else None
+    if not isinstance(history, list) or not _is_number(step):
+        return "is no state of a trainer"
+    return [entry for entry in history if isinstance(entry, dict) and _is_number(entry.get("step"))], int(step)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # JSON's whole numbers may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

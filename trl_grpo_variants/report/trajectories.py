@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from .columns import Columns
 
 
-# A difference of two shares is clear beyond this many of its standard deviations; turning points are looked for, which
-# takes more.
-_CLEAR, _CLEAR_TURN = 1.96, 2.58
+# A difference of two shares is clear beyond this many of its standard deviations. Single visits, which are looked for
+# or hold few completions, take more.
+_CLEAR, _CLEAR_VISITS = 1.96, 2.58
 
 KINDS = {
-    "amplified": "clearly more successful in the later half of the visits than in the earlier",
+    "amplified": "clearly more successful in the later half of the visits than in the earlier, or at the last than at the "
+    "first",
     "stuck at 0": "without a success at any visit",
-    "oscillating": "clearly up and down at least three times in turn",
+    "oscillating": "clearly up and down at least three times in turn, or one in halves and the other from first to last",
     "saturated": "without a failure at any visit",
-    "worsened": "clearly less successful in the later half of the visits than in the earlier",
+    "worsened": "clearly less successful in the later half of the visits than in the earlier, or at the last than at the "
+    "first",
     "unchanged": "none of these",
 }
 
@@ -83,9 +85,10 @@ def kind_of(successes: NDArray[np.float64], completions: NDArray[np.float64]) ->
     """
     Which of `KINDS` a trajectory is of, the first that applies of: stuck, saturated, oscillating, amplified, worsened.
 
-    A change counts if it is clear: larger than 1.96 standard deviations of the difference of two shares (2.58 for an
-    oscillation, which is followed from one turning point to the next), each with the variance p(1 - p)/(n + 2) at
-    p = (k + 1)/(n + 2), which is not 0 where k is 0 or n. A middle visit belongs to neither half.
+    A change counts if it is clear: larger than 1.96 standard deviations of the difference of two shares (2.58 between
+    single visits: the first and the last, and for an oscillation one turning point and the next), each with the
+    variance p(1 - p)/(n + 2) at p = (k + 1)/(n + 2), which is not 0 where k is 0 or n. A middle visit belongs to
+    neither half.
 
     Args:
         successes (`np.ndarray`):
@@ -105,7 +108,10 @@ def kind_of(successes: NDArray[np.float64], completions: NDArray[np.float64]) ->
         return "oscillating"
     half = len(successes) // 2
     won, drawn = (np.array([values[:half].sum(), values[-half:].sum()]) for values in (successes, completions))
-    return {1: "amplified", -1: "worsened", 0: "unchanged"}[_direction(won, drawn, 0, 1, _CLEAR)]
+    changes = {_direction(won, drawn, 0, 1, _CLEAR), _direction(successes, completions, 0, -1, _CLEAR_VISITS)}
+    if changes >= {1, -1}:
+        return "oscillating"
+    return "amplified" if 1 in changes else "worsened" if -1 in changes else "unchanged"
 
 
 def _clear_moves(successes: NDArray[np.float64], completions: NDArray[np.float64]) -> int:
@@ -115,8 +121,8 @@ def _clear_moves(successes: NDArray[np.float64], completions: NDArray[np.float64
     highest = lowest = 0
     for visit in range(1, len(share)):
         # The turning point behind is the highest, respectively lowest, visit since the last clear move.
-        rises = going <= 0 and _direction(successes, completions, lowest, visit, _CLEAR_TURN) > 0
-        falls = going >= 0 and _direction(successes, completions, highest, visit, _CLEAR_TURN) < 0
+        rises = going <= 0 and _direction(successes, completions, lowest, visit, _CLEAR_VISITS) > 0
+        falls = going >= 0 and _direction(successes, completions, highest, visit, _CLEAR_VISITS) < 0
         if rises or falls:
             moves, going = moves + 1, 1 if rises else -1
             highest = lowest = visit
