@@ -116,16 +116,20 @@ def test_runs_have_moved_the_policy_off_the_rollout(alone):
     assert max(entry["trajectory/log_weight_std"] for entry in history) > 0.05
 
 
-@pytest.mark.parametrize("backend", ["ddp", "fsdp2", pytest.param("zero2", marks=needs_deepspeed)])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name.values != ("fsdp1",)])
 def test_two_processes_resume_exactly(policy_path, tmp_path, backend):
     if backend == "ddp":
         errors = launch(resume_worker, policy_path, tmp_path, backend, "frozen")
         assert "SIGKILL" in errors and not (tmp_path / "0.pt").exists(), errors[-4000:]
+        left = tmp_path / "frozen" / f"checkpoint-{resume_worker.KILLED_AT + 1}"
+        assert (left / "model.safetensors").exists() and not (left / "trainer_state.json").exists()
     for rank in load_ranks(tmp_path, launch(resume_worker, policy_path, tmp_path, backend)):
         for case in rank.values():
             resumed, whole = case["resumed"], case["whole"]
             assert (resumed["processes"], resumed["wrapper"]) == (2, WRAPPERS[backend])
             assert resumed["step"] == whole["step"] > resume_worker.KILLED_AT
             assert resumed["history"] == whole["history"] != []
+            # One copy of a policy for all processes, unless each has a part of its own.
+            assert ("rollout_state_shared.pt" in resumed["states"]) == (backend != "fsdp2")
             assert resumed["parameters"].keys() == whole["parameters"].keys()
             assert all(torch.equal(value, whole["parameters"][key]) for key, value in resumed["parameters"].items())
