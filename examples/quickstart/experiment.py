@@ -185,6 +185,9 @@ def run(
         seconds=time.perf_counter() - started,
     )
     if save:
+        # An adapter of an earlier run would be taken for one of these weights, and the other way round.
+        for weights in (*output_dir.glob("adapter_*"), *output_dir.glob("model*.safetensors")):
+            weights.unlink()
         trainer.save_model()
         # Where the model card looks for a figure.
         save_figure([finished], output_dir / FIGURE_NAME)

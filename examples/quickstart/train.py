@@ -91,14 +91,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=_integers, default=[0, 1, 2], help="seeds of --compare (default: 0,1,2)")
     parser.add_argument("--steps", type=_positive, default=200, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--from-scratch", action="store_true", help="remake the starting policy first (a minute)")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
+    parser.add_argument("--output-dir", type=Path, help="default: a folder of the run's own in runs/quickstart")
     args = parser.parse_args()
     try:
         for name in args.compare or [args.variant]:
             get_variant(name)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
+    if args.output_dir is None:
+        args.output_dir = Path("runs/quickstart") / _name(args)
     return args
+
+
+def _name(args: argparse.Namespace) -> str:
+    """Runs that differ in this have different folders, so that results stay."""
+    what = [args.variant] if args.compare is None else ["compare", *args.compare]
+    seeds = [args.seed] if args.compare is None else args.seeds
+    return "-".join([*what, *(["lora"] if args.lora else []), f"seed{'+'.join(map(str, seeds))}"])
 
 
 def print_run(run: "Run", console: Console) -> None:

@@ -92,6 +92,38 @@ def test_a_run_writes_figure_result_checkpoint_and_card(tmp_path, arguments):
         AutoModelForCausalLM.from_pretrained(tmp_path / "model")
 
 
+def test_runs_have_their_own_folders(tmp_path):
+    names = []
+    for arguments in ([], ["--lora"], ["--variant", "dual"], ["--seed", "1"], ["--compare", "grpo,dual", "--lora"]):
+        parsed = subprocess.run(
+            [sys.executable, "-c", "import train; print(train.parse_args().output_dir)", *arguments],
+            cwd=FOLDER,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        names.append(parsed.stdout.strip())
+    assert names == [
+        f"runs/quickstart/{name}"
+        for name in (
+            "tic_grpo-seed0",
+            "tic_grpo-lora-seed0",
+            "dual-seed0",
+            "tic_grpo-seed1",
+            "compare-grpo-dual-lora-seed0+1+2",
+        )
+    ]
+
+
+def test_a_folder_that_is_used_again_holds_one_kind_of_weights(tmp_path):
+    for arguments, weights in ((["--lora"], "adapter_model.safetensors"), ([], "model.safetensors")):
+        finished = train(tmp_path, "--steps", "1", *arguments)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == [weights]
+    assert not (tmp_path / "model" / "adapter_config.json").exists()
+
+
 def test_comparison_prints_a_row_per_variant(tmp_path):
     finished = train(tmp_path, "--steps", "4", "--compare", "grpo,no_is_frozen", "--seeds", "0,1")
     assert finished.returncode == 0, finished.stderr[-3000:]
