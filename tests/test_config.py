@@ -297,7 +297,7 @@ def messages(**settings):
 
 ONE_STEP = {"steps_per_generation": 1, "num_iterations": 1}
 INERT = [
-    ({"variant": "tic_grpo"} | ONE_STEP, "`importance_sampling_level='trajectory'` does nothing", True),
+    ({"variant": "tic_grpo"} | ONE_STEP, "`importance_sampling_level='trajectory'` does nothing", False),
     ({"variant": "no_is"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
     ({"variant": "no_is_frozen"} | ONE_STEP, "`importance_sampling_level='none'` does nothing", True),
     ({"variant": "mirror"} | ONE_STEP, "`mirror_beta=0.1` does nothing", True),
@@ -317,6 +317,13 @@ def test_inert_settings_are_told_with_the_setting_to_change(settings, message, s
 
 def test_two_inert_terms_are_told_apart():
     assert len(messages(variant="tic_grpo", mirror_beta=0.1, **ONE_STEP)) == 2
+
+
+@pytest.mark.parametrize("variant", ["tic_grpo", "tic_grpo_v2"])
+def test_trajectories_that_are_passed_over_again_are_told(variant):
+    (told,) = messages(variant=variant, num_iterations=4)
+    assert "`num_iterations=4` passes over the same completions again" in told and "Lemma A.1" in told
+    assert messages(variant="no_is", num_iterations=4) == messages(variant=variant, num_iterations=1) == []
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -347,6 +354,7 @@ def test_savings_are_on_except_for_stock_grpo(settings, expected):
     args = config(steps_per_generation=2, **settings)
     assert (args.trim_padding, args.skip_inert_rows) == (expected, expected)
     assert args.pack_rollout is args.share_prompt is False
+    assert args.stop_on_nonfinite is True
     explicit = config(steps_per_generation=2, **settings, trim_padding=not expected, skip_inert_rows=not expected)
     assert (explicit.trim_padding, explicit.skip_inert_rows) == (not expected, not expected)
     assert explicit.is_stock == args.is_stock

@@ -38,7 +38,15 @@ def config(**settings):
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
 FLAGS = ("mask_zero_variance_groups", "group_preserving_split", "trim_padding", "skip_inert_rows", "pack_rollout")
-FLAGS += ("share_prompt", "success_monitor", "vllm_lora_sync", "use_vllm", "use_bias_correction_kl", "sync_ref_model")
+FLAGS += (
+    "stop_on_nonfinite",
+    "share_prompt",
+    "success_monitor",
+    "vllm_lora_sync",
+    "use_vllm",
+    "use_bias_correction_kl",
+    "sync_ref_model",
+)
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")

@@ -1,11 +1,69 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+import warnings
+
 import pytest
 import torch
 from trl.trainer.utils import RepeatSampler
 
-from trl_grpo_variants.rollout import arrange, carries_gradient, prompt_groups, split_by_group, start_epoch
+from trl_grpo_variants import GRPOVariantTrainer
+from trl_grpo_variants.rollout import (
+    arrange,
+    carries_gradient,
+    check_prompts,
+    prompt_groups,
+    split_by_group,
+    start_epoch,
+)
+
+from .tiny import dataset, make_config, reward
+
+
+# Six prompts of four completions in a rollout, which three optimizer steps spend.
+SIX = {
+    "per_device_train_batch_size": 8,
+    "steps_per_generation": 3,
+    "num_generations": 4,
+    "mirror_beta": 0.1,
+}
+
+
+def told(prompts, args):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_prompts(prompts, args)
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("positional", [True, False])
+def test_fewer_prompts_than_a_rollout_takes_are_refused_before_a_model_is_loaded(tmp_path, positional):
+    given = ([dataset(5)], {}) if positional else ([], {"train_dataset": dataset(5)})
+    sentence = "has 5 prompts, but a rollout takes 6 .`generation_batch_size=24` / `num_generations=4`."
+    with pytest.raises(ValueError, match=sentence):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path, **SIX), *given[0], **given[1])
+
+
+@pytest.mark.parametrize("prompts", [6, 12, 20, 23])
+def test_prompts_that_an_epoch_leaves_out_are_told(tmp_path, prompts):
+    """As many as the sampler leaves out."""
+    left_out = prompts - len(set(RepeatSampler(range(prompts), mini_repeat_count=4, batch_size=6, repeat_count=3)))
+    sentences = told(dataset(prompts), make_config(tmp_path, **SIX, max_steps=-1))
+    assert len(sentences) == (left_out > 0)
+    assert all(f"leaves out {left_out} of the {prompts} prompts" in sentence for sentence in sentences)
+
+
+def test_a_run_that_ends_before_the_epoch_leaves_nothing_out(tmp_path):
+    assert told(dataset(20), make_config(tmp_path, **SIX, max_steps=9)) == []
+    assert len(told(dataset(20), make_config(tmp_path, **SIX, max_steps=10))) == 1
+    settings = SIX | {"gradient_accumulation_steps": 3, "num_iterations": 2}
+    assert told(dataset(20), make_config(tmp_path, **settings, max_steps=6)) == []
+    assert len(told(dataset(20), make_config(tmp_path, **settings, max_steps=7))) == 1
+
+
+def test_a_stream_has_no_number_of_prompts(tmp_path):
+    assert told(dataset(5).to_iterable_dataset(), make_config(tmp_path, **SIX)) == []
+    assert told(None, make_config(tmp_path, **SIX)) == []
 
 
 def test_micro_batches_are_consecutive_and_scalars_are_shared():

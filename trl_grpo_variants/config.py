@@ -162,6 +162,10 @@ class GRPOVariantConfig(GRPOConfig):
 
         > Parameters that control monitoring
 
+        stop_on_nonfinite (`bool`, *optional*, defaults to `True`):
+            Whether a run stops at the first loss or gradient that is infinite or not a number, before it reaches the
+            weights and with a checkpoint from before it, and at the first infinite reward, which is named. Stock GRPO
+            goes on, and DeepSpeed stops at a loss or a reward only.
         success_monitor (`bool`, *optional*, defaults to `False`):
             Whether the success of each prompt is recorded and compared with what
             [Mroueh](https://huggingface.co/papers/2503.06639) predicts for the run's coefficients, see
@@ -248,6 +252,13 @@ class GRPOVariantConfig(GRPOConfig):
         metadata={"help": "Whether the prompt of a group is computed once per forward pass, not per completion."},
     )
 
+    stop_on_nonfinite: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether a run of a variant stops, with a checkpoint from before it, at the first loss, gradient or "
+            "reward that is not finite."
+        },
+    )
     success_monitor: bool = field(
         default=False,
         metadata={
@@ -395,7 +406,8 @@ class GRPOVariantConfig(GRPOConfig):
         check_number(self, "reward_variance_epsilon", at_least=LEAST_VARIANCE_EPSILON, at_most=MAX_COEFFICIENT)
         for name in ("mirror_sync_steps", "num_iterations"):
             check_whole_number(self, name)
-        for name in ("mask_zero_variance_groups", "group_preserving_split", "success_monitor", "vllm_lora_sync"):
+        flags = ("mask_zero_variance_groups", "group_preserving_split", "stop_on_nonfinite", "success_monitor")
+        for name in (*flags, "vllm_lora_sync"):
             check_flag(self, name)
         for name in _SAVINGS:
             check_flag(self, name)
@@ -545,6 +557,12 @@ class GRPOVariantConfig(GRPOConfig):
                         f"{self.num_generations}."
                     )
 
+        if self.importance_sampling_level == "trajectory" and self.num_iterations > 1:
+            warn_user(
+                f"`num_iterations={self.num_iterations}` passes over the same completions again, for which "
+                "`importance_sampling_level='trajectory'` is no longer unbiased (Lemma A.1 of TIC-GRPO needs new prompts "
+                "in each optimizer step): set `num_iterations=1` and raise `steps_per_generation` instead."
+            )
         if self.is_on_policy:
             remedy = "raise `steps_per_generation` above `gradient_accumulation_steps`, or `num_iterations` above 1"
             because = (
@@ -552,9 +570,11 @@ class GRPOVariantConfig(GRPOConfig):
                 f"`steps_per_generation={self.steps_per_generation}`, `num_iterations={self.num_iterations}`)"
             )
             if self.importance_sampling_level in ("trajectory", "none"):
+                # More passes over the same completions are none for a trajectory's weight, see above.
+                split = remedy.partition(",")[0] if self.importance_sampling_level == "trajectory" else remedy
                 warn_user(
                     f"`importance_sampling_level={self.importance_sampling_level!r}` does nothing {because}: the "
-                    f"policy has not moved since the rollout and every ratio is 1. To let it act, {remedy}."
+                    f"policy has not moved since the rollout and every ratio is 1. To let it act, {split}."
                 )
             if self.delta is not None and not self.is_stock:
                 warn_user(f"`delta={self.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}.")

@@ -6,7 +6,6 @@
 import math
 from typing import Any
 
-from accelerate.data_loader import get_sampler
 from accelerate.state import GradientState
 
 
@@ -86,7 +85,9 @@ def distinct_rows(rows: int) -> int:
     if not state.end_of_dataloader:
         return rows
     loader: Any = state.active_dataloader
-    sampler = get_sampler(loader)
+    # Of several processes, each one's share of the batches is around the batches.
+    batches = getattr(loader.batch_sampler, "batch_sampler", loader.batch_sampler)
+    sampler: Any = getattr(batches, "sampler", None)
     if not hasattr(sampler, "__len__"):
         return rows
     return len(sampler) % loader.total_batch_size or rows

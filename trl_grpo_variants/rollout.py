@@ -13,6 +13,44 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
+from .config import GRPOVariantConfig
+from .warn import warn_user
+
+
+def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
+    """
+    Check that there are prompts for a rollout, and tell if an epoch does not use all.
+
+    TRL's sampler leaves out what does not fill a rollout, so that with too few prompts a run would train no step.
+
+    Args:
+        dataset (`Any`):
+            Training data. One without a length, like a stream, is not checked.
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `ValueError`: If there are fewer prompts than a rollout takes.
+    """
+    if not hasattr(dataset, "__len__"):
+        return
+    prompts, needed = len(dataset), args.generation_batch_size // args.num_generations
+    takes = (
+        f"a rollout takes {needed} (`generation_batch_size={args.generation_batch_size}` / "
+        f"`num_generations={args.num_generations}`)"
+    )
+    if prompts < needed:
+        raise ValueError(
+            f"The training data has {prompts} prompts, but {takes}, so that there would be none: give more prompts or "
+            "lower `generation_batch_size`."
+        )
+    micro_steps = prompts // needed * args.steps_per_generation * args.num_iterations
+    if prompts % needed and not 0 < args.max_steps <= micro_steps // args.gradient_accumulation_steps:
+        warn_user(
+            f"Each epoch leaves out {prompts % needed} of the {prompts} prompts, which are too few for a last rollout: "
+            f"{takes}."
+        )
+
 
 def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[dict[str, Any]]:
     """

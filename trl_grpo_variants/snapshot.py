@@ -18,7 +18,7 @@ except ImportError:  # a torch that has no FSDP2, so that nothing is sharded by 
     FSDPModule = DTensor = ()  # type: ignore[assignment, misc]
 
 
-def _local(tensor: torch.Tensor) -> torch.Tensor:
+def local(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a tensor, in the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -128,7 +128,7 @@ class PolicySnapshot(Anchor):
     @property
     def nbytes(self) -> int:
         """Memory of the copy in this process, in bytes."""
-        return sum(_local(value).nbytes for value in self._values)
+        return sum(local(value).nbytes for value in self._values)
 
     @torch.no_grad()
     def refresh(self, mixup: float = 1.0) -> None:
@@ -155,7 +155,7 @@ class PolicySnapshot(Anchor):
                 Tensors that share the snapshot's memory; of sharded ones, this process's part.
         """
         self._follow_parameters()
-        return {name: _local(value) for name, value in zip(self._names, self._values, strict=True)}
+        return {name: local(value) for name, value in zip(self._names, self._values, strict=True)}
 
     def _copy(self, state_dict: dict[str, torch.Tensor]) -> None:
         for name, value in self.state_dict().items():
@@ -188,7 +188,7 @@ class PolicySnapshot(Anchor):
         for index, parameter in enumerate(self._follow_parameters()):
             if isinstance(parameter, DTensor):
                 # FSDP2 gathers from the memory of the shard, whatever tensor the parameter is given.
-                live, kept = _local(parameter), _local(self._values[index])
+                live, kept = local(parameter), local(self._values[index])
                 moved = live.clone()
                 live.copy_(kept)
                 kept.copy_(moved)

@@ -38,6 +38,7 @@ from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
 from .generation import GenerationError, adapter_generation
+from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import publishing, without_token
 from .metrics import RunningMeans, distinct_rows
 from .monitor.callback import Prompt, SuccessMonitor, identify
@@ -56,7 +57,7 @@ from .objective.ratio import (
 )
 from .packing import check_lines, line_forward
 from .rewards import kept_rewards, rewards_or_failure
-from .rollout import arrange, carries_gradient, split_by_group, start_epoch
+from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
 from .snapshot import Anchor, PolicySnapshot
 from .warn import warnings_at_the_user
 
@@ -157,6 +158,8 @@ class GRPOVariantTrainer(GRPOTrainer):
             )
         check_parent(GRPOVariantTrainer.__bases__[0], args)
         check_lines(args)
+        if args.extends_trl:
+            check_prompts(kwargs.get("train_dataset", arguments[0] if arguments else None), args)
 
         uses_peft = peft_config is not None or (isinstance(model, torch.nn.Module) and is_peft_model(model))
         moves_adapter = args.sync_ref_model and uses_peft
@@ -188,6 +191,9 @@ class GRPOVariantTrainer(GRPOTrainer):
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         if self._monitor is not None:
             self.add_callback(self._monitor)
+        self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
+        if self._guard is not None:
+            self.add_callback(self._guard)
         self._forward = self._trimmed_forward()
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
@@ -279,6 +285,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         with kept_rewards(self) as kept:
             rollout = super()._generate_and_score_completions(inputs)
         rewards_per_func = kept[-1]
+        check_rewards(rewards_per_func, self.reward_func_names, inputs, stop=self.args.stop_on_nonfinite)
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
             self._refresh_snapshots()
@@ -412,7 +419,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        except GenerationError as error:
+        except (GenerationError, NonFiniteError) as error:
             if self.args.save_only_model:
                 raise
             try:
@@ -436,7 +443,7 @@ class GRPOVariantTrainer(GRPOTrainer):
         return checkpoint
 
     def _save_interrupted(self) -> str:
-        """Save a run that stopped for want of a rollout, and return the checkpoint's folder."""
+        """Save a run that stopped within a step, and return the checkpoint's folder."""
         folder = self._checkpoint_folder()
         # One that has been saved after the last step is not risked by writing it again.
         if self._saved_to != folder:
@@ -514,6 +521,8 @@ class GRPOVariantTrainer(GRPOTrainer):
         # and an evaluation scores completions of the policy itself.
         if mode == "train" and old_logps is not None and self._frozen_policy is None:
             self._log_trajectories(log_weights, clipped, inputs["advantages"], computed)
+        if self._guard is not None and mode == "train":
+            self._guard.watch(loss, self.state.global_step)
         return loss
 
     def _freeze_until_backward(self, policy: PolicySnapshot) -> None:

@@ -1,0 +1,144 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Stops a run at the first number that is not finite, before it reaches the weights and in all processes alike."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.utils import DistributedType, gather_object
+from torch import nn
+from transformers import TrainerCallback
+
+from .monitor.callback import identify
+from .snapshot import local
+
+
+logger = get_logger(__name__)
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, a gradient or a reward is infinite or not a number."""
+
+
+class FiniteGuard(TrainerCallback):
+    """
+    Stops a run whose loss or gradient is not finite.
+
+    It looks once per optimizer step, when the gradient is complete and the step not taken yet, so that the weights are
+    those of before. DeepSpeed takes the step within the backward pass: there it looks at each loss, and at no gradient.
+    With a gradient scaler, under which gradients overflow as a matter of course, it looks at no gradient either.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Knows the other processes.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._steps_in_backward = accelerator.distributed_type == DistributedType.DEEPSPEED
+        self._loss: torch.Tensor | None = None
+
+    def watch(self, loss: torch.Tensor, step: int) -> None:
+        """
+        Take note of a loss before its backward pass.
+
+        Args:
+            loss (`torch.Tensor`):
+                0-d tensor: this process's loss of a micro-batch.
+            step (`int`):
+                Optimizer steps taken before.
+
+        Raises:
+            [`NonFiniteError`]: If the step would be taken within the backward pass, and the loss of any process is not
+                finite.
+        """
+        infinite = ~loss.detach().isfinite()
+        self._loss = infinite if self._loss is None else self._loss | infinite
+        if self._steps_in_backward:
+            self._stop_if(self._loss, torch.zeros_like(infinite), step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._loss = None
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **kwargs: Any
+    ) -> None:
+        if self._loss is None or self._steps_in_backward:
+            return
+        gradient = torch.zeros_like(self._loss)
+        if model is not None and self._accelerator.scaler is None:
+            gradient = gradient | has_nonfinite_gradient(model).to(gradient.device)
+        self._stop_if(self._loss, gradient, state.global_step)
+
+    def _stop_if(self, loss: torch.Tensor, gradient: torch.Tensor, step: int) -> None:
+        found = self._accelerator.reduce(torch.stack([loss, gradient]).float(), reduction="sum").tolist()
+        if any(found):
+            raise NonFiniteError(
+                f"The {'loss' if found[0] else 'gradient'} of optimizer step {step + 1} is not finite, so the run "
+                "stops before the weights are changed; `stop_on_nonfinite=False` would go on."
+            )
+
+
+@torch.no_grad()
+def has_nonfinite_gradient(model: nn.Module) -> torch.Tensor:
+    """
+    Tell whether a gradient is infinite or not a number; of sharded ones, this process's part.
+
+    Args:
+        model (`nn.Module`):
+            Model after a backward pass.
+
+    Returns:
+        `torch.Tensor`:
+            0-d boolean.
+    """
+    gradients = [local(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    # The largest magnitude passes on what is not finite, and unlike a sum of squares does not overflow. A shard may be
+    # empty.
+    largest = [torch.linalg.vector_norm(gradient, ord=torch.inf) for gradient in gradients if gradient.numel()]
+    finite = torch.tensor(True)
+    for value in largest:
+        finite = finite.to(value.device) & value.isfinite()
+    return ~finite
+
+
+def check_rewards(
+    rewards_per_func: torch.Tensor, names: Sequence[str], rows: Sequence[dict[str, Any]], *, stop: bool
+) -> None:
+    """
+    Name the first infinite reward of a rollout. To be called in all processes.
+
+    Args:
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)` of all processes.
+        names (`Sequence[str]`):
+            Names of the reward functions.
+        rows (`Sequence[dict]`):
+            Rows of the data set that this process has completed.
+        stop (`bool`):
+            Whether to raise, or else to warn.
+
+    Raises:
+        [`NonFiniteError`]: If a reward is infinite.
+    """
+    infinite = rewards_per_func.isinf().nonzero().tolist()
+    if not infinite:
+        return
+    row, function = infinite[0]
+    # All processes know of the infinity, and one of them the prompt.
+    prompt = gather_object([identify(own)[1] for own in rows])[row]
+    others = f" (and {len(infinite) - 1} more like it)" if len(infinite) > 1 else ""
+    sentence = (
+        f"The reward function `{names[function]}` gave {rewards_per_func[row, function].item()} for a completion of the "
+        f"prompt {prompt!r}{others}, "
+    )
+    if stop:
+        raise NonFiniteError(
+            f"{sentence}so the run stops; return a finite number, or None for what cannot be scored, or set "
+            "`stop_on_nonfinite=False` to go on without its group."
+        )
+    logger.warning(f"{sentence}so its group has no advantage.")
