@@ -73,7 +73,7 @@ class Anchor:
                 that DeepSpeed shards, copies of the whole.
         """
         with _gathered(self._model) as is_gathered:
-            named = {name: _local(parameter.detach()) for name, parameter in _named_parameters(self._model).items()}
+            named = {name: local(parameter.detach()) for name, parameter in _named_parameters(self._model).items()}
             return {name: value.to("cpu", copy=True) for name, value in named.items()} if is_gathered else named
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class Anchor:
 
     def _copy(self, state_dict: dict[str, torch.Tensor]) -> None:
         for name, parameter in _named_parameters(self._model).items():
-            _local(parameter.detach()).copy_(state_dict[name])
+            local(parameter.detach()).copy_(state_dict[name])
 
 
 def _shapes(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
