@@ -70,16 +70,23 @@ TESTS = {
     "monitor/": "test_monitor.py integration/test_monitor.py",
     "plan/": "test_plan.py test_cli.py",
     "report/": "test_report.py",
-    "config": "test_config.py test_recipes.py test_card.py",
+    "config": "test_mistakes.py test_config.py test_recipes.py test_card.py",
+    "checks": "test_mistakes.py test_config.py theory",
+    "suggest": "test_mistakes.py test_config.py",
+    "warn": "test_mistakes.py test_config.py integration/test_trainer.py",
     "compat": "test_compat.py",
-    "cli": "test_cli.py integration/test_launch.py",
-    "launch": "test_cli.py integration/test_launch.py",
+    "cli": "test_mistakes.py test_cli.py integration/test_launch.py",
+    "launch": "test_mistakes.py test_cli.py integration/test_launch.py",
+    "recipe": "test_mistakes.py test_recipes.py test_cli.py integration/test_launch.py",
     "__": "test_cli.py test_compat.py",
     "forward": "test_forward.py test_packing.py integration/test_savings.py integration/test_modalities.py",
     "packing": "test_packing.py test_forward.py integration/test_savings.py",
     "rollout": "test_rollout.py integration/test_savings.py",
-    "checkpoint": "integration/test_resume.py integration/test_interrupted.py",
     "generation": "test_generation.py",
+    "vllm_client": "test_generation.py integration/test_server.py",
+    "idle": "test_mistakes.py integration/test_trainer.py",
+    "checkpoint": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
+    "metrics": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py",
     "": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py "
     "integration/test_parity.py integration/test_monitor.py integration/test_resume.py "
     "integration/test_interrupted.py",
@@ -103,6 +110,8 @@ NAMES = {
     "exp": "expm1", "log": "log1p", "startswith": "endswith", "isnan": "isinf", "std": "var", "gather": "scatter",
 }  # fmt: skip
 NAMES |= {after: before for before, after in NAMES.items()}
+# Functions that do not mind the order of their arguments.
+SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal"}
 # Methods without which their object is still a value of the same kind.
 REMOVED = set(
     "detach clamp clamp_min clamp_max clip abs neg float double bool nan_to_num masked_fill clone contiguous flip sort "
@@ -286,7 +295,11 @@ class Mutator:
         if _name(node.func) == "where" and len(node.args) == 3:
             _, left, right = node.args
             yield "where", self._span(left)[0], self._span(right)[1], f"{self._text(right)}, {self._text(left)}"
-        elif len(node.args) == 2 and not any(isinstance(argument, ast.Starred) for argument in node.args):
+        elif (
+            len(node.args) == 2
+            and _name(node.func) not in SYMMETRIC
+            and not any(isinstance(argument, ast.Starred) for argument in node.args)
+        ):
             left, right = node.args
             if not (self._is_string(left) and self._is_string(right)):
                 yield (

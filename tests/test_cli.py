@@ -10,6 +10,7 @@ import pytest
 
 from trl_grpo_variants import __version__, get_variant, list_variants, unregister
 from trl_grpo_variants.cli import main
+from trl_grpo_variants.variants import Advantage, Divergence, Ratio, Schedule
 
 
 def test_list_names_every_variant(capsys, monkeypatch):
@@ -104,3 +105,32 @@ def test_public_names_resolve():
         assert name in dir(trl_grpo_variants)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         trl_grpo_variants.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (Advantage(), "TRL's"),
+        (Advantage(scale_rewards="group"), "(r - mean) / (std + 1e-4)"),
+        (Advantage(scale_rewards="none"), "r - mean"),
+        (Advantage(scale_rewards="none", reward_variance_epsilon=1e-5), "(r - mean) / sqrt(var + 1e-05)"),
+        (Ratio(), "TRL's"),
+        (Ratio("token"), "token"),
+        (Ratio("token", epsilon=0.2), "token, clip 0.8 to 1.2"),
+        (Ratio("token", epsilon=0.2, epsilon_high=0.3, delta=2.0), "token, clip 0.8 to 1.3, delta 2"),
+        (Ratio("token", epsilon_high=0.3), "token"),
+        (Ratio("trajectory", trajectory_clip="upper", epsilon=0.2), "trajectory, capped at 1.2"),
+        (Ratio("trajectory", trajectory_clip="upper", epsilon_high=0.3), "trajectory, capped at 1.3"),
+        (Ratio("trajectory", trajectory_clip="upper"), "trajectory"),
+        (Ratio("none", no_is_gradient="frozen"), "none, frozen gradient"),
+        (Divergence(), "TRL's"),
+        (Divergence(beta=0.0), "none"),
+        (Divergence(beta=0.1, mirror_beta=0.2), "0.1 to reference + 0.2 to previous"),
+        (Divergence(mirror_beta=0.2), "0.2 to previous"),
+        (Schedule(), "TRL's"),
+        (Schedule(num_iterations=1), "1 pass"),
+        (Schedule(2, 4, True), "2 passes, 4 steps per rollout, whole groups"),
+    ],
+)
+def test_parts_of_a_variant_are_written_with_what_they_set(part, text):
+    assert str(part) == text

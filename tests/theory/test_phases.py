@@ -98,6 +98,8 @@ def test_highest_target_separates_stable_from_unstable(log_odds, normalization, 
 def test_highest_target_needs_one_prompt_that_is_solved_sometimes(p_ref):
     with pytest.raises(ValueError, match="`p_ref` must be one number strictly between 0 and 1"):
         theory.highest_target(p_ref)
+    with pytest.raises(ValueError, match="`p_ref` must be between 0 and 1; got 1.5"):
+        theory.highest_target(1.5)
 
 
 def test_boundaries_need_a_reference():

@@ -96,7 +96,8 @@ def test_small_coefficients_do_not_overflow():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pi_ref": [0.5, 0.6]}, "`pi_ref` must sum to 1"),
+        ({"pi_ref": [0.5, 0.6]}, "`pi_ref` must sum to 1 over the outputs; got 1.1"),
+        ({"pi_ref": [[0.5, 0.5], [0.4, 0.2], [0.5, 0.6]]}, "`pi_ref` must sum to 1 over the outputs; got 0.6"),
         ({"pi_prev": [-0.5, 1.5]}, "`pi_prev` must be between 0 and 1"),
         ({"pi_prev": 1.0}, "`pi_prev` must have shape"),
         ({"rewards": [1.0, float("nan")]}, "must be finite"),
