@@ -7,8 +7,6 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from torch import nn
-
 
 # The largest coefficient whose product with a bounded divergence is representable in each precision.
 MAX_COEFFICIENT = 1e6
@@ -127,6 +125,9 @@ def check_model(model: Any) -> None:
     Raises:
         `TypeError`: If it is neither.
     """
+    # Planning checks numbers too, and does without PyTorch.
+    from torch import nn
+
     if not isinstance(model, str | nn.Module):
         raise TypeError(f"`model` must be the name or the path of a model as a `str`, or a model; got {model!r}.")
 
