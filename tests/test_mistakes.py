@@ -37,16 +37,8 @@ def config(**settings):
 # ---- values ---------------------------------------------------------------------------------------------------------
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
-FLAGS = ("mask_zero_variance_groups", "group_preserving_split", "trim_padding", "skip_inert_rows", "pack_rollout")
-FLAGS += (
-    "stop_on_nonfinite",
-    "share_prompt",
-    "success_monitor",
-    "vllm_lora_sync",
-    "use_vllm",
-    "use_bias_correction_kl",
-    "sync_ref_model",
-)
+FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
+FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
@@ -71,6 +63,10 @@ def test_a_value_of_the_wrong_kind_is_one_sentence_that_names_the_field(name, va
         config(**settings)
     assert "\n" not in str(error.value)
     assert error.traceback[-1].path.parent.name == "trl_grpo_variants"
+
+
+def test_every_field_is_tried():
+    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *FLAGS, *COUNTS, *NUMBERS}
 
 
 VALUES = [
@@ -320,6 +316,7 @@ FILES = [
     (b"hello", "'recipe.yaml' holds a str; "),
     (b"variant: [tic\nbeta: {", "'recipe.yaml' is no valid YAML in line 2: "),
     (b"variant: tic_grpo: 1", "'recipe.yaml' is no valid YAML in line 1: mapping values are not allowed here."),
+    (b"beta: 0.1\nvariant: dual\nbeta: 0.2", "`beta` is given twice in 'recipe.yaml', in lines 1 and 3."),
     (b"variant: \x00", "'recipe.yaml' is no valid YAML: special characters are not allowed."),
     (b"variant: \xff\xfe", "'recipe.yaml' is not UTF-8 text."),
     (None, "'recipe.yaml' cannot be read: No such file or directory."),
@@ -476,3 +473,18 @@ def test_only_variants_are_registered():
         register_variant("mine")
     with pytest.raises(ValueError, match=r"`variant` must be the name of a variant; got \['mirror'\]"):
         get_variant(["mirror"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("variant", "dual", r"`variant='dual'` was set on a finished configuration \(of `variant='tic_grpo'`\)"),
+        ("mirror_beta", -1.0, "`mirror_beta` must be a number of at least 0; got -1.0"),
+        ("loss_type", "grpo", "`loss_type='grpo'` weights a sequence by its length"),
+    ],
+)
+def test_what_is_set_after_construction_is_checked_too(name, value, sentence, tmp_path):
+    args = make_config(tmp_path, variant="tic_grpo")
+    setattr(args, name, value)
+    with pytest.raises(ValueError, match=sentence):
+        GRPOVariantTrainer("model", reward, args, train_dataset=dataset())

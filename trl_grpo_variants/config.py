@@ -290,6 +290,7 @@ class GRPOVariantConfig(GRPOConfig):
     def __post_init__(self) -> None:
         self._check_sizes()
         chosen, departures = self._resolve_variant()
+        self._resolved_variant = self.variant
         self._check_values()
         self._check_combinations()
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
@@ -311,6 +312,22 @@ class GRPOVariantConfig(GRPOConfig):
         self._check_schedule()
         for sentence in idle_settings(self, chosen):
             warn_user(sentence)
+
+    def check_changes(self) -> None:
+        """
+        Check what has been set since construction as if it had been given there.
+
+        Raises:
+            `ValueError`: If a value or a combination is wrong, or the variant has been replaced, which no longer sets
+                anything.
+        """
+        if self.variant != self._resolved_variant:
+            raise ValueError(
+                f"`variant={self.variant!r}` was set on a finished configuration (of `variant={self._resolved_variant!r}`"
+                "), where it changes nothing; give it to the constructor."
+            )
+        self._check_values()
+        self._check_combinations()
 
     @property
     def owns_policy_term(self) -> bool:
@@ -406,11 +423,9 @@ class GRPOVariantConfig(GRPOConfig):
         check_number(self, "reward_variance_epsilon", at_least=LEAST_VARIANCE_EPSILON, at_most=MAX_COEFFICIENT)
         for name in ("mirror_sync_steps", "num_iterations"):
             check_whole_number(self, name)
-        flags = ("mask_zero_variance_groups", "group_preserving_split", "stop_on_nonfinite", "success_monitor")
-        for name in (*flags, "vllm_lora_sync"):
-            check_flag(self, name)
-        for name in _SAVINGS:
-            check_flag(self, name)
+        for name, kind in GRPOVariantConfig.__annotations__.items():
+            if kind is bool:
+                check_flag(self, name)
         if not isinstance(self.scale_rewards, Hashable):
             check_choice(self, "scale_rewards", ("group", "batch", "none"))
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.

@@ -69,7 +69,8 @@ def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             f"The configuration {path!r} is no file, but a folder or a pipe; give the path of a YAML file."
         )
     try:
-        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        fields = yaml.safe_load(text)
     except OSError as error:
         raise ValueError(f"The configuration file {path!r} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -82,6 +83,12 @@ def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(fields, dict):
         found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
         raise ValueError(f"The configuration file {path!r} {found}; it must hold one `field: value` per line.")
+    lines: dict[str, int] = {}
+    # Of the fields that are given twice YAML keeps the last.
+    for key, _ in yaml.compose(text, Loader=yaml.SafeLoader).value:
+        line = key.start_mark.line + 1
+        if lines.setdefault(key.value, line) != line:
+            raise ValueError(f"`{key.value}` is given twice in {path!r}, in lines {lines[key.value]} and {line}.")
     return fields, rest
 
 

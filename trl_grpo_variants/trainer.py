@@ -156,6 +156,7 @@ class GRPOVariantTrainer(GRPOTrainer):
                 f"`args` must be a GRPOVariantConfig, got {type(args).__name__}: import it from trl_grpo_variants, it "
                 "takes every argument of GRPOConfig."
             )
+        args.check_changes()
         check_parent(GRPOVariantTrainer.__bases__[0], args)
         check_lines(args)
         if args.extends_trl:
