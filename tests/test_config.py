@@ -144,7 +144,12 @@ def test_without_a_variant_every_field_is_trls():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"variant": "mean_only"}, {"mirror_beta": 0.1, "num_iterations": 2}, {"group_preserving_split": True}]
+    "settings",
+    [
+        {"variant": "mean_only"},
+        {"mirror_beta": 0.1, "num_iterations": 2},
+        {"group_preserving_split": True, "steps_per_generation": 2},
+    ],
 )
 def test_whatever_departs_from_trl_is_not_stock(settings):
     assert not config(**settings).is_stock

@@ -48,8 +48,6 @@ _OWN_DEFAULTS: dict[str, Any] = {
     "mask_zero_variance_groups": False,
     "group_preserving_split": False,
 }
-# What changes nothing but the cost, and rounding.
-_SAVINGS = ("trim_padding", "skip_inert_rows", "pack_rollout", "share_prompt")
 
 # Sizes of a rollout and of an update; TRL computes with them unseen.
 _SIZES = ("gradient_accumulation_steps", "per_device_train_batch_size", "num_generations")
@@ -369,7 +367,7 @@ class GRPOVariantConfig(GRPOConfig):
         return self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
 
     def _check_sizes(self) -> None:
-        for name in (*_SIZES, *_OPTIONAL_SIZES, *_TRL_DEFAULTS, *_OWN_DEFAULTS, *_SAVINGS):
+        for name in (*_SIZES, *_OPTIONAL_SIZES, *GRPOVariantConfig.__annotations__):
             # A number of NumPy's is one, but no JSON holds it.
             if isinstance(getattr(self, name), np.generic):
                 setattr(self, name, getattr(self, name).item())
