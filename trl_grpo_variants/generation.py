@@ -207,9 +207,11 @@ class WatchedVLLMGeneration(VLLMGeneration):
         Raises:
             `GenerationServerError`: If the server fails.
         """
-        if self.mode == "server":
-            # Before the processes gather a sharded model together.
-            self._on_all_processes(self._ping)
+        if self.mode != "server":
+            super().sync_weights()
+            return
+        # Before the processes gather a sharded model together.
+        self._on_all_processes(self._ping)
         super().sync_weights()
         self._on_all_processes(self._raise_failure)
 
@@ -344,14 +346,16 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
             `GenerationServerError`: If the server fails or takes no adapters.
             `GenerationError`: If the adapter cannot be written to the folder.
         """
-        self._on_all_processes(self._hand_over)
+        if self.mode == "server":
+            self._on_all_processes(self._hand_over)
+            return
+        self._on_all_processes(self._save_adapter)
+        # Engines that share a model meet in it.
+        self.llm.llm_engine.add_lora(self._request(load_inplace=True))
+        self.llm.reset_prefix_cache()
 
     def _hand_over(self) -> None:
-        if self.mode == "colocate":
-            self._save_adapter()
-            self.llm.llm_engine.add_lora(self._request(load_inplace=True))
-            self.llm.reset_prefix_cache()
-        elif self.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             self._save_adapter()
             client = self.vllm_client
             # Without `load_inplace` the server would keep an adapter that it knows by this name.
@@ -395,6 +399,7 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
         try:
             self.model.save_pretrained(self.folder, selected_adapters=[self.model.active_adapter])
         except (OSError, SafetensorError) as error:
+            # Nor would a checkpoint find room, so none is tried.
             reason = getattr(error, "strerror", None) or str(error)
             raise GenerationError(f"The adapter could not be written to {self.folder}: {reason}.") from error
 

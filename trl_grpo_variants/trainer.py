@@ -37,7 +37,7 @@ from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward import TrimmedForward, trimmable
-from .generation import GenerationError, adapter_generation
+from .generation import GenerationServerError, adapter_generation
 from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import publishing, without_token
 from .metrics import RunningMeans, distinct_rows
@@ -420,7 +420,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        except (GenerationError, NonFiniteError) as error:
+        except (GenerationServerError, NonFiniteError) as error:
             if self.args.save_only_model:
                 raise
             try:

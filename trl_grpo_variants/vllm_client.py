@@ -31,11 +31,11 @@ LOOK_EVERY, GIVES_UP_AFTER = 5.0, 120.0
 
 
 class GenerationError(RuntimeError):
-    """There is no rollout, for a reason that lies outside of the run: it is saved and can be resumed."""
+    """There is no rollout, for a reason that lies outside of the run, and every process is told of it."""
 
 
 class GenerationServerError(GenerationError):
-    """The vLLM server is not there, has failed, or is not one that the run can use."""
+    """The vLLM server is not there, has failed, or is not one that the run can use. The run is saved."""
 
 
 def is_of_server(error: Exception) -> bool:

@@ -96,3 +96,16 @@ def test_a_checkpoint_of_the_same_step_is_not_written_again(policy_path, tmp_pat
     ):
         trainer.train()
     assert seen == ["unlink trainer_state.json", "open trainer_state.json"]
+
+
+def test_what_stopped_the_run_is_told_where_it_cannot_be_saved(policy_path, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    trainer = make_trainer(policy_path, tmp_path, variant="tic_grpo", steps_per_generation=2)
+    fail_at(trainer, 2)
+    monkeypatch.setattr(trainer, "_save_checkpoint", fail)
+    with pytest.raises(
+        GenerationServerError, match=r"^The server is gone. The run could not be saved either \(OSError"
+    ):
+        trainer.train()

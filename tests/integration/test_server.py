@@ -18,9 +18,7 @@ ERRORS = {
     "sending a merged adapter": "does not answer (ConnectionError)",
     "taking an adapter": "did not take the adapter in {folder} (400: No room.)",
     "writing an adapter": "The adapter could not be written to {folder}: Error while serializing: I/O error: Is a dir",
-    "writing anything": "The adapter could not be written to {folder}: Error while serializing: I/O error: Is a dir",
 }
-OF_THIS_MACHINE = ("writing an adapter", "writing anything")
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
@@ -32,14 +30,14 @@ def test_every_process_ends_with_one_sentence_and_resumes(policy_path, tmp_path,
         for name, result in rank.items():
             run = tmp_path / "runs" / name
             assert ERRORS[name].format(folder=run / "_vllm_adapter") in result["error"], name
-            is_local = name in OF_THIS_MACHINE
-            assert result["kind"] == ("GenerationError" if is_local else "GenerationServerError")
-            assert (server_worker.ADDRESS in result["error"]) != is_local
             assert result["step"] == server_worker.STOPPED_AT
-            checkpoint = run / f"checkpoint-{server_worker.STOPPED_AT}"
-            if name == "writing anything":
-                assert "The run could not be saved either" in result["error"]
+            if name == "writing an adapter":
+                # The server has nothing to do with it, and a checkpoint would find no room either.
+                assert (result["kind"], result["saved"]) == ("GenerationError", False)
+                assert server_worker.ADDRESS not in result["error"]
                 continue
+            assert result["kind"] == "GenerationServerError" and server_worker.ADDRESS in result["error"]
+            checkpoint = run / f"checkpoint-{server_worker.STOPPED_AT}"
             assert f"The run is saved: `resume_from_checkpoint='{checkpoint}'`" in result["error"]
             assert (result["resumed"], result["exact"]) == (server_worker.STEPS, True), name
 
