@@ -69,7 +69,73 @@ def test_every_field_is_tried():
     assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *FLAGS, *COUNTS, *NUMBERS}
 
 
-VALUES = [
+REFUSED = [
+    ({"variant": "tic"}, "Unknown variant 'tic'; the known variants are grpo, mean_only"),
+    ({"variant": ["tic_grpo"]}, r"`variant` must be the name of a variant; got \['tic_grpo'\]"),
+    ({"importance_sampling_level": "word"}, "must be one of 'token', 'sequence', 'trajectory', 'none'; got 'word'"),
+    ({"variant": "tic_grpo", "trajectory_clip": "lower"}, "`trajectory_clip` must be one of .* got 'lower'"),
+    ({"no_is_gradient": "old"}, "`no_is_gradient` must be one of 'current', 'frozen'; got 'old'"),
+    ({"variant": "mirror", "loss_type": "ppo"}, "`loss_type` must be one of .* got 'ppo'"),
+    (
+        {"variant": "mirror", "scale_rewards": "std"},
+        "`scale_rewards` must be one of 'group', 'batch', 'none'; got 'std'",
+    ),
+    ({"variant": "reference", "beta": -0.1}, "`beta` must be a number of at least 0; got -0.1"),
+    ({"mirror_beta": -1}, "`mirror_beta` must be a number of at least 0; got -1"),
+    ({"mirror_beta": float("nan")}, "`mirror_beta` must be a number of at least 0; got nan"),
+    ({"mirror_beta": "0.1"}, "`mirror_beta` must be a number of at least 0; got '0.1'"),
+    ({"mirror_beta": True}, "`mirror_beta` must be a number of at least 0; got True"),
+    ({"variant": "tic_grpo_v2", "epsilon": -0.2}, "`epsilon` must be a number of at least 0; got -0.2"),
+    ({"variant": "tic_grpo", "epsilon_high": -0.2}, "`epsilon_high` must be a number of at least 0; got -0.2"),
+    ({"variant": "grpo_upper_clip", "delta": 0.0}, "`delta` must be a number greater than 1; got 0.0"),
+    ({"reward_variance_epsilon": 0.0}, "`reward_variance_epsilon` must be a number greater than 0; got 0.0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 0}, "`mirror_sync_steps` must be a whole number of at least 1; got 0"),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 2.5}, "`mirror_sync_steps` must be a whole number .* got 2.5"),
+    ({"num_iterations": 0}, "`num_iterations` must be a whole number of at least 1; got 0"),
+    ({"steps_per_generation": 0}, "`steps_per_generation` must be a whole number of at least 1; got 0"),
+    ({"steps_per_generation": -4}, "`steps_per_generation` must be a whole number of at least 1; got -4"),
+    ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be a whole number .* got 0"),
+    ({"group_preserving_split": "false"}, "`group_preserving_split` must be True or False; got 'false'"),
+    ({"mask_zero_variance_groups": 1}, "`mask_zero_variance_groups` must be True or False; got 1"),
+    ({"trajectory_clip": "none"}, "`trajectory_clip='none'` needs .*'trajectory'.* got 'token'"),
+    (
+        {"variant": "tic_grpo", "no_is_gradient": "frozen"},
+        "`no_is_gradient='frozen'` needs .*'none'.* got 'trajectory'",
+    ),
+    ({"variant": "tic_grpo", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
+    ({"variant": "no_is", "delta": 4.0}, "`delta=4.0` bounds the token ratio"),
+    *(
+        ({"variant": "tic_grpo", "loss_type": loss_type}, f"'{loss_type}'.* by its length.*'dr_grpo', 'dapo', 'bnpo'")
+        for loss_type in ("grpo", "luspo")
+    ),
+    *(
+        ({"variant": name, "loss_type": loss_type}, f"'{loss_type}'.* weight tokens by their ratio.*'{instead}'")
+        for name, instead in (("tic_grpo", "dr_grpo"), ("no_is", "grpo"))
+        for loss_type in ("cispo", "sapo", "vespo")
+    ),
+    ({"variant": "tic_grpo", "top_entropy_quantile": 0.2}, "`top_entropy_quantile=0.2` selects tokens"),
+    (
+        {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": "token_mask"},
+        "'token_mask'` gives a factor per token.*'sequence_truncate' or 'sequence_mask'",
+    ),
+    ({"mirror_sync_steps": 4}, "`mirror_sync_steps=4` holds an anchor that nothing uses; set `mirror_beta`"),
+    (
+        {"variant": "no_is_frozen", "mirror_beta": 0.1},
+        "`mirror_beta=0.1` can never act with `no_is_gradient='frozen'`",
+    ),
+    ({"variant": "mirror", "use_bias_correction_kl": False}, "`use_bias_correction_kl=False` would turn"),
+    ({"reward_variance_epsilon": 1e-5, "scale_rewards": "none"}, "needs `scale_rewards='group'`; got 'none'"),
+    (
+        {"variant": "reference", "multi_objective_aggregation": "normalize_then_sum"},
+        "`reward_variance_epsilon=1e-05` works on the summed reward",
+    ),
+    ({"mask_zero_variance_groups": True}, "`mask_zero_variance_groups=True` can never act without a KL term"),
+    ({"sync_ref_model": True}, "`sync_ref_model=True` moves a reference that `beta=0.0` does not use"),
+    (
+        {"variant": "tic_grpo", "per_device_train_batch_size": 4, "num_generations": 8},
+        r"`per_device_train_batch_size \* gradient_accumulation_steps` to be a multiple of `num_generations`.*4 and 8",
+    ),
+    ({"steps_per_generation": 2, "generation_batch_size": 64}, "contradict each other.*make 16"),
     ({"variant": "TIC-GRPO"}, "Unknown variant 'TIC-GRPO'; .* did you mean 'tic_grpo'?"),
     ({"variant": "tic-grpo"}, "did you mean 'tic_grpo'?"),
     ({"variant": " tic_grpo "}, "did you mean 'tic_grpo'?"),
@@ -102,6 +168,7 @@ VALUES = [
         {"variant": "dual", "sync_ref_model": True, "ref_model_mixup_alpha": 5},
         "`ref_model_mixup_alpha` must be a number of at most 1; got 5",
     ),
+    ({"pack_rollout": True, "share_prompt": True}, "`pack_rollout=True` and `share_prompt=True` are two ways"),
     ({"scale_rewards": ["group"]}, r"`scale_rewards` must be one of 'group', .* got \['group'\]"),
     (
         {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": 3},
@@ -111,8 +178,8 @@ VALUES = [
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("settings", "sentence"), VALUES, ids=[str(settings) for settings, _ in VALUES])
-def test_a_value_out_of_range_is_one_sentence(settings, sentence):
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=[str(settings) for settings, _ in REFUSED])
+def test_a_wrong_value_or_combination_is_one_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         config(**settings)
     assert "\n" not in str(error.value)
@@ -156,6 +223,10 @@ IDLE = [
     ({"mirror_beta": 0.1, "loss_type": "sapo", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'sapo'"),
     ({"mirror_beta": 0.1, "loss_type": "vespo", "delta": 4.0}, "`delta=4.0` does nothing: `loss_type='vespo'`"),
     ({"variant": "grpo_upper_clip", "epsilon_high": 0.5}, r"`delta=1.28` lies below `1 \+ epsilon_high=1.5`"),
+    (
+        {"variant": "mean_only", "multi_objective_aggregation": "normalize_then_sum"},
+        "`scale_rewards='none'` does nothing: `multi_objective_aggregation='normalize_then_sum'` scales each reward",
+    ),
     (
         {"group_preserving_split": True, "num_iterations": 2, "steps_per_generation": 1},
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
@@ -398,6 +469,14 @@ def test_a_configuration_of_accelerate_is_named_in_either_spelling(spelling, lau
     (launch,) = launched
     assert launch.config_file.endswith("zero3.yaml")
     assert launch.training_script_args[1:] == ["--config", "recipe.yaml", "--mirror_beta=0.5"]
+
+
+def test_what_cannot_be_imported_is_one_sentence(monkeypatch, capsys):
+    def fail(_):
+        raise ImportError("supports trl>=1.10, but\nTRL 1.9 is installed")
+
+    monkeypatch.setitem(cli._FORWARDED, "grpo", fail)
+    assert refused(["grpo"], capsys) == "trl-variants: supports trl>=1.10, but TRL 1.9 is installed"
 
 
 @pytest.mark.parametrize(("returned", "code"), [(3, 3), (-9, 137)])

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         `int`:
-            Exit code: 0, or 2 with one sentence on standard error if the input is wrong.
+            Exit code: 0, or 2 with one sentence on standard error if the input is wrong or something is not installed;
+            that of the run or the script for `grpo` and `run`.
     """
     parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
     parser.add_argument("--version", action="version", version=_versions())
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "list":
             return _list(as_json=arguments.json)
         return _show(arguments.name)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         print(f"trl-variants: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
 

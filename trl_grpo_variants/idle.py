@@ -31,6 +31,12 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
     told = {name: reason for name, reason in idle.items() if name in chosen}
     if args.skip_inert_rows and args.relates_rows:
         told["skip_inert_rows"] = "an entropy term relates all rows of a micro-batch"
+    if (
+        not args.is_stock
+        and args.scale_rewards != "group"
+        and args.multi_objective_aggregation == "normalize_then_sum"
+    ):
+        told["scale_rewards"] = "`multi_objective_aggregation='normalize_then_sum'` scales each reward by itself"
     for name in ("pack_rollout", "share_prompt"):
         if getattr(args, name) and args.per_device_train_batch_size == 1:
             told[name] = "with `per_device_train_batch_size=1` no two completions meet in a forward pass"
