@@ -185,6 +185,58 @@ def test_yaml_and_command_line(tmp_path):
     assert parsed.reward_variance_epsilon == 1e-5
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_all_that_makes_it_and_leaves_the_rest_open(name):
+    settings = get_variant(name).settings
+    if inner_steps := settings.pop("inner_steps", None):
+        settings["steps_per_generation"] = inner_steps
+    row = {field: value for field, value in PRESETS[name].items() if value is not None}
+    if "num_iterations" not in settings:
+        # One pass is TRL's default.
+        assert row.pop("num_iterations", 1) == 1
+    assert settings == row
+
+
+@pytest.mark.parametrize(
+    ("settings", "owns", "adds"),
+    [
+        ({}, False, False),
+        ({"variant": "reference"}, False, False),
+        ({"variant": "mirror"}, False, True),
+        ({"variant": "mirror", "mirror_beta": 1.0}, False, True),
+        ({"variant": "tic_grpo"}, True, True),
+        ({"variant": "no_is"}, True, True),
+    ],
+    ids=str,
+)
+def test_terms_that_trl_lacks(settings, owns, adds):
+    args = config(**settings)
+    assert (args.owns_policy_term, args.adds_terms) == (owns, adds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trims"),
+    [
+        ({}, True),
+        ({"torch_compile": True}, False),
+        ({"torch_compile_backend": "eager"}, False),
+        ({"torch_compile_mode": "default"}, False),
+        ({"torch_compile": True, "trim_padding": True}, True),
+    ],
+    ids=str,
+)
+def test_widths_stay_as_they_are_where_each_would_be_compiled(settings, trims):
+    args = config(variant="mirror", **settings)
+    assert args.trim_padding is trims
+    assert args.skip_inert_rows is (not args.torch_compile)
+
+
+def test_help_tells_the_default_of_a_field_that_a_variant_may_set():
+    helps = {field.name: field.metadata.get("help", "") for field in fields(GRPOVariantConfig)}
+    assert helps["loss_type"].endswith(" If not set, the variant's value, else TRL's ('dapo').")
+    assert "else TRL's" not in helps["mirror_beta"] and "else TRL's" not in helps["variant"]
+
+
 def test_help_shows_every_field():
     text = TrlParser(GRPOVariantConfig).format_help()
     for field in fields(GRPOVariantConfig):
