@@ -6,6 +6,7 @@ Plant single errors in the package and see whether a test fails:
 
     make mutation                                                   # 300 errors, about four hours on one core
     make mutation ARGS="--sample 40 --seed 1 --module objective"    # some errors in modules whose name has this in it
+    make mutation ARGS="--quick"                                    # without tests that train
     make mutation ARGS="--again mutation.json"                      # those that survived an earlier run
 
 A sample is drawn from all errors of the operators below; the same seed draws the same ones from the same code. Each
@@ -356,16 +357,19 @@ def modules() -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
 
 
-def tests_of(module: str) -> tuple[str, ...]:
-    """Test files of a module, in the order in which they run."""
+def tests_of(module: str, quick: bool) -> list[str]:
+    """Test files of a module, in the order in which they run; those that train only where there are no others."""
     names = next(value for prefix, value in TESTS.items() if module.startswith(prefix))
-    return tuple(f"tests/{name}" for name in names.split())
+    files = [f"tests/{name}" for name in names.split()]
+    fast = [file for file in files if not file.startswith(TRAINING)]
+    return fast if quick and fast else files
 
 
 class Workshop:
     """A copy of the repository in which errors are planted, and the process that has imported what takes long."""
 
-    def __init__(self) -> None:
+    def __init__(self, quick: bool) -> None:
+        self.quick = quick
         self.root = Path(tempfile.mkdtemp(prefix="mutation-"))
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -415,7 +419,7 @@ class Workshop:
         source = path.read_bytes()
         callee = _function_at(source.decode(), mutant.row)
         chosen, files = {}, []
-        for file in tests_of(mutant.module):
+        for file in tests_of(mutant.module, self.quick):
             if file.startswith(TRAINING):
                 files.append(file)
                 continue
@@ -609,6 +613,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="errors to plant")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--module", nargs="*", default=[""], help="parts of module names, default all")
+    parser.add_argument("--quick", action="store_true", help="leave out tests that train where there are others")
     parser.add_argument("--again", type=Path, help="only the survivors of the run that wrote this file")
     parser.add_argument("--output", type=Path, default=ROOT / "mutation.json", help="file for all that was tried")
     parser.add_argument("--list", action="store_true", help="show the errors and plant none")
@@ -620,14 +625,14 @@ def main() -> None:
         print(f"{len(mutants)} errors")
         return
     results: list[dict[str, Any]] = []
-    workshop = Workshop()
+    workshop = Workshop(args.quick)
     try:
         workshop.prepare()
         for index, mutant in enumerate(mutants):
             start, test = time.monotonic(), ""
             outcome = "equivalent" if mutant.key in equivalent else ""
             if not outcome:
-                for file in tests_of(mutant.module):
+                for file in tests_of(mutant.module, args.quick):
                     if not file.startswith(TRAINING):
                         workshop.watch(file)
                 start = time.monotonic()
