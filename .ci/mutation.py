@@ -87,7 +87,7 @@ TESTS = {
     "vllm_client": "test_generation.py integration/test_server.py",
     "idle": "test_mistakes.py integration/test_trainer.py",
     "checkpoint": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
-    "metrics": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py",
+    "metrics": "test_metrics.py integration/test_formula.py integration/test_trainer.py integration/test_savings.py",
     "": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py "
     "integration/test_parity.py integration/test_monitor.py integration/test_resume.py "
     "integration/test_interrupted.py",

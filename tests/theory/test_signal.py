@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
-from trl_grpo_variants.theory.signal import signal
+from trl_grpo_variants.theory.logodds import bernoulli_variance
+from trl_grpo_variants.theory.signal import TRL_STD_EPSILON, signal
 
 from .numerics import epsilons, quick
 
@@ -38,6 +39,16 @@ def test_slope_has_one_peak_where_it_says(normalization, epsilon):
     assert of.peak == pytest.approx(right[slopes.argmax()], abs=2e-3)
     rising = np.diff(slopes[slopes > 1e-9]) > 0.0
     assert (np.diff(rising.astype(int)) <= 0).all()
+
+
+@quick
+@given(epsilons)
+def test_peaks_have_closed_forms(epsilon):
+    """Where the logarithmic derivative of the slope vanishes: a polynomial in the variance, or in its root."""
+    variance = bernoulli_variance(np.asarray(signal("mean_std", epsilon).peak))
+    assert variance * (1.0 + 12.0 * epsilon) == pytest.approx(2.0 * epsilon, rel=1e-10)
+    deviation = np.sqrt(bernoulli_variance(np.asarray(signal("trl_std", epsilon).peak)))
+    assert 8.0 * TRL_STD_EPSILON * deviation**2 + deviation == pytest.approx(TRL_STD_EPSILON, rel=1e-10)
 
 
 @quick

@@ -1,0 +1,66 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, IterableDataset
+
+from trl_grpo_variants.metrics import RunningMeans, distinct_rows
+
+
+def test_a_mean_weighs_what_was_counted_and_not_the_batches():
+    means = RunningMeans()
+    means.add("train", "kl", 1.0, 2)
+    means.add("train", "kl", 5.0, 4)
+    means.add("eval", "kl", 7.0, 1)
+    assert means.pop("train") == {"kl": 1.0}
+    # Counting has begun anew, and an evaluation has its own.
+    assert means.pop("train") == {}
+    assert means.pop("eval") == {"kl": 7.0}
+
+
+def test_what_was_not_counted_stays_in_the_log_without_a_value():
+    means = RunningMeans()
+    means.add("train", "entropy", 0.0, 0)
+    (name, value), *others = means.pop("train").items()
+    assert name == "entropy" and math.isnan(value) and not others
+    means.add("train", "entropy", 0.0, 0)
+    means.add("train", "entropy", 3.0, 2)
+    assert means.pop("train") == {"entropy": 1.5}
+
+
+def test_means_go_on_from_a_state_that_later_counts_leave_alone():
+    means, resumed = RunningMeans(), RunningMeans()
+    means.add("train", "kl", 1.0, 2)
+    means.add("eval", "kl", 9.0, 1)
+    state = means.state_dict()
+    means.add("train", "kl", 5.0, 1)
+    assert state == {"kl": [1.0, 2.0]}
+    resumed.add("train", "entropy", 1.0, 1)
+    resumed.load_state_dict(state)
+    resumed.add("train", "kl", 2.0, 4)
+    assert state == {"kl": [1.0, 2.0]}
+    assert resumed.pop("train") == {"kl": 0.5}
+    assert resumed.pop("eval") == {}
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(24, [4] * 6), (10, [4, 4, 2]), (3, [3]), (5, [4, 1])])
+def test_rows_of_the_last_batch_that_are_repeated_do_not_count(rows, expected):
+    loader = Accelerator(cpu=True).prepare(DataLoader(torch.arange(rows), batch_size=4))
+    # As if each batch had been filled up with rows that were there before.
+    assert [distinct_rows(4) for _ in loader] == expected
+    # Outside of a loop over data all rows are what they are.
+    assert distinct_rows(4) == 4
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.arange(6))
+
+
+def test_data_without_a_length_repeats_nothing_that_is_known():
+    loader = Accelerator(cpu=True).prepare(DataLoader(Stream(), batch_size=4))
+    assert [distinct_rows(4) for _ in loader] == [4, 4]
