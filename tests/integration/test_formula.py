@@ -273,8 +273,9 @@ def test_extremes_are_finite(trainer_for, monkeypatch, extreme, settings, kl, dt
     forward.logps = forward.logps.detach().to(dtype).requires_grad_()
     forward.old_logps[0] -= extreme
     forward.ref_logps[1] += extreme
+    forward.anchor_logps[4] += extreme
     forward.completion_mask[5] = 0
-    inputs = forward.inputs()
+    inputs = forward.inputs(anchor=bool(kl))
 
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
@@ -283,10 +284,55 @@ def test_extremes_are_finite(trainer_for, monkeypatch, extreme, settings, kl, dt
     assert forward.logps.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("level", ["trajectory", "none", "token"])
-def test_batch_without_any_token_has_zero_gradient(trainer_for, monkeypatch, level):
-    trainer = trainer_for(importance_sampling_level=level, loss_type="dr_grpo", beta=0.3, mirror_beta=0.4)
+SKIPPING = [
+    pytest.param({"importance_sampling_level": "token"}, id="stock"),
+    pytest.param({"importance_sampling_level": "sequence"}, id="stock_sequence"),
+    pytest.param({"importance_sampling_level": "trajectory", "trajectory_clip": "none"}, id="trajectory"),
+    pytest.param({"importance_sampling_level": "none", "mirror_beta": 0.4}, id="mirror"),
+    pytest.param({"beta": 0.3, "mirror_beta": 0.4, "mask_zero_variance_groups": True}, id="masked"),
+]
+
+
+@pytest.mark.parametrize("settings", SKIPPING)
+def test_rows_that_are_skipped_count_nowhere(trainer_for, monkeypatch, settings):
+    """Whatever their old log-probs are: their own come back as zeros, at which no ratio is to be taken."""
+    skipped = torch.arange(B) % 3 == 1
+    results = []
+    for old in (-100.0, 0.0):
+        trainer = trainer_for(skip_inert_rows=True, loss_type="dr_grpo", **settings)
+        trainer._forward = lambda score, *args, needed, **kwargs: score(*args, **kwargs)
+        forward = ScoredBy(monkeypatch)
+        forward.logps.data[skipped], forward.old_logps[skipped], forward.advantages[skipped] = 0.0, old, 0.0
+        inputs = forward.inputs() | {"needed": ~skipped}
+        if trainer.args.mask_zero_variance_groups:
+            inputs["has_variance"] = ~skipped
+        loss = trainer.compute_loss(trainer.model, inputs)
+        loss.backward()
+        metrics = logged(trainer)
+        results.append((loss, forward.logps.grad, torch.tensor(list(metrics.values()))))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    assert results[0][1][~skipped].abs().max() > 0 == results[0][1][skipped].abs().max()
+    # The means are those over the tokens of the other rows.
+    batch = forward.batch()
+    mask = batch.mask.bool() & ~skipped[:, None]
+    log_ratio = (batch.logps - batch.old_logps).detach()
+    assert metrics["entropy"] == pytest.approx(forward.entropies[mask].mean().item(), rel=1e-5)
+    if trainer.args.mirror_beta:
+        divergence = log_ratio.exp() * log_ratio - log_ratio.exp() + 1
+        assert metrics["mirror_kl"] == pytest.approx(divergence[mask].mean().item(), rel=1e-5)
+    log_weights = torch.where(mask, log_ratio, 0.0).sum(1)[mask.any(1)]
+    assert metrics["trajectory/log_weight_std"] == pytest.approx(log_weights.std(correction=0).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [31.0, 0.0])
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "bnpo", "dapo", "grpo", "luspo"])
+@pytest.mark.parametrize("level", ["trajectory", "none", "token", "sequence"])
+def test_batch_without_any_token_has_zero_gradient(trainer_for, monkeypatch, level, loss_type, tokens):
+    if level == "trajectory" and loss_type in ("grpo", "luspo"):
+        pytest.skip("refused")
+    trainer = trainer_for(importance_sampling_level=level, loss_type=loss_type, beta=0.3, mirror_beta=0.4)
     forward = ScoredBy(monkeypatch)
+    forward.tokens = tokens
     forward.completion_mask.zero_()
 
     loss = trainer.compute_loss(trainer.model, forward.inputs())

@@ -47,8 +47,18 @@ def test_two_sided_clip_is_ppos(log_weight, advantage):
     assert slope == (0.0 if clipped else pytest.approx(-weight * advantage))
 
 
-def test_without_clip_the_weight_is_unbounded():
-    assert gradient(2.0, -1.0, clip="none") == (pytest.approx(math.e**2), pytest.approx(math.e**2), False)
+@pytest.mark.parametrize("clip", ["none", "two_sided"])
+@pytest.mark.parametrize("log_weight", [2.0, 12.0, 39.0])
+def test_what_is_not_clipped_is_unbounded(log_weight, clip):
+    weight = pytest.approx(math.exp(log_weight))
+    assert gradient(log_weight, -1.0, clip=clip) == (weight, weight, False)
+
+
+def test_a_large_cap_is_the_cap():
+    term = trajectory_policy_loss(torch.tensor([9.0]), torch.ones(1), clip="upper", epsilon_low=0.2, epsilon_high=5e3)
+    assert term.loss.item() == pytest.approx(-5001.0) and term.clipped.item()
+    term = trajectory_policy_loss(torch.tensor([8.0]), torch.ones(1), clip="upper", epsilon_low=0.2, epsilon_high=5e3)
+    assert term.loss.item() == pytest.approx(-math.exp(8.0)) and not term.clipped.item()
 
 
 @pytest.mark.parametrize("clip", ["upper", "two_sided", "none"])
