@@ -18,6 +18,7 @@ from trl_grpo_variants import trainer as trainer_module
 
 from .. import reference
 from ..tiny import dataset, make_config, make_trainer, reward
+from . import distributed_worker
 
 
 def lora(**settings):
@@ -384,6 +385,40 @@ def test_an_evaluation_masks_nothing(policy_path, tmp_path):
         losses.append(trainer.evaluate()["eval_loss"])
     assert kept == [0.5] * len(kept)
     assert losses[0] == losses[1] > 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "tic_grpo", "num_iterations": 1, "steps_per_generation": 4},
+        {"variant": "mirror", "mirror_sync_steps": 3},
+        {"variant": "no_is_frozen"},
+        {"variant": "dual", "mask_zero_variance_groups": True},
+        {"variant": "reference", "sync_ref_model": True, "ref_model_sync_steps": 3, "peft_config": lora()},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_evaluations_in_the_middle_of_a_rollout_change_nothing_of_the_run(policy_path, tmp_path, settings):
+    defaults = {
+        "steps_per_generation": 2,
+        "num_iterations": 2,
+        "group_preserving_split": True,
+        "max_steps": 6,
+        "logging_steps": 3,
+        "learning_rate": 3e-2,
+        "rollout_func": distributed_worker.rollout,
+        "reward_funcs": distributed_worker.reward,
+        "eval_dataset": dataset(4),
+    }
+    runs = []
+    for evaluations in ({}, {"eval_strategy": "steps", "eval_steps": 1}):
+        trainer = make_trainer(policy_path, tmp_path, **(defaults | settings | evaluations))
+        trainer.train()
+        history = [entry for entry in trainer.state.log_history if "loss" in entry]
+        runs.append((parameters(trainer), [dict(entry, step_time=None) for entry in history]))
+        assert len(trainer.state.log_history) - len(history) == (7 if evaluations else 1)
+    assert equal(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
 
 
 # ---- equal rewards -------------------------------------------------------------------------------------------------
