@@ -257,6 +257,11 @@ def test_users_register_their_own_variants():
         del _VARIANTS["mine"]
 
 
+def test_an_older_anchor_of_a_frozen_gradient_is_accepted_in_silence():
+    """It has a gradient at the policy that made the rollout, which the anchor of the rollout has not."""
+    assert messages(variant="no_is_frozen", mirror_beta=0.1, mirror_sync_steps=64) == []
+
+
 def test_a_stock_configuration_is_trls_to_judge():
     """A later TRL may know loss types and aggregations that are not known here."""
     for settings in ({"loss_type": "later"}, {"multi_objective_aggregation": "later"}, {"beta": -0.1}):

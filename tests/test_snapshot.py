@@ -1,6 +1,8 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -8,7 +10,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers import AutoModelForCausalLM
 
-from trl_grpo_variants.snapshot import PolicySnapshot
+from trl_grpo_variants.snapshot import Anchor, PolicySnapshot
 
 
 def network():
@@ -115,6 +117,41 @@ def test_optimizer_updates_the_live_policy_after_a_swap():
     assert not torch.equal(values(model)[0], kept[0])
     with snapshot.swapped_in():
         assert_same(values(model), kept)
+
+
+@pytest.mark.parametrize("kind", [Anchor, PolicySnapshot])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.popitem(),
+        lambda state: state.update(more=torch.zeros(2)),
+        # Each of these could be broadcast.
+        lambda state: state.update({"0.bias": torch.zeros(1)}),
+        lambda state: state.update({"0.weight": torch.zeros(3)}),
+    ],
+)
+def test_parameters_of_another_policy_are_refused_and_nothing_is_loaded(kind, change):
+    model = network()
+    anchor = kind(model)
+    before = copy.deepcopy(anchor.state_dict())
+    state = {name: torch.ones_like(value) for name, value in before.items()}
+    change(state)
+    with pytest.raises(ValueError, match="other trainable parameters"):
+        anchor.load_state_dict(state)
+    assert_same(anchor.state_dict().values(), before.values())
+
+
+@pytest.mark.parametrize("kind", [Anchor, PolicySnapshot])
+def test_parameters_that_were_saved_come_back(kind):
+    model = network()
+    anchor = kind(model)
+    saved = copy.deepcopy(anchor.state_dict())
+    move(model)
+    if kind is PolicySnapshot:
+        anchor.refresh()
+    assert not torch.equal(anchor.state_dict()["0.weight"], saved["0.weight"])
+    anchor.load_state_dict(saved)
+    assert_same(anchor.state_dict().values(), saved.values())
 
 
 def test_casts_cached_by_autocast_do_not_survive_a_swap():

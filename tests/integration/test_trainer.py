@@ -3,6 +3,7 @@
 
 """Real runs of the trainer on a tiny policy."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -664,9 +665,9 @@ class Policies(TrainerCallback):
         self.after[state.global_step] = {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, adapter):
-    """Two optimizer steps per rollout, a refresh at the first rollout after three: at steps 0, 4, 8."""
+@pytest.mark.parametrize(("adapter", "sync_steps"), [(False, 3), (True, 3), (False, 4)])
+def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, adapter, sync_steps):
+    """Two optimizer steps per rollout, a refresh at the first rollout after three or four: at steps 0, 4, 8."""
     policies = Policies()
     trainer = make_trainer(
         policy_path,
@@ -674,7 +675,7 @@ def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, 
         trainer_class=Recorder,
         variant="mirror",
         num_iterations=2,
-        mirror_sync_steps=3,
+        mirror_sync_steps=sync_steps,
         max_steps=12,
         callbacks=[policies],
         peft_config=lora() if adapter else None,
@@ -689,6 +690,35 @@ def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, 
         torch.testing.assert_close(rollout["mirror_per_token_logps"][mask], scored_now(trainer, rollout)[mask])
         if step % 4:
             assert not torch.allclose(rollout["mirror_per_token_logps"][mask], rollout["old_per_token_logps"][mask])
+
+
+def test_an_evaluation_moves_no_anchor(policy_path, tmp_path):
+    """Neither within a rollout nor between two, nor when a refresh is due."""
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="no_is_frozen",
+        num_iterations=2,
+        beta=0.1,
+        mirror_beta=0.1,
+        mirror_sync_steps=3,
+        sync_ref_model=True,
+        ref_model_sync_steps=2,
+        eval_dataset=dataset(4),
+    )
+    moved = []
+
+    class Evaluate(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            before = {name: copy.deepcopy(anchor.state_dict()) for name, anchor in trainer._anchors().items()}
+            trainer.evaluate()
+            for name, anchor in trainer._anchors().items():
+                after = anchor.state_dict()
+                moved.append((name, any(not torch.equal(value, before[name][key]) for key, value in after.items())))
+
+    trainer.add_callback(Evaluate())
+    trainer.train()
+    assert moved == [(name, False) for name in ("frozen", "mirror", "reference")] * 4
 
 
 def test_a_second_run_starts_from_a_fresh_anchor(policy_path, tmp_path):
