@@ -41,6 +41,7 @@ TESTS = (
     "tests/integration/test_formula.py",
     "tests/integration/test_trainer.py",
     "tests/test_config.py",
+    "tests/test_mistakes.py",
 )
 # TRL before 1.14 imports it and declares it nowhere.
 UNDECLARED = "requests"

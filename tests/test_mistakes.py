@@ -362,7 +362,7 @@ FIELDS = [
     ({"pack_rollout": 3}, "`pack_rollout` must be true or false; got 3."),
     ({"output_dir": 2024}, "`output_dir` must be text; got 2024; quote it if it is meant as text."),
     ({"reward_weights": ["a"]}, "`reward_weights` must be a list; got ['a']."),
-    ({"chat_template_kwargs": 5}, "`chat_template_kwargs` must be a mapping or text; got 5"),
+    ({"chat_template_kwargs": 5}, "`chat_template_kwargs` must be a mapping"),
     ({"save_strategy": False}, "False is not a valid SaveStrategy"),
     ({"logging_steps": None}, "cannot be used (of the fields that are null: logging_steps): TypeError"),
     ({"datasets": [{"path": "x", "nam": "y"}]}, "cannot be used: TypeError: "),
