@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from trl_grpo_variants import (
     register_variant,
     unregister,
 )
+from trl_grpo_variants.warn import warnings_at_the_user
 
 from .tiny import dataset, make_config, reward
 
@@ -312,6 +314,17 @@ DEPRECATED = BASE | {"variant": "tic_grpo", "vllm_importance_sampling_cap": 2.0}
 )
 def test_warnings_point_at_the_users_line(act):
     assert first_warning(act).filename == __file__
+
+
+def test_a_module_that_warns_is_as_it_was_afterwards():
+    module = SimpleNamespace(warnings=warnings)
+    with pytest.raises(KeyError, match="mine"), warnings_at_the_user(module):
+        assert module.warnings.catch_warnings is warnings.catch_warnings
+        with pytest.warns(FutureWarning, match="of the module itself") as caught:
+            module.warnings.warn("of the module itself", FutureWarning)
+        assert caught[0].filename == __file__
+        raise KeyError("mine")
+    assert module.warnings is warnings
 
 
 # ---- configuration files and command lines --------------------------------------------------------------------------

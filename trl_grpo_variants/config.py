@@ -92,11 +92,11 @@ class GRPOVariantConfig(GRPOConfig):
             Where `importance_sampling_level="none"` takes its gradient: at the `"current"` policy, or `"frozen"` at
             the policy that made the rollout. Frozen, the whole loss is differentiated there.
         epsilon (`float`, *optional*):
-            Lower clip range. TRL's default is `0.2`.
+            Lower clip range; with a variant at most `1`. TRL's default is `0.2`.
         epsilon_high (`float`, *optional*):
             Upper clip range. TRL's default is the value of `epsilon`.
         delta (`float`, *optional*):
-            Upper bound of two-sided GRPO on the token ratio. Not set by default.
+            Upper bound of two-sided GRPO on the token ratio; with a variant greater than `1`. Not set by default.
         loss_type (`str`, *optional*):
             Aggregation of the loss. TRL's default is `"dapo"`.
 
@@ -146,7 +146,7 @@ class GRPOVariantConfig(GRPOConfig):
             Whether rows without any effect on the gradient are left out of the forward pass: those of groups whose
             rewards are all equal where no KL or entropy term acts on them, and those without a token in the loss.
             Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
-            except for stock GRPO and with `torch_compile`.
+            except for stock GRPO, with `torch_compile`, and where an entropy term relates the rows of a micro-batch.
 
         pack_rollout (`bool`, *optional*, defaults to `False`):
             Whether several completions share a row without padding, where the model's attention tells them apart; a
