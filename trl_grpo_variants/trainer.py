@@ -416,6 +416,8 @@ class GRPOVariantTrainer(GRPOTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         self._step_began = self._saved_to = self._loss_before = None
+        # Of a step that was not finished.
+        self._trajectories = []
         if resume_from_checkpoint and self.args.extends_trl:
             resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
         try:

@@ -18,6 +18,7 @@ from trl_grpo_variants.guards import FiniteGuard, NonFiniteError, has_nonfinite_
 from ..tiny import dataset, make_trainer, reward
 from . import guards_worker
 from .test_distributed import launch, load_ranks
+from .test_resume import later_history
 
 
 # Four optimizer steps of two micro-batches on one rollout.
@@ -38,6 +39,8 @@ def break_at(trainer, monkeypatch, what, step):
     compute = GRPOTrainer._compute_loss
 
     def compute_loss(self, model, inputs):
+        if what == "failure" and spoiled():
+            raise NonFiniteError("Within a step.")
         loss = compute(self, model, inputs)
         return loss * math.nan if self is trainer and spoiled() else loss
 
@@ -68,6 +71,23 @@ def test_it_stops_before_the_step_and_resumes_exactly(policy_path, tmp_path, mon
     resumed = make()
     resumed.train(resume_from_checkpoint=checkpoint)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("what", ["loss", "failure"])
+def test_the_same_trainer_can_go_on(policy_path, tmp_path, monkeypatch, what):
+    trainers = []
+    for breaks in (False, True):
+        trainer = make_trainer(policy_path, tmp_path, variant="tic_grpo", **RUN)
+        trainers.append(trainer)
+        if breaks:
+            break_at(trainer, monkeypatch, what, 2)
+            with pytest.raises(NonFiniteError):
+                trainer.train()
+            monkeypatch.undo()
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2") if breaks else None)
+    assert torch.equal(weights(trainers[0]), weights(trainers[1]))
+    whole, resumed = (later_history(trainer, 2) for trainer in trainers)
+    assert resumed == whole
 
 
 def test_where_nothing_is_saved_nothing_is_saved(policy_path, tmp_path, monkeypatch):
