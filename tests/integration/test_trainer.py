@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, compat, list_variants
 from trl_grpo_variants import trainer as trainer_module
+from trl_grpo_variants.card.success import success_rows, wilson_interval
 
 from .. import reference
 from ..tiny import dataset, make_config, make_trainer, reward
@@ -223,6 +224,25 @@ def test_an_evaluation_counts_every_prompt_once_and_by_its_own_groups(policy_pat
         assert metrics["eval_success_all"] == pytest.approx(2 / 5)
         assert metrics["eval_success_none"] == pytest.approx(2 / 5)
         assert metrics["eval_success_prompts"] == 5
+
+
+def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="reference",
+        num_generations_eval=2,
+        per_device_eval_batch_size=8,
+        eval_dataset={"easy": dataset(5), "hard": dataset(3)},
+        reward_funcs=first_rows(3),
+    )
+    trainer.evaluate()
+    rows = {row.source: row.first for row in success_rows(trainer.state.log_history)}
+    assert rows.keys() == {"evaluation `easy`, 5 prompts", "evaluation `hard`, 3 prompts"}
+    low, high = wilson_interval(0.5, 3)
+    assert rows["evaluation `hard`, 3 prompts"] == f"0.50 [{low:.2f}, {high:.2f}] (step 0)"
+    trainer.create_model_card()
+    assert "evaluation `easy`, 5 prompts" in (tmp_path / "README.md").read_text()
 
 
 def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation(policy_path, tmp_path):
