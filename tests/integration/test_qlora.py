@@ -100,7 +100,7 @@ def test_a_snapshot_costs_the_adapter_and_nothing_of_the_base(policy_path, tmp_p
     base = [p.nbytes for p in trainer.model.parameters() if p.dtype == torch.uint8]
     assert len(base) == 14 and set(base) <= set(model.values())
 
-    (snapshot,) = trainer._snapshots().values()
+    (snapshot,) = trainer._anchors().values()
     held = reachable_storages(list(snapshot.state_dict().values()))
     assert not held.keys() & model.keys()
     assert sum(held.values()) == snapshot.nbytes
@@ -126,7 +126,7 @@ def test_the_adapter_trains_and_the_base_stays(policy_path, tmp_path, name):
     assert after.keys() == base.keys()
     assert all(torch.equal(after[key], value) for key, value in base.items())
     assert all(not torch.equal(trainer.model.get_parameter(key), value) for key, value in adapter.items())
-    for snapshot in trainer._snapshots().values():
+    for snapshot in trainer._anchors().values():
         assert snapshot.state_dict().keys() == adapter.keys()
         assert snapshot.nbytes == sum(p.nbytes for p in trainer.model.parameters() if p.requires_grad)
 
