@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import re
 import warnings
 from dataclasses import fields, replace
 
@@ -231,10 +232,16 @@ def test_widths_stay_as_they_are_where_each_would_be_compiled(settings, trims):
     assert args.skip_inert_rows is (not args.torch_compile)
 
 
-def test_help_tells_the_default_of_a_field_that_a_variant_may_set():
+def test_help_tells_trls_default_of_a_field_that_a_variant_may_set():
     helps = {field.name: field.metadata.get("help", "") for field in fields(GRPOVariantConfig)}
-    assert helps["loss_type"].endswith(" If not set, the variant's value, else TRL's ('dapo').")
-    assert "else TRL's" not in helps["mirror_beta"] and "else TRL's" not in helps["variant"]
+    told = {
+        name: found[1]
+        for name, text in helps.items()
+        if (found := re.search(r" If not set, the variant's value, else TRL's \((.*)\)\.$", text))
+    }
+    defaults = {field.name: repr(field.default) for field in fields(GRPOConfig) if field.name in told}
+    assert told == defaults | {"delta": "none", "epsilon_high": "the value of epsilon"}
+    assert len(told) == 8
 
 
 def test_help_shows_every_field():
