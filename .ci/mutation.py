@@ -83,7 +83,7 @@ TESTS = {
     "forward": "test_forward.py test_packing.py integration/test_savings.py integration/test_modalities.py",
     "packing": "test_packing.py test_forward.py integration/test_savings.py",
     "rollout": "test_rollout.py integration/test_savings.py",
-    "generation": "test_generation.py",
+    "generation": "test_generation.py integration/test_server.py",
     "vllm_client": "test_generation.py integration/test_server.py",
     "idle": "test_mistakes.py integration/test_trainer.py",
     "checkpoint": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",

@@ -5,6 +5,8 @@
 
 import pickle
 import warnings
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -12,6 +14,7 @@ import pytest
 from peft import LoraConfig, PromptTuningConfig
 from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig
+from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
@@ -24,6 +27,8 @@ from trl_grpo_variants.generation import (
     WatchedVLLMGeneration,
     _check_quantization,
     adapter_generation,
+    adapter_obstacle,
+    engine_rank,
 )
 from trl_grpo_variants.vllm_client import WatchedVLLMClient
 
@@ -104,6 +109,23 @@ def four_bit_model(pre_quantized=False, **settings):
     return SimpleNamespace(is_loaded_in_4bit=True, hf_quantizer=quantizer)
 
 
+def test_a_base_that_is_not_in_four_bits_is_not_refused(monkeypatch):
+    made = []
+    monkeypatch.setattr(VLLMGeneration, "__init__", lambda self, **kwargs: made.append(kwargs))
+    WatchedVLLMGeneration(four_bit_refusal="refused", model=SimpleNamespace())
+    WatchedVLLMGeneration(model=SimpleNamespace(is_loaded_in_4bit=True))
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("rank", [8, 16, 32, 64, 128, 256, 320, 512])
+def test_the_engine_makes_room_for_the_next_rank_that_it_knows(rank):
+    assert engine_rank(LoraConfig(r=rank)) == engine_rank(LoraConfig(r=rank - 1)) == rank
+    assert engine_rank(LoraConfig(r=4, rank_pattern={"q_proj": rank})) == rank
+    assert adapter_obstacle(LoraConfig(r=rank)) is None
+    assert rank == 512 or engine_rank(LoraConfig(r=rank + 1)) > rank
+    assert rank != 512 or "its rank 513 exceeds vLLM's 512" in adapter_obstacle(LoraConfig(r=513))
+
+
 def test_a_base_that_vllm_would_quantise_otherwise_is_refused():
     nf4 = {"bnb_4bit_quant_type": "nf4"}
     _check_quantization(SimpleNamespace())
@@ -142,6 +164,54 @@ def watched(mode="server"):
     generation.model = SimpleNamespace(name_or_path="some/model")
     generation.accelerator = SimpleNamespace(is_main_process=True, process_index=0)
     return generation
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server whose health is what its class says."""
+
+    status = 200
+
+    def do_GET(self):
+        self.send_response(self.status if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(200, None), (503, "answers 503"), (None, "does not answer")])
+def test_a_server_is_waited_for_until_the_time_limit(status, sentence):
+    generation = watched()
+    with HTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), {"status": status})) as server:
+        generation.server_base_url = f"http://127.0.0.1:{server.server_port}"
+        generation.server_timeout = 0.5
+        if status is not None:
+            Thread(target=server.serve_forever, daemon=True).start()
+        else:
+            server.server_close()
+        if sentence is None:
+            generation._wait_for_server()
+        else:
+            with pytest.raises(GenerationServerError, match=f"{sentence} after `vllm_server_timeout=0.5` seconds"):
+                generation._wait_for_server()
+        # Only one process asks.
+        generation.accelerator.is_main_process = False
+        generation._wait_for_server()
+        if status is not None:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(("kind", "opens_channel"), [(WatchedVLLMGeneration, True), (AdapterVLLMGeneration, False)])
+def test_a_channel_for_weights_is_opened_where_weights_travel(monkeypatch, kind, opens_channel):
+    asked = []
+    monkeypatch.setattr(VLLMGeneration, "_init_vllm", lambda self: asked.append(vllm_generation.VLLMClient.keywords))
+    generation = kind.__new__(kind)
+    client = SimpleNamespace(raise_failure=lambda: asked.append("failure"))
+    vars(generation).update(vars(watched()), server_timeout=1.0, vllm_client=client)
+    monkeypatch.setattr(kind, "_wait_for_server", lambda self: None)
+    WatchedVLLMGeneration._init_vllm(generation)
+    assert asked[0]["opens_channel"] is opens_channel
+    assert asked[1:] == ["failure"]
 
 
 def failing_with(error):
