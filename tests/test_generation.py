@@ -6,7 +6,8 @@
 import pickle
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from io import BytesIO
+from threading import Event, Thread
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -287,3 +288,21 @@ def test_a_client_keeps_its_first_error_until_it_is_asked(monkeypatch):
     client.raise_failure()
     client.reset_prefix_cache()
     assert calls[2:] == ["reset_prefix_cache"]
+
+
+def test_a_server_that_is_looked_at_has_no_more_time_to_answer_than_lies_between_two_looks(monkeypatch):
+    looks, twice = [], Event()
+
+    def look(url, timeout=None):
+        looks.append((url, timeout))
+        if len(looks) == 2:
+            twice.set()
+        return BytesIO()
+
+    monkeypatch.setattr(vllm_client, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(vllm_client, "urlopen", look)
+    client = WatchedVLLMClient.__new__(WatchedVLLMClient)
+    client.base_url, client.silence_limit = "http://somewhere", 60.0
+    with client._watched():
+        assert twice.wait(60.0)
+    assert set(looks) == {("http://somewhere/health", 0.01)}

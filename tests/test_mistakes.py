@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from trl_grpo_variants import (
     register_variant,
     unregister,
 )
+from trl_grpo_variants.recipe import _kinds
 from trl_grpo_variants.warn import warnings_at_the_user
 
 from .tiny import dataset, make_config, reward
@@ -580,3 +582,29 @@ def test_what_is_set_after_construction_is_checked_too(name, value, sentence, tm
     setattr(args, name, value)
     with pytest.raises(ValueError, match=sentence):
         GRPOVariantTrainer("model", reward, args, train_dataset=dataset())
+
+
+@pytest.mark.parametrize(
+    ("hint", "fitting", "others"),
+    [
+        (bool, [True, False, 0, 1], [2, -1, "true", [True]]),
+        (int, [0, -3, 4.0], [True, 1.5, "4"]),
+        (float, [0, 1.5, -2.0], [False, "1.5"]),
+        (str, ["a", True], [1, ["a"]]),
+        (int | None, [3], ["3", True]),
+        (Literal["a", "b"], ["a", "b"], ["c", 1]),
+        (list[int], [[], [1, 2]], [1, [1, "2"], ["1"], "12"]),
+        (list[int | str], [[], [1, "a"], ["a"]], [[1, None], "a"]),
+        (list, [[], [1, "a"]], ["a"]),
+        (dict | str, [{}, "a"], [1, [1]]),
+    ],
+    ids=str,
+)
+def test_values_of_a_recipe_are_told_by_the_type_of_the_field(hint, fitting, others):
+    kinds = _kinds(hint).values()
+    assert [any(fits(value) for fits in kinds) for value in fitting] == [True] * len(fitting)
+    assert [any(fits(value) for fits in kinds) for value in others] == [False] * len(others)
+
+
+def test_a_field_that_may_be_anything_is_not_checked():
+    assert _kinds(Any) == _kinds(int | Any) == {}

@@ -115,6 +115,13 @@ def test_wrong_arguments_are_one_sentence(arguments, message):
     assert "\n" not in str(error.value)
 
 
+def test_long_values_are_shortened_in_a_sentence():
+    for length, shown in ((58, "'" + "x" * 58 + "'"), (59, "'" + "x" * 56 + "...")):
+        with pytest.raises(ValueError) as error:
+            theory.optimal_policy([1.0], [1.0], [1.0], beta=1.0, normalization="x" * length)
+        assert str(error.value).endswith(f"; got {shown}.")
+
+
 def test_policy_gradient_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match="one shape"):
         theory.policy_gradient([0.5, 0.5], [1.0, 0.0, 0.0])
