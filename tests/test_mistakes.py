@@ -226,7 +226,9 @@ IDLE = [
     ),
     ({"mirror_beta": 0.1, "loss_type": "sapo", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'sapo'"),
     ({"mirror_beta": 0.1, "loss_type": "vespo", "delta": 4.0}, "`delta=4.0` does nothing: `loss_type='vespo'`"),
-    ({"variant": "grpo_upper_clip", "epsilon_high": 0.5}, r"`delta=1.28` lies below `1 \+ epsilon_high=1.5`"),
+    ({"variant": "grpo_upper_clip", "epsilon_high": 0.5}, "`delta=1.28` lies below 1.5, the upper bound of the clip"),
+    ({"mirror_beta": 0.1, "delta": 1.1}, "`delta=1.1` lies below 1.2, the upper bound of the clip"),
+    ({"mirror_beta": 0.1, "loss_type": "sapo", "epsilon": 0.1}, "`epsilon=0.1` does nothing: `loss_type='sapo'`"),
     (
         {"variant": "mean_only", "multi_objective_aggregation": "normalize_then_sum"},
         "`scale_rewards='none'` does nothing: `multi_objective_aggregation='normalize_then_sum'` scales each reward",
@@ -461,7 +463,7 @@ LEGAL = [
     ({"multi_gpu": False}, [], {"multi_gpu": False}),
     ({}, ["--num-processes=2", "--multi_gpu"], {"num_processes": 2, "multi_gpu": True}),
     ({}, ["--machine_rank", "0", "-q"], {"machine_rank": 0, "quiet": True}),
-    ({"scale_rewards": False, "learning_rate": "1e-6", "bf16": 0, "max_steps": 10.0}, [], {}),
+    ({"scale_rewards": False, "learning_rate": "1e-6", "bf16": 0, "disable_tqdm": 1, "max_steps": 10.0}, [], {}),
     ({"report_to": ["none"], "reward_funcs": ["a.b"], "model_init_kwargs": {"a": 1}, "top_k": None}, [], {}),
     ({"lora_target_modules": "all-linear", "env": {"SOME": 1}}, [], {}),
 ]

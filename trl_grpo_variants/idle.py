@@ -42,12 +42,12 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
             told[name] = "with `per_device_train_batch_size=1` no two completions meet in a forward pass"
     for name, reason in told.items():
         yield f"`{name}={getattr(args, name)!r}` does nothing: {reason}."
-    if args.is_stock or args.delta is None or args.epsilon_high is None or "delta" in told:
-        return
-    if args.delta < 1 + args.epsilon_high - 1e-9:
+    high = args.epsilon if args.epsilon_high is None else args.epsilon_high
+    # As sums of such numbers are rounded.
+    if not args.is_stock and "delta" not in told and args.delta is not None and args.delta < 1 + high - 1e-9:
         yield (
-            f"`delta={args.delta}` lies below `1 + epsilon_high={1 + args.epsilon_high:g}`, so that it bounds the ratio "
-            "where the advantage is positive and never where it is negative; set it to at least that."
+            f"`delta={args.delta}` lies below {1 + high:g}, the upper bound of the clip, so that it bounds the ratio where "
+            "the advantage is positive and never where it is negative; set it to at least that."
         )
 
 
