@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
+from trl_grpo_variants.theory import groups
 
 from .numerics import epsilons, group_sizes, normalizations, prompts, quick
 
@@ -120,3 +121,11 @@ def test_group_functions_refuse_what_is_no_group():
             call()
     with pytest.raises(ValueError, match="`mirror_beta` must be a number greater than 0; got 0"):
         theory.mirror_tail(10, 8, mirror_beta=0.0)
+
+
+def test_many_prompts_are_computed_in_parts(monkeypatch):
+    rates = np.linspace(0.0, 1.0, 24).reshape(4, 6)
+    whole = theory.group_omega(rates, 8)
+    monkeypatch.setattr(groups, "_LARGEST_TABLE", 40)
+    np.testing.assert_array_equal(theory.group_omega(rates, 8), whole)
+    assert whole.shape == rates.shape and whole[0, 3] == theory.group_omega(rates[0, 3], 8)
