@@ -27,10 +27,13 @@ RUN |= {"learning_rate": 1e-2, "log_completions": False}
 
 
 def break_at(trainer, monkeypatch, what, step):
-    """Spoil the last micro-batch before an optimizer step."""
+    """Spoil a loss in the first micro-batch of an optimizer step, and what else there is in the last one."""
 
     def spoiled():
-        return trainer.state.global_step == step and trainer.accelerator.sync_gradients
+        in_turn = trainer.accelerator.sync_gradients != (
+            what == "loss" and trainer.args.gradient_accumulation_steps > 1
+        )
+        return trainer.state.global_step == step and in_turn
 
     if what == "gradient":
         parameter = list(trainer.model.parameters())[-1]
