@@ -35,7 +35,7 @@ test-deepspeed:
 	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints.txt deepspeed==0.19.8 --editable ".[test]"
 	DS_ACCELERATOR=cpu .venv-deepspeed/bin/python -c \
 		"from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
-	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py -k zero $(ARGS)
+	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py tests/integration/test_ranks.py -k zero $(ARGS)
 
 # Every supported line of TRL, half an hour; writes the table of versions in the README.
 compat: $(VENV)/installed-test

@@ -349,3 +349,18 @@ def test_savings_are_on_except_for_stock_grpo(settings, expected):
     explicit = config(steps_per_generation=2, **settings, trim_padding=not expected, skip_inert_rows=not expected)
     assert (explicit.trim_padding, explicit.skip_inert_rows) == (not expected, not expected)
     assert explicit.is_stock == args.is_stock
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"torch_compile": True}, {"torch_compile_backend": "eager"}, {"torch_compile_mode": "default"}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_savings_are_off_for_compiled_models_unless_asked_for(settings, monkeypatch):
+    # Which the configuration sets for accelerate.
+    for name in ("ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_DYNAMO_MODE"):
+        monkeypatch.setenv(name, "")
+    args = config(steps_per_generation=2, variant="dual", **settings)
+    assert (args.trim_padding, args.skip_inert_rows) == (False, False)
+    asked = config(steps_per_generation=2, variant="dual", **settings, trim_padding=True, skip_inert_rows=True)
+    assert (asked.trim_padding, asked.skip_inert_rows) == (True, True)

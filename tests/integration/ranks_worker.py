@@ -24,16 +24,21 @@ from .distributed_worker import BACKENDS, fsdp_on_cpu, whole_parameters, wrapper
 # One group in each micro-batch of two processes, two groups in one of one process.
 GLOBAL_BATCH, GROUP = 8, 4
 ROLLOUTS = 3
-RUN = {
+RUN = {"max_completion_length": 16, "optim": "sgd", "learning_rate": 0.2}
+OFF_POLICY = {
+    "variant": "tic_grpo",
     "gradient_accumulation_steps": 2,
     "steps_per_generation": 2,
-    "max_completion_length": 16,
-    "optim": "sgd",
-    "learning_rate": 0.2,
+    "num_iterations": 2,
+    "max_steps": 2 * ROLLOUTS,
 }
-OFF_POLICY = {"variant": "tic_grpo", "num_iterations": 2, "max_steps": 2 * ROLLOUTS}
-# The first forward pass that any process makes is the one of the loss.
-ON_POLICY = {"variant": "mean_only", "max_steps": ROLLOUTS}
+# The first forward pass that any process makes is the one of the loss, whose gradients are exchanged.
+ON_POLICY = {
+    "variant": "mean_only",
+    "gradient_accumulation_steps": 1,
+    "steps_per_generation": 1,
+    "max_steps": ROLLOUTS,
+}
 POLICIES: dict[str, dict[str, Any]] = {
     "plain": OFF_POLICY,
     "plain_on_policy": ON_POLICY,
@@ -57,6 +62,9 @@ def completion(situation: str, row: int, rows: int, prompt: list[int]) -> list[i
     """One that depends on the prompt and the place in the rollout only, so not on the number of processes."""
     place = row % GROUP
     length = 1 + (prompt[0] + 2 * place) % 5
+    if situation == "one_inert_at_first":
+        # One forward pass where there is a signal.
+        length = 4
     if situation == "unequal_lengths":
         # As many forward passes as rows in one half, one in the other.
         length = 2 + 3 * (row % 8) if row < rows // 2 else 4
@@ -91,10 +99,10 @@ class Task:
         rows, total = self.rows(len(completion_ids))
         number = ROLLOUTS * trainer_state.global_step // trainer_state.max_steps
         rewards: list[float | None] = []
-        for row, ids in zip(rows, completion_ids, strict=True):
+        for row in rows:
             half = 2 * row // total
             signal = SIGNAL[self.situation][number][half] if self.situation in SIGNAL else True
-            rewards.append(float((sum(ids) + row) % 3 == 0) if signal else 1.0)
+            rewards.append(float(row % GROUP < 2) if signal else 1.0)
             if number == 1 and half == 1 and self.situation == "reward_raises":
                 raise ZeroDivisionError("no judge")
             if number == 0 and half == 1 and self.situation == "reward_of_none":

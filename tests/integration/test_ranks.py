@@ -14,6 +14,9 @@ from . import ranks_worker
 from .test_distributed import WRAPPERS, launch, load_ranks, needs_deepspeed
 
 
+# A launch may take longer than a test should, and ends itself.
+pytestmark = pytest.mark.timeout(900)
+
 # Policies that are trained in one launch.
 TOGETHER = {
     "ddp": ["plain", "plain_on_policy", "packed", "shared", "adapter"],
@@ -85,9 +88,10 @@ def test_every_process_ends_with_the_result_of_one_or_with_a_sentence(alone, tog
 def test_situations_are_what_they_are_called(alone):
     """Else the suite would compare runs in which nothing differs."""
     gradients = {
-        case: [entry["grad_norm"] for entry in run["history"]] for case, run in alone.items() if "history" in run
+        situation: [entry["grad_norm"] for entry in alone["plain_on_policy", situation]["history"]]
+        for situation in ranks_worker.SITUATIONS
+        if situation != "reward_raises"
     }
-    assert gradients["plain_on_policy", "all_inert"] == pytest.approx(
-        [0.0, gradients["plain_on_policy", "all_inert"][1], 0.0]
-    )
-    assert all(norm > 0.1 for norm in gradients["plain_on_policy", "one_inert_at_first"])
+    first, second, third = gradients.pop("all_inert")
+    assert first == third == 0 and second > 0.1
+    assert all(norm > 0.01 for norms in gradients.values() for norm in norms)
