@@ -68,7 +68,7 @@ def completion(situation: str, row: int, rows: int, prompt: list[int]) -> list[i
     if situation == "unequal_lengths":
         # As many forward passes as rows in one half, one in the other.
         length = 2 + 3 * (row % 8) if row < rows // 2 else 4
-    return [2 + (prompt[0] * (place + 1) + 3 * t + len(prompt)) % 8 for t in range(min(length, 14))] + [1]
+    return [2 + (prompt[0] + place + 3 * t) % 8 for t in range(min(length, 14))] + [1]
 
 
 class Task:
