@@ -121,7 +121,7 @@ def measure(policy: Path, output_dir: Path, settings: dict[str, Any]) -> tuple[i
             with record_function("training"):
                 trainer.train()
         peak = cpu_peak(recorded, "training")
-    snapshots = trainer._snapshots().values() if isinstance(trainer, GRPOVariantTrainer) else []
+    snapshots = trainer._anchors().values() if isinstance(trainer, GRPOVariantTrainer) else []
     adapter = sum(p.nbytes for p in trainer.model.parameters() if p.requires_grad)
     return peak, sum(snapshot.nbytes for snapshot in snapshots), adapter
 
