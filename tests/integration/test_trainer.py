@@ -191,6 +191,22 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
     torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_an_evaluation_logs_the_advantages_of_the_variant(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        variant="reference",
+        per_device_eval_batch_size=8,
+        eval_dataset=dataset(2),
+    )
+    trainer.evaluate()
+    rewards = trainer.rewards_per_func.squeeze(1).tolist()
+    expected = reference.normalized_advantages(rewards, 4, "paper")
+    assert max(expected) > 0 and len(expected) == 8
+    assert list(trainer._logs["advantages"])[-8:] == pytest.approx(expected, rel=1e-5)
+
+
 def test_success_is_the_share_of_completions_with_full_reward(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="grpo", max_steps=1)
     trainer.train()
