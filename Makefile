@@ -29,7 +29,9 @@ test-vllm:
 	.venv-vllm/bin/python -m pytest tests/vllm $(ARGS)
 
 # DeepSpeed compiles its communication for the CPU at its first use, which takes a C++ compiler and two minutes: done
-# before the tests, which have time limits.
+# before the tests, which have time limits, and in a folder of its own: in the one that all environments share, a process
+# that was killed may have left a lock, for which it would wait for ever.
+test-deepspeed: export TORCH_EXTENSIONS_DIR = $(CURDIR)/.venv-deepspeed/extensions
 test-deepspeed:
 	test -x .venv-deepspeed/bin/python || $(PYTHON) -m venv .venv-deepspeed
 	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints.txt deepspeed==0.19.8 --editable ".[test]"
