@@ -139,7 +139,11 @@ def run(
             except (ZeroDivisionError, RewardFunctionError) as error:
                 result["error"] = [type(error).__name__, str(error), type(error.__cause__).__name__]
             else:
-                result["parameters"] = whole_parameters(trainer)
+                # A compiled model puts what it holds before the names.
+                result["parameters"] = {
+                    name.removeprefix("_orig_mod.").removeprefix("module."): value
+                    for name, value in whole_parameters(trainer).items()
+                }
                 result["history"] = [entry for entry in trainer.state.log_history if "loss" in entry]
             result |= {"step": trainer.state.global_step, "wrapper": wrapper(trainer)}
             results[policy, situation] = result
