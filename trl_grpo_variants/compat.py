@@ -32,6 +32,7 @@ SEAMS = (
     "_save_checkpoint",
     "_save_rng_state",
     "create_model_card",
+    "get_batch_samples",
     "log",
     "push_to_hub",
     "train",

@@ -150,13 +150,12 @@ class GRPOVariantConfig(GRPOConfig):
 
         pack_rollout (`bool`, *optional*, defaults to `False`):
             Whether several completions share a row without padding, where the model's attention tells them apart; a
-            forward pass at construction checks that it does. Where it does not, and with FSDP and DeepSpeed, rows are
-            trimmed, with a warning.
+            forward pass at construction checks that it does, with FSDP and DeepSpeed one at the beginning of training.
+            Where it does not, rows are trimmed, with a warning.
         share_prompt (`bool`, *optional*, defaults to `False`):
             Whether the prompt of a group is computed once per forward pass instead of once per completion. It pays
             where prompts are long and micro-batches hold several completions of a prompt. Refused for models whose
-            attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window; with FSDP and
-            DeepSpeed rows are trimmed, with a warning.
+            attention takes no mask (other than `"sdpa"` and `"eager"`) or has a sliding window.
 
         > Parameters that control monitoring
 

@@ -20,7 +20,6 @@ from accelerate.logging import get_logger
 from trl import __version__ as trl_version
 from trl.trainer import utils as trl_utils
 
-from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .forward import Batch, Score, Scores, TrimmedForward, partition, trimmable
 from .rollout import prompt_groups
@@ -218,7 +217,7 @@ class LineForward(TrimmedForward):
     attention: str = "sdpa"
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
-    def error(self, score: Score, model: Any) -> float:
+    def error(self, score: Score, model: Any, device: torch.device) -> float:
         """
         Score made-up completions on lines and on rows.
 
@@ -227,12 +226,14 @@ class LineForward(TrimmedForward):
                 TRL's forward pass over padded rows.
             model (`nn.Module`):
                 Model to score with. Its dropout is left out, and no random number is drawn.
+            device (`torch.device`):
+                Where it computes.
 
         Returns:
             `float`:
                 How far the log-probs are apart, in nats, on average over the tokens.
         """
-        batch = _made_up_batch(model)
+        batch = _made_up_batch(model, device)
         with torch.no_grad(), _without_dropout(model):
             on_lines, *_ = self._score(score, model, batch)
             on_rows, *_ = super()._score(score, model, batch)
@@ -283,10 +284,9 @@ class LineForward(TrimmedForward):
         return logps, entropies, None
 
 
-def _made_up_batch(model: Any) -> Batch:
+def _made_up_batch(model: Any, device: torch.device) -> Batch:
     """Three prompts with four completions each, of all lengths, in tokens without a pattern."""
     prompts, completions = (8, 5, 2), (9, 6, 3, 1)
-    device = next(model.parameters()).device
     tokens = torch.randint(
         model.config.get_text_config().vocab_size,
         (len(prompts), len(completions), prompts[0] + completions[0]),
@@ -357,73 +357,87 @@ def check_lines(args: GRPOVariantConfig) -> None:
         )
 
 
-def line_forward(
-    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, score: Score, accelerator: Accelerator
-) -> TrimmedForward:
+def lines_for(
+    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, autocast: Callable[[], AbstractContextManager[Any]]
+) -> LineForward | None:
     """
-    The forward pass that a configuration asks for, on lines where the model allows.
-
-    It is found out by a forward pass over lines and one over rows, in all processes. Later would be too late: which
-    rows a process has to score, and whether it has any, is its own business, and a forward pass is everyone's.
+    The lines that a configuration asks for, which are still to be tried out, see [`are_exact`].
 
     Args:
         args ([`GRPOVariantConfig`]):
             Configuration.
         model ([`~transformers.PreTrainedModel`]):
-            Policy, on its device and in no wrapper of data parallelism.
+            Policy.
         trimmed ([`TrimmedForward`]):
             Forward pass over rows.
+        autocast (`Callable`):
+            Context of a forward pass.
+
+    Returns:
+        [`LineForward`] or `None`:
+            The lines, or `None` where none are asked for, and, with a warning, where the model cannot run packed ones.
+
+    Raises:
+        `NotImplementedError`: If prompts are to be shared and the model cannot.
+    """
+    if not (args.pack_rollout or args.share_prompt):
+        return None
+    attention = model.config._attn_implementation
+    obstacle = _obstacle(model.config, attention, args.share_prompt)
+    if obstacle is not None and args.share_prompt:
+        raise NotImplementedError(f"`share_prompt=True` cannot be used with this model: {obstacle}; leave it off.")
+    if obstacle is not None:
+        logger.warning(f"`pack_rollout=True` cannot be used with this model: {obstacle}; rows are trimmed instead.")
+        return None
+    return LineForward(
+        **{item.name: getattr(trimmed, item.name) for item in fields(trimmed)},
+        share_prompt=args.share_prompt,
+        attention=attention,
+        autocast=autocast,
+    )
+
+
+def are_exact(lines: LineForward, args: GRPOVariantConfig, model: Any, score: Score, accelerator: Accelerator) -> bool:
+    """
+    Try lines out on a model, by a forward pass over them and one over rows, in all processes at once.
+
+    Not with the first rows that come: which rows a process has to score, and whether it has any, is its own business,
+    and a forward pass is everyone's.
+
+    Args:
+        lines ([`LineForward`]):
+            Lines.
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        model ([`~transformers.PreTrainedModel`]):
+            Policy, where it can compute.
         score (`Callable`):
             TRL's forward pass over padded rows.
         accelerator ([`~accelerate.Accelerator`]):
             Accelerator of the trainer.
 
     Returns:
-        [`TrimmedForward`]:
-            A [`LineForward`], or `trimmed` with a warning where the backend or the model cannot run lines.
+        `bool`:
+            Whether completions are scored as they are alone. Of packed lines that are not, a warning tells.
 
     Raises:
-        `NotImplementedError`: If prompts are to be shared and the model cannot.
         `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
     """
-    if not (args.pack_rollout or args.share_prompt):
-        return trimmed
-    asked = "share_prompt=True" if args.share_prompt else "pack_rollout=True"
-    attention = model.config._attn_implementation
-    obstacle = _obstacle(model.config, attention, args.share_prompt)
-    if obstacle is not None and args.share_prompt:
-        raise NotImplementedError(f"`{asked}` cannot be used with this model: {obstacle}; leave it off.")
-    if obstacle is not None:
-        logger.warning(f"`{asked}` cannot be used with this model: {obstacle}; rows are trimmed instead.")
-        return trimmed
-    backend = sharding_backend(args)
-    if backend is not None:
-        logger.warning(
-            f"`{asked}` does nothing with {backend}: the model is not whole before it is sharded, so it cannot be "
-            "checked that it tells completions on one line apart; rows are trimmed instead."
-        )
-        return trimmed
-    lines = LineForward(
-        **{item.name: getattr(trimmed, item.name) for item in fields(trimmed)},
-        share_prompt=args.share_prompt,
-        attention=attention,
-        autocast=accelerator.autocast,
-    )
-    errors = accelerator.gather(torch.tensor([lines.error(score, model)], device=accelerator.device))
+    error = torch.tensor([lines.error(score, model, accelerator.device)], device=accelerator.device)
     half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())
     tolerance = HALF_PRECISION_TOLERANCE if half else FULL_PRECISION_TOLERANCE
     # Of all processes, so that they decide alike; NaN, which is no number at all, is in no tolerance.
-    error = errors.max().item()
-    if error <= tolerance:
-        return lines
+    largest = accelerator.gather(error).max().item()
+    if largest <= tolerance:
+        return True
     found = (
-        f"log-probs that differ from those of unpacked rows by {error:.2g} nats on average "
-        f"(`attn_implementation={attention!r}`, tolerance {tolerance:g})"
+        f"log-probs that differ from those of unpacked rows by {largest:.2g} nats on average "
+        f"(`attn_implementation={lines.attention!r}`, tolerance {tolerance:g})"
     )
-    if args.share_prompt:
-        raise RuntimeError(f"`{asked}` gives {found}; leave it off for this model.")
-    logger.warning(f"`{asked}` gives {found}; rows are trimmed instead.")
-    return trimmed
+    if lines.share_prompt:
+        raise RuntimeError(f"`share_prompt=True` gives {found}; leave it off for this model.")
+    logger.warning(f"`pack_rollout=True` gives {found}; rows are trimmed instead.")
+    return False
 
 
 def _obstacle(config: Any, attention: str, share_prompt: bool) -> str | None:

@@ -55,7 +55,7 @@ from .objective.ratio import (
     std_per_sqrt_token,
     trajectory_log_weight,
 )
-from .packing import check_lines, line_forward
+from .packing import are_exact, check_lines, lines_for
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
 from .snapshot import Anchor, PolicySnapshot
@@ -196,6 +196,10 @@ class GRPOVariantTrainer(GRPOTrainer):
         if self._guard is not None:
             self.add_callback(self._guard)
         self._forward = self._trimmed_forward()
+        self._untried_lines = lines_for(args, self.model, self._forward, self.accelerator.autocast)
+        # A model that is sharded can compute when training begins.
+        if sharding_backend(args) is None:
+            self._try_lines()
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
             self.importance_sampling_level = "token"
@@ -227,12 +231,18 @@ class GRPOVariantTrainer(GRPOTrainer):
             reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
             splits = splits and not (args.gradient_checkpointing and reentrant)
             splits = splits and not hasattr(config.get_text_config(), "output_router_logits")
-        trimmed = TrimmedForward(
+        return TrimmedForward(
             trim=trimmable(config) if args.trim_padding else "none",
             splits=splits and args.trim_padding,
             multiple=args.pad_to_multiple_of or 1,
         )
-        return line_forward(args, self.model, trimmed, super()._get_per_token_logps_and_entropies, self.accelerator)
+
+    def _try_lines(self) -> None:
+        """Score on lines from now on, if that is exact. To be called by all processes at once."""
+        lines, self._untried_lines = self._untried_lines, None
+        score = super()._get_per_token_logps_and_entropies
+        if lines is not None and are_exact(lines, self.args, self.model, score, self.accelerator):
+            self._forward = lines
 
     # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
     # the current policy become known.
@@ -396,6 +406,7 @@ class GRPOVariantTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims):
             return super()._prepare_inputs(generation_batch)
+        self._try_lines()
         generate_every = self.args.steps_per_generation * self.num_iterations
         if self._step % generate_every == 0 or self._buffered_inputs is None:
             if self.args.group_preserving_split:
@@ -431,6 +442,13 @@ class GRPOVariantTrainer(GRPOTrainer):
                 # What stopped the run may be in the way of that too, and is what has to be told.
                 end = f"The run could not be saved either ({type(saving).__name__}: {saving})."
             raise type(error)(f"{error} {end}") from error
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        # The parent looks whether it is done after a step, so a finished run that resumes would take one more.
+        if self.args.extends_trl and self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(*args, **kwargs)
 
     def _whole_checkpoint(self, asked: Any) -> str | bool | None:
         """What to resume from, the same in all processes."""

@@ -162,6 +162,15 @@ def test_with_incomplete_checkpoints_only_the_run_starts_from_the_beginning(poli
     assert all(torch.equal(parameters(whole)[key], value) for key, value in parameters(resumed).items())
 
 
+def test_a_finished_run_that_resumes_takes_no_further_step(policy_path, tmp_path):
+    whole = make_trainer(policy_path, tmp_path, **SETTINGS)
+    whole.train()
+    resumed = make_trainer(policy_path, tmp_path, **SETTINGS)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == whole.state.global_step == SETTINGS["max_steps"]
+    assert all(torch.equal(parameters(whole)[key], value) for key, value in parameters(resumed).items())
+
+
 def test_without_any_checkpoint_the_error_is_trls(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, **SCHEDULE, variant="tic_grpo")
     with pytest.raises(ValueError, match="No valid checkpoint found"):
