@@ -208,7 +208,8 @@ def test_mirror_term_is_the_token_level_kl_to_the_old_policy(policies):
     }
 
     def estimated(logits):
-        return (probabilities * (reverse_kl(token_logps(logits), old_logps, old_logps) * MASK).sum(-1)).sum()
+        logps = token_logps(logits)
+        return (probabilities * (reverse_kl(logps, old_logps, logps - old_logps) * MASK).sum(-1)).sum()
 
     def exact(logits):
         logps, anchor = logits.log_softmax(-1), old.log_softmax(-1)

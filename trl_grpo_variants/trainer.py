@@ -733,8 +733,12 @@ class GRPOVariantTrainer(GRPOTrainer):
             "micro_batches": self._rollout_in_progress(),
             "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
             "means": self._means.state_dict(),
-            "loss": self._loss_before or (self._tr_loss.clone(), self._globalstep_last_logged),
+            "loss": self._loss_before or self._loss_since_log(),
         }
+
+    def _loss_since_log(self) -> tuple[torch.Tensor, int] | None:
+        """The sum of what was not logged yet and the step of the last log; outside of `train` there is none."""
+        return (self._tr_loss.clone(), self._globalstep_last_logged) if hasattr(self, "_tr_loss") else None
 
     def _restore_progress(self, progress: dict[str, Any]) -> None:
         self._step, self._buffered_inputs = progress["step"], progress["micro_batches"]
@@ -763,7 +767,7 @@ class GRPOVariantTrainer(GRPOTrainer):
             logger.warning(f"{changes} The rollout in progress is generated anew.")
             saved["micro_batches"] = None
         self._restore_progress(send_to_device(saved, self.accelerator.device))
-        self._loss_before = tuple(saved["loss"])
+        self._loss_before = saved["loss"]
         if self.use_adaptive_entropy:
             self.entropy_coef, self._last_world_entropy = saved["entropy"]
         self._mirror_synced_at = saved["mirror_synced_at"]

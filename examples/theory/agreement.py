@@ -178,7 +178,8 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
             scale_rewards="group" if with_std else "none",
             reward_variance_epsilon=VARIANCE_EPSILON if with_std else None,
             # The theory has no clip.
-            epsilon=1e6,
+            epsilon=1.0,
+            epsilon_high=1e6,
             loss_type="dr_grpo",
             max_completion_length=1,
             per_device_train_batch_size=case.group * len(start),

@@ -36,7 +36,7 @@ from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
 
 VOCABULARY, LENGTH = 4, 4
 KLS = (0.001, 0.01, 0.1, 0.5)
-UNCLIPPED = {"epsilon": 1e6}
+UNCLIPPED = {"epsilon": 1.0, "epsilon_high": 1e6}
 CLIPPED = {"epsilon": 0.2, "epsilon_high": 0.28}
 LEVELS: dict[str, dict[str, Any]] = {
     "trajectory": {"importance_sampling_level": "trajectory", "trajectory_clip": "none"},
