@@ -147,7 +147,7 @@ def test_the_adapters_card(pushed):
     assert card.data.datasets == ["someone/prompts"]
     assert "tic_grpo" in card.data.tags
     assert "(1/T) mean_i [-min(w, 1.28) A + sum_t 0.1 KL(pi || pi_prev)],  A = r - mean" in card.content
-    assert "| training rollouts, 8 prompts each | " in card.content
+    assert "| training rollouts, 8 prompts | " in card.content
     assert "![Success over the optimizer steps](success.png)" in card.content
 
 
