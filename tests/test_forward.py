@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, GPT2Config, LlamaConfig, Qwen3Config
 
-from trl_grpo_variants.forward import TrimmedForward, Window, lengths, partition, trimmable
+from trl_grpo_variants.forward.passes import partition
+from trl_grpo_variants.forward.trimmed import TrimmedForward
+from trl_grpo_variants.forward.window import Window, lengths, trimmable
 
 
 ROWS = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 9)), min_size=1, max_size=12)

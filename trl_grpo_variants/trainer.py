@@ -36,8 +36,9 @@ from .checkpoint import (
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
-from .forward import TrimmedForward, trimmable
-from .generation import GenerationServerError, adapter_generation
+from .forward.eligibility import are_exact, check_lines, lines_for
+from .forward.trimmed import TrimmedForward
+from .forward.window import trimmable
 from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import publishing, without_token
 from .metrics import RunningMeans, distinct_rows
@@ -55,10 +56,11 @@ from .objective.ratio import (
     std_per_sqrt_token,
     trajectory_log_weight,
 )
-from .packing import are_exact, check_lines, lines_for
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
 from .snapshot import Anchor, PolicySnapshot
+from .vllm.adapter import adapter_generation
+from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
 

@@ -20,7 +20,8 @@ from peft import LoraConfig
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
 
-from trl_grpo_variants import generation, vllm_client
+from trl_grpo_variants.vllm import client as vllm_client
+from trl_grpo_variants.vllm import server
 
 from ..tiny import make_trainer
 from .distributed_worker import BACKENDS, GROUP, fsdp_on_cpu, reward, whole_parameters
@@ -107,7 +108,7 @@ def standing_in(stand_in: StandIn) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
-        monkeypatch.setattr(generation, "urlopen", lambda *args, **kwargs: io.BytesIO())
+        monkeypatch.setattr(server, "urlopen", lambda *args, **kwargs: io.BytesIO())
         monkeypatch.setattr(VLLMClient, "__init__", init)
         monkeypatch.setattr(VLLMClient, "init_communicator", lambda client, **_: None)
         served = {"model": "policy", "quantization": None, "logprobs_mode": "processed_logprobs"}
@@ -160,7 +161,7 @@ def fail_silently(policy_path: str, folder: Path) -> None:
         raise TimeoutError
 
     vllm_client.urlopen = is_silent
-    vllm_client.LOOK_EVERY, generation.GIVES_UP_AFTER = 0.1, 1.0
+    vllm_client.LOOK_EVERY, server.GIVES_UP_AFTER = 0.1, 1.0
     train(policy_path, folder, SILENT, "ddp", fails=True, vllm_server_timeout=1.0)
 
 

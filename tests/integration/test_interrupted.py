@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from trl_grpo_variants.generation import GenerationServerError
+from trl_grpo_variants.vllm.client import GenerationServerError
 
 from ..tiny import make_trainer
 from .killing import killed_at

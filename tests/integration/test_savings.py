@@ -13,8 +13,8 @@ from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
 from trl_grpo_variants import list_variants
-from trl_grpo_variants.forward import TrimmedForward
-from trl_grpo_variants.packing import LineForward
+from trl_grpo_variants.forward.lines import LineForward
+from trl_grpo_variants.forward.trimmed import TrimmedForward
 
 from ..tiny import WORDS, make_trainer
 

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from transformers import TrainerCallback
 from trl.generation.vllm_client import VLLMClient
 
-from trl_grpo_variants.generation import GenerationServerError
+from trl_grpo_variants.vllm.client import GenerationServerError
 
 from .engine import FolderOfWeights, lora, trainer_with
 

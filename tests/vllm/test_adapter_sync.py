@@ -6,7 +6,8 @@
 import pytest
 import torch
 
-from trl_grpo_variants.generation import AdapterVLLMGeneration, GenerationServerError
+from trl_grpo_variants.vllm.adapter import AdapterVLLMGeneration
+from trl_grpo_variants.vllm.client import GenerationServerError
 
 from .engine import (
     ADAPTER_OPTIONS,

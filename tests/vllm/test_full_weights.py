@@ -6,7 +6,7 @@
 import pytest
 from trl.generation.vllm_generation import VLLMGeneration
 
-from trl_grpo_variants.generation import WatchedVLLMGeneration
+from trl_grpo_variants.vllm.server import WatchedVLLMGeneration
 
 from .engine import (
     FULL_OPTIONS,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trl_grpo_variants.generation import GenerationServerError
+from trl_grpo_variants.vllm.client import GenerationServerError
 
 from ..integration.test_parity import TIMES
 from .engine import ADAPTER_OPTIONS, FULL_OPTIONS, environment, free_port, lora, serve, trainer_with

@@ -16,8 +16,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .. import __version__
 from ..config import GRPOVariantConfig
-from ..generation import adapter_obstacle, engine_rank
 from ..variants import TIC_GRPO, Variant, get_variant
+from ..vllm.eligibility import adapter_obstacle, engine_rank
 from .coefficients import coefficients, number
 from .formula import legend, objective, papers
 from .success import Success

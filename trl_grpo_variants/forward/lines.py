@@ -11,26 +11,17 @@ since what follows it differs.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.logging import get_logger
-from trl import __version__ as trl_version
-from trl.trainer import utils as trl_utils
 
-from .config import GRPOVariantConfig
-from .forward import Batch, Score, Scores, TrimmedForward, partition, trimmable
-from .rollout import prompt_groups
+from ..rollout import prompt_groups
+from .passes import Batch, Score, Scores, bins, partition
+from .trimmed import TrimmedForward
 
-
-logger = get_logger(__name__)
 
 _IGNORED = -100
-# What rounding does to log-probs, with room to spare; a leak between sequences does far more.
-FULL_PRECISION_TOLERANCE = 1e-4
-HALF_PRECISION_TOLERANCE = 5e-2
 
 
 @dataclass(frozen=True)
@@ -312,147 +303,3 @@ def _without_dropout(model: Any) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def bins(widths: Sequence[int]) -> list[list[int]]:
-    """
-    Put rows on lines as wide as the longest row, each on the first line that has room, longest first.
-
-    Args:
-        widths (`Sequence[int]`):
-            Lengths `(B,)` of the rows.
-
-    Returns:
-        `list[list[int]]`:
-            Rows of each line.
-    """
-    lines: list[list[int]] = []
-    room: list[int] = []
-    for row in sorted(range(len(widths)), key=lambda row: -widths[row]):
-        line = next((i for i, left in enumerate(room) if widths[row] <= left), len(lines))
-        if line == len(lines):
-            lines.append([])
-            room.append(max(widths))
-        lines[line].append(row)
-        room[line] -= widths[row]
-    return lines
-
-
-def check_lines(args: GRPOVariantConfig) -> None:
-    """
-    Check that TRL can score lines.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Raises:
-        `NotImplementedError`: If the installed TRL has no way to ask for single log-probs.
-    """
-    asked = [name for name in ("pack_rollout", "share_prompt") if getattr(args, name)]
-    if asked and not hasattr(trl_utils, "add_fused_lm_head"):
-        raise NotImplementedError(
-            f"`{asked[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
-            "or leave it off."
-        )
-
-
-def lines_for(
-    args: GRPOVariantConfig, model: Any, trimmed: TrimmedForward, autocast: Callable[[], AbstractContextManager[Any]]
-) -> LineForward | None:
-    """
-    The lines that a configuration asks for, which are still to be tried out, see [`are_exact`].
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        model ([`~transformers.PreTrainedModel`]):
-            Policy.
-        trimmed ([`TrimmedForward`]):
-            Forward pass over rows.
-        autocast (`Callable`):
-            Context of a forward pass.
-
-    Returns:
-        [`LineForward`] or `None`:
-            The lines, or `None` where none are asked for, and, with a warning, where the model cannot run packed ones.
-
-    Raises:
-        `NotImplementedError`: If prompts are to be shared and the model cannot.
-    """
-    if not (args.pack_rollout or args.share_prompt):
-        return None
-    attention = model.config._attn_implementation
-    obstacle = _obstacle(model.config, attention, args.share_prompt)
-    if obstacle is not None and args.share_prompt:
-        raise NotImplementedError(f"`share_prompt=True` cannot be used with this model: {obstacle}; leave it off.")
-    if obstacle is not None:
-        logger.warning(f"`pack_rollout=True` cannot be used with this model: {obstacle}; rows are trimmed instead.")
-        return None
-    return LineForward(
-        **{item.name: getattr(trimmed, item.name) for item in fields(trimmed)},
-        share_prompt=args.share_prompt,
-        attention=attention,
-        autocast=autocast,
-    )
-
-
-def are_exact(lines: LineForward, args: GRPOVariantConfig, model: Any, score: Score, accelerator: Accelerator) -> bool:
-    """
-    Try lines out on a model, by a forward pass over them and one over rows, in all processes at once.
-
-    Not with the first rows that come: which rows a process has to score, and whether it has any, is its own business,
-    and a forward pass is everyone's.
-
-    Args:
-        lines ([`LineForward`]):
-            Lines.
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        model ([`~transformers.PreTrainedModel`]):
-            Policy, where it can compute.
-        score (`Callable`):
-            TRL's forward pass over padded rows.
-        accelerator ([`~accelerate.Accelerator`]):
-            Accelerator of the trainer.
-
-    Returns:
-        `bool`:
-            Whether completions are scored as they are alone. Of packed lines that are not, a warning tells.
-
-    Raises:
-        `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
-    """
-    error = torch.tensor([lines.error(score, model, accelerator.device)], device=accelerator.device)
-    half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())
-    tolerance = HALF_PRECISION_TOLERANCE if half else FULL_PRECISION_TOLERANCE
-    # Of all processes, so that they decide alike; NaN, which is no number at all, is in no tolerance.
-    largest = accelerator.gather(error).max().item()
-    if largest <= tolerance:
-        return True
-    found = (
-        f"log-probs that differ from those of unpacked rows by {largest:.2g} nats on average "
-        f"(`attn_implementation={lines.attention!r}`, tolerance {tolerance:g})"
-    )
-    if lines.share_prompt:
-        raise RuntimeError(f"`share_prompt=True` gives {found}; leave it off for this model.")
-    logger.warning(f"`pack_rollout=True` gives {found}; rows are trimmed instead.")
-    return False
-
-
-def _obstacle(config: Any, attention: str, share_prompt: bool) -> str | None:
-    text = config.get_text_config()
-    if trimmable(config) != "both":
-        return "its positions are not relative, or depend on the length of the row"
-    if text is not config:
-        return "it takes images"
-    if getattr(text, "output_router_logits", False):
-        return "the auxiliary loss of its experts counts all tokens together"
-    if not share_prompt:
-        return None
-    if attention not in ("sdpa", "eager"):
-        return f"its attention implementation is {attention!r}, which takes no mask of its own; allowed are 'sdpa', 'eager'"
-    windows = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
-    if windows or (not hasattr(text, "layer_types") and getattr(text, "sliding_window", None) is not None):
-        return "its attention has a sliding window"
-    return None

@@ -20,18 +20,11 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
-from trl_grpo_variants import vllm_client
-from trl_grpo_variants.generation import (
-    AdapterVLLMGeneration,
-    GenerationError,
-    GenerationServerError,
-    WatchedVLLMGeneration,
-    _check_quantization,
-    adapter_generation,
-    adapter_obstacle,
-    engine_rank,
-)
-from trl_grpo_variants.vllm_client import WatchedVLLMClient
+from trl_grpo_variants.vllm import client as vllm_client
+from trl_grpo_variants.vllm.adapter import AdapterVLLMGeneration, adapter_generation
+from trl_grpo_variants.vllm.client import GenerationError, GenerationServerError, WatchedVLLMClient
+from trl_grpo_variants.vllm.eligibility import adapter_obstacle, check_quantization, engine_rank
+from trl_grpo_variants.vllm.server import WatchedVLLMGeneration
 
 from .tiny import make_config
 
@@ -129,15 +122,15 @@ def test_the_engine_makes_room_for_the_next_rank_that_it_knows(rank):
 
 def test_a_base_that_vllm_would_quantise_otherwise_is_refused():
     nf4 = {"bnb_4bit_quant_type": "nf4"}
-    _check_quantization(SimpleNamespace())
-    _check_quantization(four_bit_model(**nf4))
-    _check_quantization(four_bit_model(**nf4, llm_int8_skip_modules=["lm_head"]))
+    check_quantization(SimpleNamespace())
+    check_quantization(four_bit_model(**nf4))
+    check_quantization(four_bit_model(**nf4, llm_int8_skip_modules=["lm_head"]))
     # vLLM reads how these are quantised.
-    _check_quantization(four_bit_model(pre_quantized=True))
+    check_quantization(four_bit_model(pre_quantized=True))
     with pytest.raises(ValueError, match="so with `bnb_4bit_quant_type='fp4'` it would sample from another policy"):
-        _check_quantization(four_bit_model())
+        check_quantization(four_bit_model())
     with pytest.raises(ValueError, match=r"so with `llm_int8_skip_modules=\['down_proj'\]` it would"):
-        _check_quantization(four_bit_model(**nf4, llm_int8_skip_modules=["down_proj"]))
+        check_quantization(four_bit_model(**nf4, llm_int8_skip_modules=["down_proj"]))
 
 
 def test_a_sleeping_engine_loses_its_base(tmp_path):

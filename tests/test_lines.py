@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.forward import Batch
-from trl_grpo_variants.packing import LineForward, Lines, bins
+from trl_grpo_variants.forward.lines import LineForward, Lines
+from trl_grpo_variants.forward.passes import Batch, bins
 
 from .test_forward import ROWS, padded
 
