@@ -14,12 +14,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
-from trl_grpo_variants.card.success import wilson_interval
 from trl_grpo_variants.hub import public_files
 from trl_grpo_variants.monitor.callback import SuccessMonitor, identify
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
-from trl_grpo_variants.monitor.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 from trl_grpo_variants.objective.advantage import success_counts
+from trl_grpo_variants.runs.success import wilson_interval
+from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 
 from .tiny import make_config
 

@@ -16,10 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trl_grpo_variants.card.success import wilson_interval
 from trl_grpo_variants.cli import main
-from trl_grpo_variants.monitor.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
-from trl_grpo_variants.report.columns import columns
 from trl_grpo_variants.report.figures import (
     length_figure,
     mean_with_interval,
@@ -29,8 +26,11 @@ from trl_grpo_variants.report.figures import (
     success_figure,
 )
 from trl_grpo_variants.report.page import facts
-from trl_grpo_variants.report.run import read_run
-from trl_grpo_variants.report.trajectories import KINDS, kind_of, trajectories
+from trl_grpo_variants.runs.columns import columns
+from trl_grpo_variants.runs.folder import read_run
+from trl_grpo_variants.runs.success import wilson_interval
+from trl_grpo_variants.runs.trajectories import KINDS, kind_of, trajectories
+from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 
 
 SIZE = 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trl_grpo_variants.monitor.visits import read_visits
+from trl_grpo_variants.runs.visits import read_visits
 
 from ..tiny import make_trainer
 

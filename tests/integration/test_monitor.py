@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trl_grpo_variants import GRPOVariantTrainer
-from trl_grpo_variants.monitor.visits import read_visits
+from trl_grpo_variants.runs.visits import read_visits
 
 from ..tiny import dataset, make_config, make_trainer, reward
 from . import monitor_worker

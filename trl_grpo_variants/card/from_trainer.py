@@ -13,8 +13,8 @@ from accelerate.utils import is_peft_model
 from huggingface_hub import ModelCard
 from transformers import PreTrainedTokenizerBase
 
+from ..runs.success import success_rows
 from .rendering import Subject, as_list, model_card
-from .success import success_rows
 
 
 # Drawn by whoever has something to draw; in the output folder, it is shown on the card and uploaded.

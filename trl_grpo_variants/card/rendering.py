@@ -16,11 +16,11 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .. import __version__
 from ..config import GRPOVariantConfig
+from ..runs.success import Success
 from ..variants import TIC_GRPO, Variant, get_variant
 from ..vllm.eligibility import adapter_obstacle, engine_rank
 from .coefficients import coefficients, number
 from .formula import legend, objective, papers
-from .success import Success
 
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "model_card.md"

@@ -18,9 +18,9 @@ from pyarrow.compute import field  # type: ignore[import-untyped]
 from transformers import TrainerCallback
 
 from ..objective.advantage import full_reward, has_variance, weighted_rewards
+from ..runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 from ..theory import zero_variance_probability
 from .forecast import Counts, Forecast, why_not
-from .visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
 
 
 logger = get_logger(__name__)
@@ -221,8 +221,8 @@ class SuccessMonitor(TrainerCallback):
             table, _ = read_visits(self._folder)
         except FileNotFoundError:
             return
-        from ..report.columns import columns
         from ..report.figures import save, success_figure
+        from ..runs.columns import columns
 
         try:
             figure = success_figure(columns(table))

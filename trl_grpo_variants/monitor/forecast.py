@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..card.success import wilson_interval
+from ..runs.success import wilson_interval
 from ..theory.dynamics import Step
 from ..theory.logodds import Array, logit, sigmoid
 from ..theory.signal import signal

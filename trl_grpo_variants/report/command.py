@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from ..runs.folder import read_run
 from .page import panels, render, visited_again
-from .run import read_run
 
 
 PAGE_NAME = "index.html"

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Columns
+from ..runs.columns import Columns
 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .run import Run
-    from .trajectories import Trajectory
+    from ..runs.folder import Run
+    from ..runs.trajectories import Trajectory
 
 Array = NDArray[np.float64]
 
@@ -126,7 +126,7 @@ def prompts_figure(found: "Sequence[Trajectory]") -> "Figure | None":
         `matplotlib.figure.Figure` or `None`:
             One axes per kind that occurs.
     """
-    from .trajectories import KINDS
+    from ..runs.trajectories import KINDS
 
     kinds = [kind for kind in KINDS if any(trajectory.kind == kind for trajectory in found)]
     if not kinds:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..runs.folder import Run
+from ..runs.trajectories import KINDS, Trajectory, trajectories
 from .figures import length_figure, metrics_figure, prompts_figure, save, success_figure
-from .run import Run
-from .trajectories import KINDS, Trajectory, trajectories
 
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..monitor.visits import FILE_NAME, read_visits
 from .columns import Columns, columns
+from .visits import FILE_NAME, read_visits
 
 
 _STATE_NAME = "trainer_state.json"
