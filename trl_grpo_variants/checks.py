@@ -1,11 +1,14 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checks of single values, of a configuration and of a trainer; each refusal is one sentence."""
+"""Checks of single values, which fields and arguments share; each refusal is one sentence. No torch, no TRL."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 
 # The largest coefficient whose product with a bounded divergence is representable in each precision.
@@ -14,104 +17,127 @@ MAX_COEFFICIENT = 1e6
 LEAST_VARIANCE_EPSILON = 1e-30
 
 
-def check_choice(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """
     Refuse a value that is none of those allowed.
 
     Args:
-        config (`Any`):
-            Configuration.
         name (`str`):
-            Field.
-        allowed (`tuple[str, ...]`):
+            Name of the field or argument.
+        value (`Any`):
+            What it was given.
+        allowed (`Sequence[str]`):
             Its values.
+
+    Returns:
+        `str`:
+            The value.
 
     Raises:
         `ValueError`: If it is none of them.
     """
-    value = getattr(config, name)
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {shown(value)}.")
+    return value
 
 
 def check_number(
-    config: Any,
     name: str,
+    value: Any,
     *,
-    at_least: float | None = None,
     greater_than: float | None = None,
+    at_least: float | None = None,
     at_most: float | None = None,
-) -> None:
+    optional: bool = False,
+) -> Any:
     """
-    Refuse what is no finite number in a range; `None` passes.
+    Refuse what is no finite number in a range.
 
     Args:
-        config (`Any`):
-            Configuration.
         name (`str`):
-            Field.
+            Name of the field or argument.
+        value (`Any`):
+            What it was given.
+        greater_than (`float`, *optional*):
+            Bound that is not reached from above. One of the three bounds is needed.
         at_least (`float`, *optional*):
             Least value.
-        greater_than (`float`, *optional*):
-            Bound that is not reached from above.
         at_most (`float`, *optional*):
             Greatest value.
+        optional (`bool`, *optional*, defaults to `False`):
+            Whether `None` passes.
+
+    Returns:
+        `float` or `None`:
+            The value.
 
     Raises:
         `ValueError`: If it is no number, not finite, or out of the range.
     """
-    value = getattr(config, name)
-    if value is None:
-        return
-    number = _is_finite(value)
-    if at_least is not None and not (number and value >= at_least):
-        raise ValueError(f"`{name}` must be a number of at least {at_least:g}; got {value!r}.")
+    if value is None and optional:
+        return None
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    # Comparisons are false for NaN, and possible with integers that no float holds.
+    number = isinstance(value, Real) and not isinstance(value, bool) and -math.inf < value < math.inf  # type: ignore[operator]
     if greater_than is not None and not (number and value > greater_than):
-        raise ValueError(f"`{name}` must be a number greater than {greater_than:g}; got {value!r}.")
+        raise ValueError(f"`{name}` must be a number greater than {greater_than:g}; got {shown(value)}.")
+    if at_least is not None and not (number and value >= at_least):
+        raise ValueError(f"`{name}` must be a number of at least {at_least:g}; got {shown(value)}.")
     if at_most is not None and not (number and value <= at_most):
-        raise ValueError(f"`{name}` must be a number of at most {at_most:g}; got {value!r}.")
+        raise ValueError(f"`{name}` must be a number of at most {at_most:g}; got {shown(value)}.")
+    return float(value)
 
 
-def check_whole_number(config: Any, name: str, *, at_least: int = 1, optional: bool = True) -> None:
+def check_whole_number(name: str, value: Any, *, at_least: int = 1, optional: bool = False) -> Any:
     """
     Refuse what is no whole number.
 
     Args:
-        config (`Any`):
-            Configuration.
         name (`str`):
-            Field.
+            Name of the field or argument.
+        value (`Any`):
+            What it was given.
         at_least (`int`, *optional*, defaults to `1`):
             Least value.
-        optional (`bool`, *optional*, defaults to `True`):
+        optional (`bool`, *optional*, defaults to `False`):
             Whether `None` passes.
+
+    Returns:
+        `int` or `None`:
+            The value.
 
     Raises:
         `ValueError`: If it is no whole number, or too small.
     """
-    value = getattr(config, name)
     if value is None and optional:
-        return
+        return None
     if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
-        raise ValueError(f"`{name}` must be a whole number of at least {at_least}; got {value!r}.")
+        raise ValueError(f"`{name}` must be a whole number of at least {at_least}; got {shown(value)}.")
+    return int(value)
 
 
-def check_flag(config: Any, name: str) -> None:
+def check_flag(name: str, value: Any) -> None:
     """
     Refuse what is neither `True` nor `False`: a text such as `"no"` would count as true.
 
     Args:
-        config (`Any`):
-            Configuration.
         name (`str`):
-            Field.
+            Name of the field or argument.
+        value (`Any`):
+            What it was given.
 
     Raises:
         `ValueError`: If it is neither.
     """
-    value = getattr(config, name)
     if not isinstance(value, bool):
-        raise ValueError(f"`{name}` must be True or False; got {value!r}.")
+        raise ValueError(f"`{name}` must be True or False; got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a sentence: on one line, and not too long for it."""
+    written = " ".join(repr(value).split())
+    return written if len(written) <= 60 else f"{written[:57]}..."
 
 
 def check_model(model: Any) -> None:
@@ -130,8 +156,3 @@ def check_model(model: Any) -> None:
 
     if not isinstance(model, str | nn.Module):
         raise TypeError(f"`model` must be the name or the path of a model as a `str`, or a model; got {model!r}.")
-
-
-def _is_finite(value: Any) -> bool:
-    # Comparisons are false for NaN, and possible with integers that no float holds.
-    return isinstance(value, Real) and not isinstance(value, bool) and -math.inf < value < math.inf  # type: ignore[operator]

@@ -368,10 +368,11 @@ class GRPOVariantConfig(GRPOConfig):
     def _check_sizes(self) -> None:
         for name in (*_SIZES, *_OPTIONAL_SIZES, *GRPOVariantConfig.__annotations__):
             # A number of NumPy's is one, but no JSON holds it.
-            if isinstance(getattr(self, name), np.generic):
-                setattr(self, name, getattr(self, name).item())
+            value = getattr(self, name)
+            if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+                setattr(self, name, value.item())
         for name in (*_SIZES, *_OPTIONAL_SIZES):
-            check_whole_number(self, name, optional=name in _OPTIONAL_SIZES)
+            check_whole_number(name, getattr(self, name), optional=name in _OPTIONAL_SIZES)
 
     def _resolve_variant(self) -> tuple[set[str], list[str]]:
         """Give every field its value, and tell which ones the user has chosen and how that departs from the variant."""
@@ -412,45 +413,55 @@ class GRPOVariantConfig(GRPOConfig):
         return chosen, departures
 
     def _check_values(self) -> None:
-        check_choice(self, "importance_sampling_level", ("token", "sequence", "trajectory", "none"))
-        check_choice(self, "trajectory_clip", ("upper", "two_sided", "none"))
-        check_choice(self, "no_is_gradient", ("current", "frozen"))
-        check_number(self, "mirror_beta", at_least=0.0, at_most=MAX_COEFFICIENT)
-        check_number(self, "reward_variance_epsilon", greater_than=0.0)
-        check_number(self, "reward_variance_epsilon", at_least=LEAST_VARIANCE_EPSILON, at_most=MAX_COEFFICIENT)
-        for name in ("mirror_sync_steps", "num_iterations"):
-            check_whole_number(self, name)
+        check_choice(
+            "importance_sampling_level", self.importance_sampling_level, ("token", "sequence", "trajectory", "none")
+        )
+        check_choice("trajectory_clip", self.trajectory_clip, ("upper", "two_sided", "none"))
+        check_choice("no_is_gradient", self.no_is_gradient, ("current", "frozen"))
+        check_number("mirror_beta", self.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
+        check_number(
+            "reward_variance_epsilon",
+            self.reward_variance_epsilon,
+            greater_than=0.0,
+            at_least=LEAST_VARIANCE_EPSILON,
+            at_most=MAX_COEFFICIENT,
+            optional=True,
+        )
+        check_whole_number("mirror_sync_steps", self.mirror_sync_steps, optional=True)
+        check_whole_number("num_iterations", self.num_iterations)
         for name, kind in GRPOVariantConfig.__annotations__.items():
             if kind is bool:
-                check_flag(self, name)
+                check_flag(name, getattr(self, name))
         if not isinstance(self.scale_rewards, Hashable):
-            check_choice(self, "scale_rewards", ("group", "batch", "none"))
+            check_choice("scale_rewards", self.scale_rewards, ("group", "batch", "none"))
         # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
         if not self.is_stock:
-            check_number(self, "beta", at_least=0.0, at_most=MAX_COEFFICIENT)
+            check_number("beta", self.beta, at_least=0.0, at_most=MAX_COEFFICIENT)
             # A lower bound of `1 - epsilon` below 0 bounds nothing.
-            check_number(self, "epsilon", at_least=0.0, at_most=1.0)
-            check_number(self, "epsilon_high", at_least=0.0, at_most=MAX_COEFFICIENT)
+            check_number("epsilon", self.epsilon, at_least=0.0, at_most=1.0)
+            check_number("epsilon_high", self.epsilon_high, at_least=0.0, at_most=MAX_COEFFICIENT, optional=True)
             # A bound of 1 or less would take the gradient of every token that has become likelier.
-            check_number(self, "delta", greater_than=1.0, at_most=MAX_COEFFICIENT)
-            check_number(self, "top_entropy_quantile", at_least=0.0, at_most=1.0)
-            check_choice(self, "scale_rewards", ("group", "batch", "none"))
-            check_choice(self, "loss_type", ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"))
-            check_whole_number(self, "max_completion_length")
-            check_whole_number(self, "num_generations_eval", at_least=0)
+            check_number("delta", self.delta, greater_than=1.0, at_most=MAX_COEFFICIENT, optional=True)
+            check_number("top_entropy_quantile", self.top_entropy_quantile, at_least=0.0, at_most=1.0)
+            check_choice("scale_rewards", self.scale_rewards, ("group", "batch", "none"))
+            check_choice(
+                "loss_type", self.loss_type, ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+            )
+            check_whole_number("max_completion_length", self.max_completion_length, optional=True)
+            check_whole_number("num_generations_eval", self.num_generations_eval, at_least=0, optional=True)
             for name in (
                 "use_vllm",
                 "vllm_importance_sampling_correction",
                 "use_bias_correction_kl",
                 "sync_ref_model",
             ):
-                check_flag(self, name)
+                check_flag(name, getattr(self, name))
             if self.sync_ref_model:
-                check_whole_number(self, "ref_model_sync_steps", optional=False)
-                check_number(self, "ref_model_mixup_alpha", at_least=0.0, at_most=1.0)
+                check_whole_number("ref_model_sync_steps", self.ref_model_sync_steps)
+                check_number("ref_model_mixup_alpha", self.ref_model_mixup_alpha, at_least=0.0, at_most=1.0)
             if self.use_vllm:
                 modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
-                check_choice(self, "vllm_importance_sampling_mode", modes)
+                check_choice("vllm_importance_sampling_mode", self.vllm_importance_sampling_mode, modes)
 
     def _check_combinations(self) -> None:
         self._check_policy_term()

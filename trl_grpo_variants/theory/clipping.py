@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from ..checks import check_number, check_whole_number
 from .dynamics import Step, anchors
 from .logodds import Array, sigmoid
 
@@ -105,7 +105,7 @@ def clipped_path(
     Raises:
         `ValueError`: As [`clipped_step`].
     """
-    checks.whole_number("steps", steps, at_least=0)
+    check_whole_number("steps", steps, at_least=0)
     step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
     reference, previous = anchors(p_ref, p_ref if p_start is None else p_start, step)
     path = [previous]
@@ -120,8 +120,8 @@ def clipped_path(
 def _checked(
     epsilon: Any, epsilon_high: Any, beta: Any, mirror_beta: Any, normalization: Any, variance_epsilon: Any
 ) -> tuple[Step, float, float]:
-    low = checks.number("epsilon", epsilon, at_least=0.0)
-    high = low if epsilon_high is None else checks.number("epsilon_high", epsilon_high, at_least=0.0)
+    low = check_number("epsilon", epsilon, at_least=0.0)
+    high = low if epsilon_high is None else check_number("epsilon_high", epsilon_high, at_least=0.0)
     return Step.checked(beta, mirror_beta, normalization, variance_epsilon), low, high
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import check_whole_number
 from . import checks
 from .groups import group_omega_at
 from .logodds import Array, logit, sigmoid
@@ -186,7 +187,7 @@ def success_path(
     Raises:
         `ValueError`: As [`success_step`].
     """
-    checks.whole_number("steps", steps, at_least=0)
+    check_whole_number("steps", steps, at_least=0)
     step = Step.checked(beta, mirror_beta, normalization, variance_epsilon)
     _check_group_size(num_generations)
     reference, previous = anchors(p_ref, p_ref if p_start is None else p_start, step)
@@ -451,7 +452,7 @@ def anchors(p_ref: Any, p_prev: Any, step: Step, previous: str = "p_start") -> t
 
 def _check_group_size(num_generations: Any) -> None:
     if num_generations is not None:
-        checks.whole_number("num_generations", num_generations, at_least=2)
+        check_whole_number("num_generations", num_generations, at_least=2)
 
 
 def _single(name: str, value: Any) -> Array:

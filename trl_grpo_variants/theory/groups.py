@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_number, check_whole_number
 from . import checks
 from .logodds import Array, logit, sigmoid
 from .signal import Signal, signal
@@ -47,7 +48,7 @@ def group_omega(
         `ValueError`: If an argument is out of range.
     """
     rates = checks.probabilities("p", p)
-    checks.whole_number("num_generations", num_generations, at_least=2)
+    check_whole_number("num_generations", num_generations, at_least=2)
     return group_omega_at(logit(rates), num_generations, signal(normalization, variance_epsilon))
 
 
@@ -98,7 +99,7 @@ def zero_variance_probability(p: Any, num_generations: int) -> Array:
         `ValueError`: If an argument is out of range.
     """
     rates = checks.probabilities("p", p)
-    checks.whole_number("num_generations", num_generations, at_least=2)
+    check_whole_number("num_generations", num_generations, at_least=2)
     return np.asarray(rates**num_generations + (1.0 - rates) ** num_generations)
 
 
@@ -142,9 +143,9 @@ def mirror_tail(
     Raises:
         `ValueError`: If an argument is out of range.
     """
-    checks.whole_number("steps", steps, at_least=1)
-    checks.whole_number("num_generations", num_generations, at_least=2)
-    strength = checks.number("mirror_beta", mirror_beta, greater_than=0.0)
+    check_whole_number("steps", steps, at_least=1)
+    check_whole_number("num_generations", num_generations, at_least=2)
+    strength = check_number("mirror_beta", mirror_beta, greater_than=0.0)
     one_failure = np.asarray(num_generations - 1.0)
     omega = float(signal(normalization, variance_epsilon).of_group(one_failure, num_generations))
     return min(1.0, strength / (omega * num_generations * steps))

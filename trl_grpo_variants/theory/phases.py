@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import check_number
 from . import checks
 from .logodds import logit, sigmoid
 from .signal import Signal, bisect, signal
@@ -60,9 +61,9 @@ def phase_boundaries(beta: float, *, mirror_beta: float = 0.0, variance_epsilon:
     Raises:
         `ValueError`: If an argument is out of range.
     """
-    b = checks.number("beta", beta, greater_than=0.0)
-    k = b + 2.0 * checks.number("mirror_beta", mirror_beta, at_least=0.0)
-    if checks.number("variance_epsilon", variance_epsilon, at_least=0.0) == 0.0:
+    b = check_number("beta", beta, greater_than=0.0)
+    k = b + 2.0 * check_number("mirror_beta", mirror_beta, at_least=0.0)
+    if check_number("variance_epsilon", variance_epsilon, at_least=0.0) == 0.0:
         fold = 2.0 * math.asinh(b) - 2.0 * math.hypot(1.0, b) / b
         onset = -2.0 * math.asinh(k) - 2.0 * math.hypot(1.0, k) / b
         return PhaseBoundaries((-math.inf, fold), (-math.inf, onset))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_whole_number
 from . import checks
 from .dynamics import FixedPoint, Step, fixed_points, success_path
 from .logodds import Array, logit, sigmoid
@@ -120,7 +121,7 @@ def plan(
         return float(weights @ success)
 
     if mirror_steps is not None:
-        checks.whole_number("mirror_steps", mirror_steps, at_least=1)
+        check_whole_number("mirror_steps", mirror_steps, at_least=1)
         step = Step(0.0, _mirror_beta(references, mean_success, target, mirror_steps, of), of)
         ends, multipliers, reached = _after(mirror_steps, step, references), None, True
     else:

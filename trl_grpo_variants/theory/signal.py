@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from ..checks import check_choice, check_number
 from .logodds import Array, bernoulli_variance
 
 
@@ -157,8 +157,8 @@ NORMALIZATIONS = ("mean_std", "mean", "trl_std")
 
 def signal(normalization: Any, variance_epsilon: Any) -> Signal:
     """The signal of a normalisation; its name and epsilon are checked here."""
-    checks.choice("normalization", normalization, NORMALIZATIONS)
-    epsilon = checks.number("variance_epsilon", variance_epsilon, greater_than=0.0)
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    epsilon = check_number("variance_epsilon", variance_epsilon, greater_than=0.0)
     if normalization == "mean":
         return MeanOnly()
     return SmoothedVariance(epsilon) if normalization == "mean_std" else StandardDeviation()

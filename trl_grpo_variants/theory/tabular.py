@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_choice, check_number
 from . import checks
 from .logodds import Array
 from .signal import NORMALIZATIONS, TRL_STD_EPSILON
@@ -38,8 +39,8 @@ def tabular_advantages(
     Raises:
         `ValueError`: If an argument is out of range.
     """
-    checks.choice("normalization", normalization, NORMALIZATIONS)
-    epsilon = checks.number("variance_epsilon", variance_epsilon, greater_than=0.0)
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    epsilon = check_number("variance_epsilon", variance_epsilon, greater_than=0.0)
     policy, values = _distribution("pi", pi), _rewards(rewards)
     checks.same_shape(pi=policy, rewards=values)
     centered = values - (policy * values).sum(axis=-1, keepdims=True)
