@@ -89,6 +89,7 @@ TESTS = {
     "vllm/": "test_vllm.py integration/test_server.py",
     "idle": "test_mistakes.py integration/test_trainer.py",
     "checkpoint": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
+    "resume": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
     "metrics": "test_metrics.py integration/test_formula.py integration/test_trainer.py integration/test_savings.py",
     "": "integration/test_formula.py integration/test_trainer.py integration/test_savings.py "
     "integration/test_parity.py integration/test_monitor.py integration/test_resume.py "

@@ -15,8 +15,11 @@ from typing import Any
 
 import transformers.trainer
 from transformers import TrainingArguments
+from trl import GRPOTrainer
 
-from .card import FIGURE_NAME
+from .card import FIGURE_NAME, trainer_card
+from .config import GRPOVariantConfig
+from .monitor.callback import SuccessMonitor
 
 
 _MODEL_FILES = (
@@ -164,3 +167,39 @@ def _replaced() -> Iterator[Callable[[Any, str, Any], None]]:
     finally:
         for owner, name, value in reversed(originals):
             setattr(owner, name, value)
+
+
+class PublishedRun(GRPOTrainer):
+    """
+    Trainer that describes a run in its model card, and pushes the model and the card and nothing else.
+
+    A stock run keeps TRL's card; its uploads differ only in that no file holds the token.
+    """
+
+    args: GRPOVariantConfig
+    _monitor: SuccessMonitor | None
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        if not self.args.extends_trl:
+            super().create_model_card(model_name, dataset_name, tags)
+        elif self.is_world_process_zero():
+            if self._monitor is not None:
+                self._monitor.draw(Path(self.args.output_dir) / FIGURE_NAME)
+            trainer_card(self, model_name, dataset_name, tags).save(Path(self.args.output_dir) / "README.md")
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        with publishing(self):
+            return super().push_to_hub(*args, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        with publishing(self):
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with without_token(self.args):
+            super()._save(*args, **kwargs)

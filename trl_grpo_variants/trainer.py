@@ -4,35 +4,18 @@
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
 import functools
-import json
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
-from accelerate.utils import DynamoBackend, broadcast_object_list, gather_object, is_peft_model, send_to_device
+from accelerate.utils import DynamoBackend, gather_object, is_peft_model
 from transformers import PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer import grpo_trainer
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
-from .card import FIGURE_NAME, trainer_card
-from .checkpoint import (
-    SHARED,
-    CheckpointError,
-    agree,
-    choose_checkpoint,
-    clear,
-    load_state,
-    objective_changes,
-    objective_of,
-    save_state,
-    state_path,
-)
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
@@ -40,7 +23,7 @@ from .forward.eligibility import are_exact, check_lines, lines_for
 from .forward.trimmed import TrimmedForward
 from .forward.window import trimmable
 from .guards import FiniteGuard, NonFiniteError, check_rewards
-from .hub import publishing, without_token
+from .hub import PublishedRun
 from .metrics import RunningMeans, distinct_rows
 from .monitor.callback import Prompt, SuccessMonitor, identify
 from .objective.advantage import has_variance, normalized_advantages, success_counts, weighted_rewards
@@ -56,6 +39,7 @@ from .objective.ratio import (
     std_per_sqrt_token,
     trajectory_log_weight,
 )
+from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
 from .snapshot import Anchor, PolicySnapshot
@@ -63,8 +47,6 @@ from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
-
-logger = get_logger(__name__)
 
 # What a rollout holds besides the inputs of a forward pass. Anything that TRL adds and the forward does not accept
 # fails there with a TypeError instead of being dropped from it.
@@ -93,7 +75,7 @@ class _SyncSnapshotCallback(SyncRefModelCallback):
         target_model.refresh(mixup=alpha)
 
 
-class GRPOVariantTrainer(GRPOTrainer):
+class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     """
     Trainer for published variants of Group Relative Policy Optimization (GRPO).
 
@@ -136,9 +118,10 @@ class GRPOVariantTrainer(GRPOTrainer):
     """
 
     args: GRPOVariantConfig
-    _buffered_inputs: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
+    # Where an engine is gone or a number not finite, the weights are still those of the last step.
+    _interruptions = (GenerationServerError, NonFiniteError)
 
     def __init__(
         self,
@@ -159,7 +142,7 @@ class GRPOVariantTrainer(GRPOTrainer):
                 "takes every argument of GRPOConfig."
             )
         args.check_changes()
-        check_parent(GRPOVariantTrainer.__bases__[0], args)
+        check_parent(GRPOVariantTrainer.__bases__[-1], args)
         check_lines(args)
         if args.extends_trl:
             check_prompts(kwargs.get("train_dataset", arguments[0] if arguments else None), args)
@@ -170,12 +153,6 @@ class GRPOVariantTrainer(GRPOTrainer):
 
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
-        # Of the optimizer step in progress: the steps before it, and the progress at its beginning.
-        self._step_began: tuple[int, dict[str, Any]] | None = None
-        # Of a run that resumes: the loss that was not logged yet, and the step of the last log, until the first step.
-        self._loss_before: tuple[torch.Tensor, int] | None = None
-        # Folder of the checkpoint, if one has been saved since the last step.
-        self._saved_to: Path | None = None
         # Set within a training step: what is to be undone after its backward pass.
         self._until_backward: ExitStack | None = None
         self._means = RunningMeans()
@@ -427,70 +404,22 @@ class GRPOVariantTrainer(GRPOTrainer):
         """Whether no term of the loss looks at the rows of a micro-batch together."""
         return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        self._step_began = self._saved_to = self._loss_before = None
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         # Of a step that was not finished.
         self._trajectories = []
-        if resume_from_checkpoint and self.args.extends_trl:
-            resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
-        try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
-        except (GenerationServerError, NonFiniteError) as error:
-            if self.args.save_only_model:
-                raise
-            try:
-                end = f"The run is saved: `resume_from_checkpoint={self._save_interrupted()!r}`."
-            except Exception as saving:
-                # What stopped the run may be in the way of that too, and is what has to be told.
-                end = f"The run could not be saved either ({type(saving).__name__}: {saving})."
-            raise type(error)(f"{error} {end}") from error
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        # The parent looks whether it is done after a step, so a finished run that resumes would take one more.
-        if self.args.extends_trl and self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return [], None
-        return super().get_batch_samples(*args, **kwargs)
-
-    def _whole_checkpoint(self, asked: Any) -> str | bool | None:
-        """What to resume from, the same in all processes."""
-        chosen: list[Any] = [None, None, None]
-        if self.accelerator.is_main_process:
-            holds_all_states = not self.args.save_on_each_node
-            chosen = list(choose_checkpoint(asked, self.args.output_dir, holds_all_states=holds_all_states))
-        checkpoint, warning, error = broadcast_object_list(chosen)
-        if error is not None:
-            raise ValueError(error)
-        if warning is not None:
-            logger.warning(warning)
-        return checkpoint
-
-    def _save_interrupted(self) -> str:
-        """Save a run that stopped within a step, and return the checkpoint's folder."""
-        folder = self._checkpoint_folder()
-        # One that has been saved after the last step is not risked by writing it again.
-        if self._saved_to != folder:
-            # The weights are those after `global_step` optimizer steps. Gradients that have been accumulated since are
-            # lost, and the step begins anew at its first micro-batch; a failed evaluation lies between two steps.
-            if self._step_began is not None and self._step_began[0] == self.state.global_step:
-                self._restore_progress(self._step_began[1])
-                self._tr_loss = self._step_began[1]["loss"][0]
-            self._save_checkpoint(self.model, None)
-        return str(folder)
+        return super().train(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self._loss_before is not None:
-            # Where the parent begins to count anew, what was not logged before the checkpoint would be lost.
-            loss, self._globalstep_last_logged = self._loss_before
-            self._tr_loss += loss.to(self._tr_loss.device)
-            self._loss_before = None
-        if self._step_began is None or self._step_began[0] != self.state.global_step:
-            self._step_began = (self.state.global_step, self._progress())
         try:
             with ExitStack() as self._until_backward:
                 return super().training_step(*args, **kwargs)
         finally:
             self._until_backward = None
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._monitor is not None:
+            self._monitor.checkpoint = checkpoint
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not self.args.extends_trl:
@@ -678,129 +607,6 @@ class GRPOVariantTrainer(GRPOTrainer):
             sampler.set_epoch = functools.partial(start_epoch, sampler)
         return sampler
 
-    # Checkpoints. The parent's hold the policy, the optimizer and the random states; a rollout outlives a step.
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = self._checkpoint_folder(trial)
-        self._saved_to = None
-        try:
-            if self.args.should_save:
-                clear(folder)
-            if self.args.extends_trl:
-                agree(None, CheckpointError)
-            super()._save_checkpoint(model, trial)
-        except CheckpointError:
-            raise
-        except Exception as error:
-            # Where the parent's own saving waits for all processes, the others are not there to be told.
-            if self.args.extends_trl and sharding_backend(self.args) is None and not self.state.best_global_step:
-                with suppress(CheckpointError):
-                    agree(f"The checkpoint {folder} could not be saved by another process: {error}", CheckpointError)
-            raise
-        if self.args.extends_trl:
-            agree(None, CheckpointError)
-        self._saved_to = folder
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        if self.args.extends_trl:
-            self._save_state(output_dir)
-            # Only now may the last file of the checkpoint follow, which tells that it is whole.
-            agree(None, CheckpointError)
-
-    def _save_state(self, folder: str) -> None:
-        state = self._progress() | {
-            "entropy": [self.entropy_coef, self._last_world_entropy],
-            "mirror_synced_at": self._mirror_synced_at,
-        }
-        anchors: dict[bool, dict[str, Any]] = {True: {}, False: {}}
-        for name, anchor in self._anchors().items():
-            anchors[anchor.is_sharded][name] = anchor.state_dict()
-        about = self._schedule(), self._objective()
-        if anchors[False] and self.args.should_save:
-            save_state({"anchors": anchors[False]}, *about, state_path(folder, SHARED))
-        state |= {"anchors": anchors[True], "has_shared": bool(anchors[False])}
-        save_state(state, *about, state_path(folder, self.accelerator.process_index))
-
-    def _checkpoint_folder(self, trial: Any = None) -> Path:
-        return Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-
-    def _rollout_in_progress(self) -> list[dict[str, Any]] | None:
-        between_rollouts = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
-        return None if between_rollouts else self._buffered_inputs
-
-    def _progress(self) -> dict[str, Any]:
-        """Where a run is within a rollout and between two logs."""
-        return {
-            "step": self._step,
-            "micro_batches": self._rollout_in_progress(),
-            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
-            "means": self._means.state_dict(),
-            "loss": self._loss_before or self._loss_since_log(),
-        }
-
-    def _loss_since_log(self) -> tuple[torch.Tensor, int] | None:
-        """The sum of what was not logged yet and the step of the last log; outside of `train` there is none."""
-        return (self._tr_loss.clone(), self._globalstep_last_logged) if hasattr(self, "_tr_loss") else None
-
-    def _restore_progress(self, progress: dict[str, Any]) -> None:
-        self._step, self._buffered_inputs = progress["step"], progress["micro_batches"]
-        self._metrics["train"].clear()
-        self._metrics["train"].update(progress["metrics"])
-        self._means.load_state_dict(progress["means"])
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        # Of the parent's last file, if the run was killed while it was written: the state has what that would have held.
-        with suppress(json.JSONDecodeError):
-            super()._load_optimizer_and_scheduler(checkpoint)
-        if self._monitor is not None:
-            self._monitor.checkpoint = checkpoint
-        if checkpoint is None:
-            return
-        saved, anchors, changes = self._read_state(checkpoint)
-        if saved is None:
-            if self.args.extends_trl:
-                logger.warning(
-                    f"The checkpoint {checkpoint} holds no state of a GRPO variant: the rollout in progress is generated "
-                    "anew and earlier policies start from the resumed one, so the run will not be the one that it "
-                    "continues."
-                )
-            return
-        if changes is not None:
-            logger.warning(f"{changes} The rollout in progress is generated anew.")
-            saved["micro_batches"] = None
-        self._restore_progress(send_to_device(saved, self.accelerator.device))
-        self._loss_before = saved["loss"]
-        if self.use_adaptive_entropy:
-            self.entropy_coef, self._last_world_entropy = saved["entropy"]
-        self._mirror_synced_at = saved["mirror_synced_at"]
-        problem = None
-        for name, anchor in self._anchors().items():
-            try:
-                if name in anchors or changes is None:
-                    anchor.load_state_dict(anchors.get(name, {}))
-            except ValueError as error:
-                problem = str(error)
-        agree(problem, ValueError)
-
-    def _read_state(self, checkpoint: str) -> tuple[dict[str, Any] | None, dict[str, Any], str | None]:
-        """State of this process, all anchors, and what has changed in the objective since, if that is allowed."""
-        saved, anchors, changes, problem = None, {}, None, None
-        try:
-            content = load_state(state_path(checkpoint, self.accelerator.process_index), self._schedule())
-            if content is not None:
-                saved = content["state"]
-                anchors = saved.pop("anchors")
-                changes = objective_changes(checkpoint, content["objective"], self._objective())
-            if saved is not None and saved["has_shared"]:
-                shared = load_state(state_path(checkpoint, SHARED), self._schedule())
-                anchors |= shared["state"]["anchors"] if shared is not None else {}
-        except ValueError as error:
-            problem = str(error)
-        if problem is None and changes is not None and not self.args.allow_objective_change:
-            problem = f"{changes} Resume with the objective that it was saved under, or set `allow_objective_change`."
-        agree(problem, ValueError)
-        return saved, anchors, changes
-
     def _anchors(self) -> dict[str, Anchor]:
         anchors = {
             "frozen": self._frozen_policy,
@@ -808,42 +614,3 @@ class GRPOVariantTrainer(GRPOTrainer):
             "reference": self._moving_reference,
         }
         return {name: anchor for name, anchor in anchors.items() if anchor is not None}
-
-    def _objective(self) -> dict[str, Any]:
-        return objective_of(self.args, list(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True)))
-
-    def _schedule(self) -> dict[str, int]:
-        return {
-            "num_processes": self.accelerator.num_processes,
-            "per_device_train_batch_size": self.args.per_device_train_batch_size,
-            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
-            "steps_per_generation": self.args.steps_per_generation,
-            "num_iterations": self.num_iterations,
-            "num_generations": self.num_generations,
-        }
-
-    # The Hub. A stock run keeps the parent's card; its uploads differ only in that no file holds the token.
-    def create_model_card(
-        self,
-        model_name: str | None = None,
-        dataset_name: str | None = None,
-        tags: str | list[str] | None = None,
-    ) -> None:
-        if not self.args.extends_trl:
-            super().create_model_card(model_name, dataset_name, tags)
-        elif self.is_world_process_zero():
-            if self._monitor is not None:
-                self._monitor.draw(Path(self.args.output_dir) / FIGURE_NAME)
-            trainer_card(self, model_name, dataset_name, tags).save(Path(self.args.output_dir) / "README.md")
-
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        with publishing(self):
-            return super().push_to_hub(*args, **kwargs)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        with publishing(self):
-            super()._push_from_checkpoint(checkpoint_folder)
-
-    def _save(self, *args: Any, **kwargs: Any) -> None:
-        with without_token(self.args):
-            super()._save(*args, **kwargs)
