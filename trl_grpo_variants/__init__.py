@@ -6,6 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 
 if TYPE_CHECKING:
     from . import theory
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from .monitor.callback import SuccessMonitor
     from .trainer import GRPOVariantTrainer
     from .variants import Variant, get_variant, list_variants, register_variant
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRPOVariantConfig",

@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
+from .version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:

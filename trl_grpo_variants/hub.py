@@ -20,6 +20,7 @@ from trl import GRPOTrainer
 from .card import FIGURE_NAME, trainer_card
 from .config import GRPOVariantConfig
 from .monitor.callback import SuccessMonitor
+from .replaced import replaced
 
 
 _MODEL_FILES = (
@@ -80,11 +81,9 @@ def without_token(args: TrainingArguments) -> Iterator[str | None]:
         `str` or `None`:
             Their token.
     """
-    token, args.hub_token = args.hub_token, None
-    try:
+    token = args.hub_token
+    with replaced(args, hub_token=None):
         yield token
-    finally:
-        args.hub_token = token
 
 
 @contextmanager
@@ -127,19 +126,23 @@ def publishing(trainer: Any) -> Iterator[None]:
         return create_with_token
 
     module: Any = transformers.trainer
-    with without_token(args) as token, _replaced() as replace:
+    with without_token(args) as token:
+        uploads: dict[str, Any]
         if hasattr(module, "hf_api"):
             api = _Api(module.hf_api(), selected, authorised)
-            replace(module, "hf_api", lambda: api)
+            uploads = {"hf_api": lambda: api}
         elif hasattr(module, "upload_folder") and hasattr(module, "create_repo"):
-            replace(module, "upload_folder", selected(module.upload_folder))
-            replace(module, "create_repo", authorised(module.create_repo))
+            uploads = {
+                "upload_folder": selected(module.upload_folder),
+                "create_repo": authorised(module.create_repo),
+            }
         else:
             raise RuntimeError(
                 f"transformers {transformers.__version__} uploads in a way that this package does not know, so it "
                 "cannot keep private files from the Hub. Use another version, or upload the folder yourself."
             )
-        yield
+        with replaced(module, **uploads):
+            yield
 
 
 class _Api:
@@ -152,21 +155,6 @@ class _Api:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._api, name)
-
-
-@contextmanager
-def _replaced() -> Iterator[Callable[[Any, str, Any], None]]:
-    originals: list[tuple[Any, str, Any]] = []
-
-    def replace(owner: Any, name: str, value: Any) -> None:
-        originals.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    try:
-        yield replace
-    finally:
-        for owner, name, value in reversed(originals):
-            setattr(owner, name, value)
 
 
 class PublishedRun(GRPOTrainer):

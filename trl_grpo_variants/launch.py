@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def register() -> None:
     import trl
     import trl.trainer
 
-    from . import GRPOVariantConfig, GRPOVariantTrainer
+    # Refuses a TRL that is not supported before anything is missed in it.
+    import_module(".compat", __package__)
+    from .config import GRPOVariantConfig
+    from .trainer import GRPOVariantTrainer
 
     for module in (trl, trl.trainer):
         for name, replacement in (("GRPOTrainer", GRPOVariantTrainer), ("GRPOConfig", GRPOVariantConfig)):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from .replaced import replaced
+
 
 # Code that the user calls, and that calls this package or TRL in turn.
 _LIBRARIES = {"trl_grpo_variants", "trl", "transformers", "dataclasses"}
@@ -43,12 +45,8 @@ def warnings_at_the_user(module: Any) -> Iterator[None]:
         module (`ModuleType`):
             Module that warns.
     """
-    original = module.warnings
-    module.warnings = _Warnings(original)
-    try:
+    with replaced(module, warnings=_Warnings(module.warnings)):
         yield
-    finally:
-        module.warnings = original
 
 
 class _Warnings:

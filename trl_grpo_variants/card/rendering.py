@@ -14,10 +14,10 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from .. import __version__
 from ..config import GRPOVariantConfig
 from ..runs.success import Success
 from ..variants import TIC_GRPO, Variant, get_variant
+from ..version import __version__
 from ..vllm.eligibility import adapter_obstacle, engine_rank
 from .coefficients import coefficients, number
 from .formula import legend, objective, papers

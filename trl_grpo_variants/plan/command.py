@@ -3,12 +3,11 @@
 
 """`trl-variants plan`: coefficients for a target success, and what to expect of them."""
 
-import argparse
 import json
 import math
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from .. import theory
 from ..checks import LEAST_VARIANCE_EPSILON, MAX_COEFFICIENT
+from ..parser import Parser
 from .data import read_success_rates
 from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
 
@@ -78,13 +78,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[0].upper()}{message[1:]}; see `trl-variants plan --help`.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="trl-variants plan",
         description="Choose KL coefficients for a target success, from the dynamics of arXiv 2503.06639.",
     )

@@ -6,8 +6,8 @@
 import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
 
+from ..parser import Parser
 from ..runs.folder import read_run
 from .page import panels, render, visited_again
 
@@ -67,13 +67,8 @@ def _folder(given: str) -> Path:
     return Path(given)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[0].upper()}{message[1:]}; see `trl-variants report --help`.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="trl-variants report",
         description="Make a page and figures of a run: predicted against measured success, what became of each "
         "prompt, KLs, weights of trajectories, and completion lengths.",
