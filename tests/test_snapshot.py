@@ -193,7 +193,7 @@ def test_memory_is_that_of_the_trainable_parameters(policy_path, adapter):
 
     snapshot = PolicySnapshot(model)
 
-    assert snapshot.nbytes == trainable
+    assert sum(value.nbytes for value in snapshot.state_dict().values()) == trainable
     assert (trainable < everything / 3) if adapter else (trainable == everything)
 
 

@@ -29,7 +29,7 @@ from .checkpoint import (
 from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .metrics import RunningMeans
-from .snapshot import Anchor
+from .snapshot import Anchors
 
 
 logger = get_logger(__name__)
@@ -59,6 +59,7 @@ class ExactResume(GRPOTrainer):
 
     args: GRPOVariantConfig
     _buffered_inputs: Any
+    _anchors: Anchors
     _means: RunningMeans
 
     # Errors that end a run with a checkpoint.
@@ -70,10 +71,6 @@ class ExactResume(GRPOTrainer):
     _unlogged_loss: _UnloggedLoss | None = None
     # Folder of the checkpoint, if one has been saved since the last step.
     _saved_to: Path | None = None
-
-    def _anchors(self) -> dict[str, Anchor]:
-        """Policies besides the trained one that outlive a step."""
-        raise NotImplementedError
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         self._step_begin = self._saved_to = self._unlogged_loss = None
@@ -167,17 +164,14 @@ class ExactResume(GRPOTrainer):
 
     def _save_state(self, folder: str) -> None:
         anchors: dict[bool, dict[str, Any]] = {True: {}, False: {}}
-        for name, anchor in self._anchors().items():
+        for name, anchor in self._anchors.named().items():
             anchors[anchor.is_sharded][name] = anchor.state_dict()
         about = self._schedule(), self._objective()
         if anchors[False] and self.args.should_save:
             save_state({"anchors": anchors[False]}, *about, state_path(folder, SHARED))
-        state = self._progress() | {
-            "entropy": [self.entropy_coef, self._last_world_entropy],
-            "mirror_synced_at": self._mirror_synced_at,
-            "anchors": anchors[True],
-            "has_shared": bool(anchors[False]),
-        }
+        state = self._progress() | self._anchors.state_dict()
+        state |= {"entropy": [self.entropy_coef, self._last_world_entropy]}
+        state |= {"anchors": anchors[True], "has_shared": bool(anchors[False])}
         save_state(state, *about, state_path(folder, self.accelerator.process_index))
 
     def _progress(self) -> dict[str, Any]:
@@ -223,9 +217,9 @@ class ExactResume(GRPOTrainer):
         self._unlogged_loss = saved["loss"] and _UnloggedLoss(*saved["loss"])
         if self.use_adaptive_entropy:
             self.entropy_coef, self._last_world_entropy = saved["entropy"]
-        self._mirror_synced_at = saved["mirror_synced_at"]
+        self._anchors.load_state_dict(saved)
         problem = None
-        for name, anchor in self._anchors().items():
+        for name, anchor in self._anchors.named().items():
             try:
                 if name in anchors or changes is None:
                     anchor.load_state_dict(anchors.get(name, {}))

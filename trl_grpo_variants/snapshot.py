@@ -1,14 +1,20 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""A frozen copy of the trainable parameters of a policy, swapped in for a forward pass or a gradient."""
+"""Policies other than the trained one: copies of its trainable parameters, and when each of them moves."""
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from trl.trainer.callbacks import SyncRefModelCallback
+
+
+if TYPE_CHECKING:
+    from .config import GRPOVariantConfig
 
 
 try:
@@ -125,11 +131,6 @@ class PolicySnapshot(Anchor):
         self._values = [parameter.detach().clone() for parameter in trainable.values()]
         self.is_swapped_in = False
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the copy in this process, in bytes."""
-        return sum(local(value).nbytes for value in self._values)
-
     @torch.no_grad()
     def refresh(self, mixup: float = 1.0) -> None:
         """
@@ -213,3 +214,116 @@ class PolicySnapshot(Anchor):
                 value = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
             self._values[index] = value.to(parameter.device, parameter.dtype)
         return parameters
+
+
+class Anchors:
+    """
+    The anchors of a run, each of them `None` where nothing asks for it, and when they move.
+
+    - `frozen`: policy of the last rollout, at which the gradient is taken.
+    - `mirror`: policy of a rollout at most `mirror_sync_steps` optimizer steps ago.
+    - `reference`: reference that moves, TRL's own or, with `copies_adapter`, a copy of the adapter.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        policy (`nn.Module`):
+            Policy, unwrapped.
+        ref_model (`nn.Module`, *optional*):
+            TRL's reference, unwrapped.
+        copies_adapter (`bool`):
+            Whether the moving reference is a copy of the policy's adapter.
+    """
+
+    def __init__(
+        self, args: "GRPOVariantConfig", policy: Any, ref_model: nn.Module | None, *, copies_adapter: bool
+    ) -> None:
+        self._mirror_sync_steps = args.mirror_sync_steps or 0
+        self._mirror_synced_at: int | None = None
+        self._until_backward: ExitStack | None = None
+        self.frozen = PolicySnapshot(policy) if args.no_is_gradient == "frozen" else None
+        self.mirror = PolicySnapshot(policy) if args.mirror_sync_steps is not None else None
+        self.reference: Anchor | None = None
+        if copies_adapter:
+            if "ref" in policy.peft_config:
+                # The parent's fixed copy of a loaded adapter: nothing would use it, and it would be saved.
+                policy.delete_adapter("ref")
+            self.reference = PolicySnapshot(policy)
+        elif args.sync_ref_model and ref_model is not None:
+            self.reference = Anchor(ref_model)
+
+    def named(self) -> dict[str, Anchor]:
+        """
+        Those that there are.
+
+        Returns:
+            `dict[str, Anchor]`:
+                Anchors by the names that checkpoints know them by.
+        """
+        anchors = {"frozen": self.frozen, "mirror": self.mirror, "reference": self.reference}
+        return {name: anchor for name, anchor in anchors.items() if anchor is not None}
+
+    def refresh(self, step: int) -> None:
+        """
+        Move those that follow the rollouts to the policy that has just made one.
+
+        Args:
+            step (`int`):
+                Optimizer steps taken before.
+        """
+        if self.frozen is not None:
+            self.frozen.refresh()
+        if self.mirror is not None:
+            synced_at = self._mirror_synced_at
+            # Step 0 may be that of a second call to `train`.
+            if step == 0 or synced_at is None or step - synced_at >= self._mirror_sync_steps:
+                self.mirror.refresh()
+                self._mirror_synced_at = step
+
+    @contextmanager
+    def training_step(self) -> Iterator[None]:
+        """Context of a forward and a backward pass, after which a policy that was frozen within is the live one."""
+        try:
+            with ExitStack() as self._until_backward:
+                yield
+        finally:
+            self._until_backward = None
+
+    def freeze(self) -> None:
+        """
+        Give the policy the parameters of `frozen`, if there is one, until the backward pass is over.
+
+        Raises:
+            `RuntimeError`: If this is no training step.
+        """
+        if self.frozen is None:
+            return
+        if self._until_backward is None:
+            raise RuntimeError(
+                "`no_is_gradient='frozen'` computes the loss and its gradient at an earlier policy, so in training mode "
+                "`compute_loss` can only be called within `training_step`."
+            )
+        if not self.frozen.is_swapped_in:
+            self._until_backward.enter_context(self.frozen.swapped_in())
+
+    def state_dict(self) -> dict[str, Any]:
+        """When they moved; their parameters are asked of each."""
+        return {"mirror_synced_at": self._mirror_synced_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Go on with the schedule that was saved.
+
+        Args:
+            state_dict (`dict[str, Any]`):
+                What [`~Anchors.state_dict`] returned, among other things.
+        """
+        self._mirror_synced_at = state_dict["mirror_synced_at"]
+
+
+class SyncSnapshotCallback(SyncRefModelCallback):
+    """TRL's schedule of a moving reference, for one that is a [`PolicySnapshot`]."""
+
+    @staticmethod
+    def sync_target_model(model: nn.Module, target_model: PolicySnapshot, alpha: float) -> None:
+        target_model.refresh(mixup=alpha)

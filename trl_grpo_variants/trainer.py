@@ -4,7 +4,6 @@
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
 import functools
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer import grpo_trainer
-from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
 from .checks import check_model
@@ -42,7 +40,7 @@ from .objective.ratio import (
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
-from .snapshot import Anchor, PolicySnapshot
+from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
@@ -65,14 +63,6 @@ _NOT_FORWARD_INPUTS = {
     "sampling_per_token_logps",
     "tool_mask",
 }
-
-
-class _SyncSnapshotCallback(SyncRefModelCallback):
-    """TRL's schedule of a moving reference, for one that is a [`PolicySnapshot`]."""
-
-    @staticmethod
-    def sync_target_model(model: torch.nn.Module, target_model: PolicySnapshot, alpha: float) -> None:
-        target_model.refresh(mixup=alpha)
 
 
 class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
@@ -118,6 +108,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     """
 
     args: GRPOVariantConfig
+    ref_model: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
     # Where an engine is gone or a number not finite, the weights are still those of the last step.
@@ -153,8 +144,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
 
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
-        # Set within a training step: what is to be undone after its backward pass.
-        self._until_backward: ExitStack | None = None
         self._means = RunningMeans()
         # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
         self._trajectories: list[torch.Tensor] = []
@@ -182,22 +171,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
             self.importance_sampling_level = "token"
-        self._frozen_policy = self._snapshot() if args.no_is_gradient == "frozen" else None
-        self._mirror_anchor = self._snapshot() if args.mirror_sync_steps is not None else None
-        self._mirror_synced_at: int | None = None
-        self._moving_reference: Anchor | None = None
+        policy = self.accelerator.unwrap_model(self.model)
+        ref_model = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
+        self._anchors = Anchors(args, policy, ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
-            policy = self.accelerator.unwrap_model(self.model)
-            if "ref" in policy.peft_config:
-                # The parent's fixed copy of a loaded adapter: nothing would use it, and it would be saved.
-                policy.delete_adapter("ref")
-            self.ref_model = self._moving_reference = self._snapshot()
-            self.add_callback(_SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
-        elif args.sync_ref_model and self.ref_model is not None:
-            self._moving_reference = Anchor(self.accelerator.unwrap_model(self.ref_model))
-
-    def _snapshot(self) -> PolicySnapshot:
-        return PolicySnapshot(self.accelerator.unwrap_model(self.model))
+            self.ref_model = self._anchors.reference
+            self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
 
     def _trimmed_forward(self) -> TrimmedForward:
         args, config = self.args, self.model.config
@@ -278,7 +257,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         check_rewards(rewards_per_func, self.reward_func_names, inputs, stop=self.args.stop_on_nonfinite)
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
-            self._refresh_snapshots()
+            self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         self._count_success(rewards_per_func, num_generations, mode)
         local_rows = rollout["advantages"].size(0)
@@ -294,8 +273,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             rollout["needed"] = carries_gradient(
                 rollout["advantages"], mask, rollout.get("has_variance"), has_divergence
             )
-        if self._mirror_anchor is not None:
-            rollout["mirror_per_token_logps"] = self._score(rollout, self._mirror_anchor, mode)
+        if self._anchors.mirror is not None:
+            rollout["mirror_per_token_logps"] = self._score(rollout, self._anchors.mirror, mode)
         if self._monitor is not None and mode == "train":
             self._record_visits(self._monitor, prompts, rollout, rewards_per_func)
         return rollout
@@ -372,16 +351,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             )
         return logps
 
-    def _refresh_snapshots(self) -> None:
-        if self._frozen_policy is not None:
-            self._frozen_policy.refresh()
-        if self._mirror_anchor is not None:
-            step, synced_at = self.state.global_step, self._mirror_synced_at
-            # Step 0 may be that of a second call to `train`.
-            if step == 0 or synced_at is None or step - synced_at >= self.args.mirror_sync_steps:
-                self._mirror_anchor.refresh()
-                self._mirror_synced_at = step
-
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims):
             return super()._prepare_inputs(generation_batch)
@@ -410,11 +379,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         return super().train(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        try:
-            with ExitStack() as self._until_backward:
-                return super().training_step(*args, **kwargs)
-        finally:
-            self._until_backward = None
+        with self._anchors.training_step():
+            return super().training_step(*args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -426,8 +392,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             return super()._compute_loss(model, inputs)
 
         mode = "train" if self.model.training else "eval"
-        if self._frozen_policy is not None and mode == "train":
-            self._freeze_until_backward(self._frozen_policy)
+        if mode == "train":
+            self._anchors.freeze()
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         needed = inputs.get("needed")
         self._loss_inputs = dict(inputs)
@@ -471,20 +437,11 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         self._count_tokens(means, computed, mode)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
         # and an evaluation scores completions of the policy itself.
-        if mode == "train" and old_logps is not None and self._frozen_policy is None:
+        if mode == "train" and old_logps is not None and self._anchors.frozen is None:
             self._log_trajectories(log_weights, clipped, inputs["advantages"], computed)
         if self._guard is not None and mode == "train":
             self._guard.watch(loss, self.state.global_step)
         return loss
-
-    def _freeze_until_backward(self, policy: PolicySnapshot) -> None:
-        if self._until_backward is None:
-            raise RuntimeError(
-                "`no_is_gradient='frozen'` computes the loss and its gradient at an earlier policy, so in training mode "
-                "`compute_loss` can only be called within `training_step`."
-            )
-        if not policy.is_swapped_in:
-            self._until_backward.enter_context(policy.swapped_in())
 
     def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
         """Weight of a token as the parent's loss type has it, and the number of micro-batches to divide by."""
@@ -606,11 +563,3 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         if self.args.extends_trl and isinstance(sampler, RepeatSampler):
             sampler.set_epoch = functools.partial(start_epoch, sampler)
         return sampler
-
-    def _anchors(self) -> dict[str, Anchor]:
-        anchors = {
-            "frozen": self._frozen_policy,
-            "mirror": self._mirror_anchor,
-            "reference": self._moving_reference,
-        }
-        return {name: anchor for name, anchor in anchors.items() if anchor is not None}

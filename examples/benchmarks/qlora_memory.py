@@ -121,9 +121,9 @@ def measure(policy: Path, output_dir: Path, settings: dict[str, Any]) -> tuple[i
             with record_function("training"):
                 trainer.train()
         peak = cpu_peak(recorded, "training")
-    snapshots = trainer._anchors().values() if isinstance(trainer, GRPOVariantTrainer) else []
+    snapshots = trainer._anchors.named().values() if isinstance(trainer, GRPOVariantTrainer) else []
     adapter = sum(p.nbytes for p in trainer.model.parameters() if p.requires_grad)
-    return peak, sum(snapshot.nbytes for snapshot in snapshots), adapter
+    return peak, sum(value.nbytes for snapshot in snapshots for value in snapshot.state_dict().values()), adapter
 
 
 def main() -> None:

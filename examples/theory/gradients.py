@@ -179,7 +179,7 @@ def expected_gradient(
         train_dataset=Dataset.from_dict({"prompt": ["0"]}),
     )
     trainer.current_gradient_accumulation_steps = 1
-    trainer._refresh_snapshots()
+    trainer._anchors.refresh(step=0)
     with torch.no_grad():
         old = token_logps(model)
     at_rollout = reward_gradient(model, rewards)

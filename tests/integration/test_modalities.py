@@ -849,7 +849,7 @@ def test_snapshots_in_bf16(policy_path, tmp_path, settings, adapter):
     live, anchor = score(trainer.model), last["mirror_per_token_logps"][mask]
     with trainer.accelerator.autocast():
         assert torch.equal(score(trainer.model), live)
-        torch.testing.assert_close(score(trainer._mirror_anchor), anchor, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(score(trainer._anchors.mirror), anchor, rtol=0.02, atol=0.02)
         assert torch.equal(score(trainer.model), live)
 
 

@@ -609,7 +609,7 @@ def test_live_policy_comes_back_when_the_loss_raises(policy_path, tmp_path, monk
     with pytest.raises(RuntimeError, match="boom"):
         trainer.train()
     assert equal(parameters(trainer), live)
-    with trainer._frozen_policy.swapped_in():
+    with trainer._anchors.frozen.swapped_in():
         assert not equal(parameters(trainer), live)
 
 
@@ -746,9 +746,9 @@ def test_an_evaluation_moves_no_anchor(policy_path, tmp_path):
 
     class Evaluate(TrainerCallback):
         def on_step_end(self, *args, **kwargs):
-            before = {name: copy.deepcopy(anchor.state_dict()) for name, anchor in trainer._anchors().items()}
+            before = {name: copy.deepcopy(anchor.state_dict()) for name, anchor in trainer._anchors.named().items()}
             trainer.evaluate()
-            for name, anchor in trainer._anchors().items():
+            for name, anchor in trainer._anchors.named().items():
                 after = anchor.state_dict()
                 moved.append((name, any(not torch.equal(value, before[name][key]) for key, value in after.items())))
 
