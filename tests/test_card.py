@@ -24,7 +24,8 @@ from trl_grpo_variants.card import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.coefficients import coefficients
 from trl_grpo_variants.card.formula import legend, objective, papers
 from trl_grpo_variants.card.rendering import Subject, model_card
-from trl_grpo_variants.runs.success import success_rows, wilson_interval
+from trl_grpo_variants.runs.intervals import wilson_interval
+from trl_grpo_variants.runs.success import success_rows
 
 
 def config(tmp_path, **settings):

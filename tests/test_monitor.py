@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 from trl_grpo_variants.hub import public_files
-from trl_grpo_variants.monitor.callback import SuccessMonitor, identify
+from trl_grpo_variants.monitor.callback import SuccessMonitor
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
 from trl_grpo_variants.objective.advantage import success_counts
-from trl_grpo_variants.runs.success import wilson_interval
-from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
+from trl_grpo_variants.runs.intervals import wilson_interval
+from trl_grpo_variants.runs.prompts import identify
+from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits
 
 from .tiny import make_config
+from .tiny import visits as table
 
 
 G = 16
@@ -54,10 +56,6 @@ def feed(monitor, counts, first_step=0):
         monitor.record(first_step + 4 * index, *rows(successes), G, torch.zeros(G * len(successes)))
         for index, successes in enumerate(counts)
     ]
-
-
-def table(folder):
-    return read_visits(folder)[0].to_pylist()
 
 
 def counts(*pairs):
@@ -290,6 +288,17 @@ def test_completions_without_a_reward_are_no_failures(tmp_path):
     assert (a["low"], a["high"]) == pytest.approx(wilson_interval(0.5, 8))
 
 
+def test_a_rollout_in_which_nothing_was_scored_is_no_visit(tmp_path):
+    monitor = start(tmp_path)
+    feed(monitor, COUNTS[:1])
+    prompts, rewards = rows({"a": 4, "b": 8})
+    assert monitor.record(4, prompts, torch.full_like(rewards, torch.nan), G, torch.zeros(2 * G)) == {}
+    feed(monitor, COUNTS[1:2], first_step=8)
+    assert [(row["rollout"], row["step"], row["visit"]) for row in table(tmp_path)] == [(0, 0, 1)] * 2 + [
+        (2, 8, 2)
+    ] * 2
+
+
 def test_groups_of_one_prompt_in_one_rollout_are_one_visit(tmp_path):
     monitor = start(tmp_path, variant="mirror_mean_only", mirror_beta=1.0)
     prompts, rewards = rows({"a": 4, "b": 16})
@@ -461,5 +470,5 @@ def test_the_field_is_true_or_false(tmp_path):
 
 
 def test_visits_without_a_row_can_be_written(tmp_path):
-    Visits(tmp_path, {}).start(SCHEMA.empty_table())
+    Visits(tmp_path, {}).start(NO_VISITS)
     assert table(tmp_path) == []

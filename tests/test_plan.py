@@ -296,7 +296,7 @@ def log_rewards(folder, *names):
         {"step": 1, "loss": 0.1},
         {"step": 2} | {f"rewards/{name}/{of}": 0.5 for name in names for of in ("mean", "std")},
     ]
-    (folder / "checkpoint-2" / "trainer_state.json").write_text(json.dumps({"log_history": logs}))
+    (folder / "checkpoint-2" / "trainer_state.json").write_text(json.dumps({"global_step": 2, "log_history": logs}))
 
 
 def test_completions_are_counted_per_prompt_at_its_first_step(tmp_path):

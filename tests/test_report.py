@@ -12,6 +12,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,18 +20,15 @@ import pytest
 from trl_grpo_variants.cli import main
 from trl_grpo_variants.report.figures import (
     length_figure,
-    mean_with_interval,
-    measured_success,
     metrics_figure,
     prompts_figure,
-    success_figure,
 )
 from trl_grpo_variants.report.page import facts
-from trl_grpo_variants.runs.columns import columns
+from trl_grpo_variants.runs.figures import success_figure
 from trl_grpo_variants.runs.folder import read_run
-from trl_grpo_variants.runs.success import wilson_interval
+from trl_grpo_variants.runs.intervals import mean_with_interval, measured_success, wilson_interval
 from trl_grpo_variants.runs.trajectories import KINDS, kind_of, trajectories
-from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
+from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 
 
 SIZE = 20
@@ -118,7 +116,7 @@ def write_state(folder, entries, step=16):
 def folder(tmp_path):
     folder = tmp_path / "run <1>"
     store = Visits(folder, SETTINGS)
-    store.start(pa.Table.from_pylist(made_rows(), SCHEMA))
+    store.start(pd.DataFrame(made_rows()))
     write_state(folder / "checkpoint-16", history())
     write_state(folder / "checkpoint-8", history()[:8], step=8)
     return folder
@@ -230,7 +228,7 @@ def test_what_is_not_there_is_left_out_with_a_sentence(tmp_path, capsys):
 
 def test_a_run_without_predictions_says_why(tmp_path):
     settings = SETTINGS | {"not_predicted_because": "there is no KL term (`beta` is 0)"}
-    Visits(tmp_path, settings).start(pa.Table.from_pylist(made_rows(has_predictions=False), SCHEMA))
+    Visits(tmp_path, settings).start(pd.DataFrame(made_rows(has_predictions=False)))
     page = report(tmp_path)
     assert "The theory predicts nothing for this run: there is no KL term (beta is 0)." in page.texts
     assert not {"predicted success", "mean gap"} & set(page.texts)
@@ -240,9 +238,9 @@ def test_a_run_without_predictions_says_why(tmp_path):
 def test_a_run_that_was_cut_off_is_reported(tmp_path, capsys):
     """Nothing but the journal behind an empty file, and the newest checkpoint's state cut off."""
     store = Visits(tmp_path, SETTINGS)
-    store.start(SCHEMA.empty_table())
+    store.start(NO_VISITS)
     for n in range(4):
-        store.append([row for row in made_rows() if row["rollout"] == n])
+        store.append(pd.DataFrame([row for row in made_rows() if row["rollout"] == n]))
     with open(tmp_path / JOURNAL_NAME, "a") as journal:
         journal.write('{"rollout": 4, "st')
     write_state(tmp_path / "checkpoint-8", history()[:8], step=8)
@@ -258,7 +256,7 @@ def test_a_run_that_was_cut_off_is_reported(tmp_path, capsys):
 
 
 def test_a_run_that_has_just_begun_is_reported(tmp_path):
-    Visits(tmp_path, SETTINGS).start(SCHEMA.empty_table())
+    Visits(tmp_path, SETTINGS).start(NO_VISITS)
     page = report(tmp_path)
     assert "Success: no rollout was recorded." in page.texts
     assert "Success of each prompt: no prompt was visited twice." in page.texts
@@ -306,7 +304,7 @@ def test_the_figure_of_success_shows_the_numbers(folder):
 
 def test_many_rollouts_become_forty_points_with_bands():
     rows = [visit(n, str(n % 50), None, 1 + n // 50, n % 21, 0.5 if n >= 50 else None) for n in range(130)]
-    axes = success_figure(columns(pa.Table.from_pylist(rows, SCHEMA))).axes[0]
+    axes = success_figure(pd.DataFrame(rows)).axes[0]
     drawn = lines(axes)
     bins = np.array_split(np.arange(130), 40)
     expected = [(4 * b[b >= 50].mean(), (b[b >= 50] % 21).mean() / SIZE) for b in bins if (b >= 50).any()]
@@ -415,7 +413,7 @@ def foreign_parquet(folder):
 
 
 def cut_parquet(folder):
-    Visits(folder, {}).start(SCHEMA.empty_table())
+    Visits(folder, {}).start(NO_VISITS)
     (folder / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes()[:-30])
 
 
@@ -431,21 +429,21 @@ def edited(**columns):
     """A file of visits with other values in it."""
 
     def make(folder):
-        Visits(folder, SETTINGS).start(pa.Table.from_pylist([row | columns for row in made_rows()], SCHEMA))
+        Visits(folder, SETTINGS).start(pd.DataFrame([row | columns for row in made_rows()]))
 
     return make
 
 
 def edited_journal(**columns):
     def make(folder):
-        Visits(folder, SETTINGS).start(SCHEMA.empty_table())
+        Visits(folder, SETTINGS).start(NO_VISITS)
         (folder / JOURNAL_NAME).write_text(json.dumps(made_rows()[0] | columns))
 
     return make
 
 
 def foreign_settings(folder):
-    Visits(folder, [1]).start(SCHEMA.empty_table())
+    Visits(folder, [1]).start(NO_VISITS)
 
 
 def foreign_state(folder):
@@ -537,7 +535,7 @@ def test_what_is_in_the_way_of_a_report_is_replaced(folder):
     ids=["truncated", "numbers out of range", "none"],
 )
 def test_logs_that_cannot_be_read_are_not_logs_without_a_kl(tmp_path, capsys, text, reason):
-    Visits(tmp_path, SETTINGS).start(pa.Table.from_pylist(made_rows(), SCHEMA))
+    Visits(tmp_path, SETTINGS).start(pd.DataFrame(made_rows()))
     if text is not None:
         (tmp_path / "trainer_state.json").write_text(text)
     report(tmp_path)

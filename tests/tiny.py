@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from trl import GRPOConfig
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
+from trl_grpo_variants.runs.visits import read_visits
 
 
 WORDS = ["<pad>", "<eos>", *"abcdefgh", "?"]
@@ -91,3 +92,9 @@ def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOV
     config_class = GRPOVariantConfig if issubclass(trainer_class, GRPOVariantTrainer) else GRPOConfig
     args = make_config(output_dir, config_class, **settings)
     return trainer_class(model=model, args=args, train_dataset=dataset(), **arguments)
+
+
+def visits(folder: Path) -> list[dict[str, Any]]:
+    """Visits of a run, `None` where there is no value."""
+    table = read_visits(folder)[0].astype(object)
+    return table.where(table.notna(), None).to_dict("records")

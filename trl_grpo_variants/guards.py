@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType, gather_object
 from torch import nn
 from transformers import TrainerCallback
 
-from .monitor.callback import identify
+from .runs.prompts import identify
 from .snapshot import local
 
 

@@ -23,7 +23,7 @@ from .forward.window import trimmable
 from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans, distinct_rows
-from .monitor.callback import Prompt, SuccessMonitor, identify
+from .monitor.callback import SuccessMonitor
 from .objective.advantage import has_variance, normalized_advantages, success_counts, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
@@ -40,6 +40,7 @@ from .objective.ratio import (
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
+from .runs.prompts import Prompt, identify
 from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError

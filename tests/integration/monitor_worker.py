@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from trl_grpo_variants.runs.visits import read_visits
-
-from ..tiny import make_trainer
+from ..tiny import make_trainer, visits
 
 
 GROUP = 8
@@ -62,7 +60,7 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
     trainer.train()
     return {
         "processes": trainer.accelerator.num_processes,
-        "visits": read_visits(output_dir)[0].to_pylist() if trainer.accelerator.is_main_process else None,
+        "visits": visits(output_dir) if trainer.accelerator.is_main_process else None,
         "logged": [
             {name: value for name, value in entry.items() if name.startswith("theory/")}
             for entry in trainer.state.log_history

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from trl_grpo_variants import GRPOVariantTrainer
-from trl_grpo_variants.runs.visits import read_visits
 
-from ..tiny import dataset, make_config, make_trainer, reward
+from ..tiny import dataset, make_config, make_trainer, reward, visits
 from . import monitor_worker
 from .test_distributed import launch, load_ranks
 
@@ -24,10 +23,6 @@ SETTINGS = {
     "max_steps": 14,
     "success_monitor": True,
 }
-
-
-def visits(folder):
-    return read_visits(folder)[0].to_pylist()
 
 
 def parameters(trainer):

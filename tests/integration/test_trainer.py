@@ -16,7 +16,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, compat, list_variants
 from trl_grpo_variants import trainer as trainer_module
-from trl_grpo_variants.runs.success import success_rows, wilson_interval
+from trl_grpo_variants.runs.intervals import wilson_interval
+from trl_grpo_variants.runs.success import success_rows
 
 from .. import reference
 from ..tiny import dataset, make_config, make_trainer, reward

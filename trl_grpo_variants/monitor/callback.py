@@ -3,8 +3,6 @@
 
 """Success of each prompt as it was measured, beside what the theory had predicted for it."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,56 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate.logging import get_logger
-from pyarrow.compute import field  # type: ignore[import-untyped]
 from transformers import TrainerCallback
 
 from ..objective.advantage import full_reward, has_variance, weighted_rewards
-from ..runs.visits import FILE_NAME, JOURNAL_NAME, SCHEMA, Visits, read_visits
+from ..runs.figures import save, success_figure
+from ..runs.prompts import Prompt
+from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 from ..theory import zero_variance_probability
 from .forecast import Counts, Forecast, why_not
 
 
 logger = get_logger(__name__)
 
-_SHOWN_CHARACTERS = 160
-_MEDIA = ("image", "video", "audio", "input_image", "input_audio")
-_LEARNED = ["rollout", "prompt_id", "visit", "successes", "completions", "signal"]
 # In the file of a figure that is drawn anew; one that someone else has put there stays.
 _OWN_FIGURE = "trl_grpo_variants success monitor"
-
-Prompt = tuple[str, str]
-
-
-def identify(row: dict[str, Any]) -> Prompt:
-    """
-    Identify a prompt by its text: images and other media in it do not count.
-
-    Args:
-        row (`dict[str, Any]`):
-            Row of the data set. Its prompt is a text or a conversation; where there is none, an environment makes it
-            from the other columns, which then stand for it.
-
-    Returns:
-        `tuple[str, str]`:
-            Hash that is the same in every process and run, and the beginning of the text (of the last message).
-    """
-    prompt = row["prompt"] if "prompt" in row else dict(row)
-    content = json.dumps(_without_media(prompt), sort_keys=True)
-    last = prompt[-1].get("content") if isinstance(prompt, list) and prompt else prompt
-    text = last if isinstance(last, str) else " ".join(_texts(_without_media(last)))
-    return hashlib.sha256(content.encode()).hexdigest()[:16], " ".join(text.split())[:_SHOWN_CHARACTERS]
 
 
 @dataclass
 class _Known:
     """What is known of a prompt: successes and completions of its first and last visit, and the signal of the last."""
 
-    visits: int
-    reference: tuple[int, int]
-    previous: tuple[int, int]
-    signal: float | None
+    visits: int = 0
+    reference: tuple[float, float] = (np.nan, np.nan)
+    previous: tuple[float, float] = (np.nan, np.nan)
+    signal: float = np.nan
 
 
 class SuccessMonitor(TrainerCallback):
@@ -98,8 +73,8 @@ class SuccessMonitor(TrainerCallback):
         self._weights = reward_weights.cpu()
         self.reason = why_not(args, self._weights.tolist())
         self._forecast = Forecast.of(args) if self.reason is None else None
-        self._visits = Visits(Path(args.output_dir), _settings(args, self._forecast, self.reason))
         self._folder = Path(args.output_dir)
+        self._visits = Visits(self._folder, _settings(args, self._forecast, self.reason))
         self._prompts: dict[str, _Known] = {}
         self._rollouts = 0
         self._warned = False
@@ -154,56 +129,20 @@ class SuccessMonitor(TrainerCallback):
                 Scalars to log, without those that have no value in this rollout.
         """
         rewards_per_func = rewards_per_func.cpu()
-        rewards = weighted_rewards(rewards_per_func, self._weights)
-        full, scored = full_reward(rewards_per_func, self._weights)
-        is_binary = (rewards.isnan() | (rewards == 0) | (rewards == 1)).view(-1, num_generations).all(dim=1).numpy()
-        silent = ~has_variance(rewards, num_generations).view(-1, num_generations)[:, 0].numpy()
-        groups = Counts(*(_per_group(values, num_generations) for values in (full.numpy(), scored.numpy())))
-        kept = groups.completions > 0
-        self._warn_of_graded_rewards(is_binary[kept])
-        signals = None if self._forecast is None else self._forecast.signals(groups)
-
-        members: dict[str, list[int]] = {}
-        for group in np.flatnonzero(kept).tolist():
-            members.setdefault(prompts[group * num_generations][0], []).append(group)
-        texts = dict(prompts)
-        rows = []
-        for prompt_id, its in members.items():
-            known = self._prompts.get(prompt_id)
-            rows.append(
-                dict.fromkeys(SCHEMA.names)
-                | {
-                    "rollout": self._rollouts,
-                    "step": step,
-                    "prompt_id": prompt_id,
-                    "prompt": texts[prompt_id] if known is None else None,
-                    "visit": 1 if known is None else known.visits + 1,
-                    "successes": int(groups.successes[its].sum()),
-                    "completions": int(groups.completions[its].sum()),
-                    "groups": len(its),
-                    "groups_without_signal": int(silent[its].sum()),
-                    "signal": float(signals[its].mean()) if signals is not None and is_binary[its].all() else None,
-                }
-            )
-        self._add_estimates(rows)
-        scalars = _scalars(rows, num_generations)
+        full, scored = (flags.view(-1, num_generations) for flags in full_reward(rewards_per_func, self._weights))
+        visits = self._counted(prompts[::num_generations], rewards_per_func, full, scored)
+        visits["rollout"], visits["step"] = self._rollouts, step
+        self._add_estimates(visits)
+        scalars = _scalars(visits, num_generations)
         if log_ratios is not None and self._forecast is not None:
+            groups = zip(log_ratios.double().cpu().view(-1, num_generations), full, scored, strict=True)
             residuals = [
-                self._forecast.renyi_residual(ratios[usable], successes[usable])
-                for ratios, successes, usable in zip(
-                    *(
-                        values.reshape(-1, num_generations)
-                        for values in (log_ratios.double().cpu().numpy(), full, scored.numpy())
-                    ),
-                    strict=True,
-                )
+                self._forecast.renyi_residual(w[usable].numpy(), k[usable].numpy()) for w, k, usable in groups
             ]
-            found = [residual for residual in residuals if residual is not None]
-            if found:
-                scalars["theory/renyi_residual"] = float(np.mean(found))
-        for row in rows:
-            self._learn(row)
-        self._visits.append(rows)
+            if measured := [residual for residual in residuals if residual is not None]:
+                scalars["theory/renyi_residual"] = float(np.mean(measured))
+        self._learn(visits)
+        self._visits.append(visits)
         self._rollouts += 1
         return scalars
 
@@ -218,14 +157,9 @@ class SuccessMonitor(TrainerCallback):
         if path.exists() and _OWN_FIGURE.encode() not in path.read_bytes()[:4096]:
             return
         try:
-            table, _ = read_visits(self._folder)
+            figure = success_figure(read_visits(self._folder)[0])
         except FileNotFoundError:
             return
-        from ..report.figures import save, success_figure
-        from ..runs.columns import columns
-
-        try:
-            figure = success_figure(columns(table))
         except ValueError as error:
             logger.warning(f"The card has no figure of success. {error}")
             return
@@ -233,60 +167,79 @@ class SuccessMonitor(TrainerCallback):
             save(figure, path, software=_OWN_FIGURE)
 
     def _restore(self, source: Path, before_step: int) -> None:
-        self._prompts, self._rollouts = {}, 0
         try:
-            table, _ = read_visits(source)
+            visits, _ = read_visits(source)
         except FileNotFoundError:
-            table = SCHEMA.empty_table()
+            visits = NO_VISITS
         except ValueError as error:
             for name in (FILE_NAME, JOURNAL_NAME):
                 if (source / name).exists():
                     os.replace(source / name, source / f"{name}.unreadable")
             logger.warning(f"{error} It is kept as {FILE_NAME}.unreadable and a new one is begun.")
-            table = SCHEMA.empty_table()
-        if before_step == 0 and table.num_rows > 0:
+            visits = NO_VISITS
+        if before_step == 0 and len(visits) > 0:
             logger.warning(f"{source / FILE_NAME} holds the visits of an earlier run, which this one replaces.")
-        table = table.filter(field("step") < before_step)
-        if before_step > 0 and table.num_rows == 0:
+        visits = visits[visits["step"] < before_step]
+        if before_step > 0 and visits.empty:
             logger.warning(
                 f"There are no visits from before step {before_step} to continue: the reference's success is estimated "
                 "from the first visits from now on, to a policy that has already been trained."
             )
-        # In batches: as Python objects, all rows of a long run at once would take gigabytes.
-        for batch in table.select(_LEARNED).to_batches(max_chunksize=65536):
-            for row in batch.to_pylist():
-                self._learn(row)
-                self._rollouts = row["rollout"] + 1
-        self._visits.start(table)
+        self._prompts = {}
+        self._learn(visits)
+        self._rollouts = 0 if visits.empty else int(visits["rollout"].max()) + 1
+        self._visits.start(visits)
 
-    def _learn(self, row: dict[str, Any]) -> None:
-        counts = (row["successes"], row["completions"])
-        known = self._prompts.setdefault(row["prompt_id"], _Known(0, counts, counts, None))
-        known.visits, known.previous, known.signal = row["visit"], counts, row["signal"]
+    def _counted(
+        self, prompts: Sequence[Prompt], rewards_per_func: torch.Tensor, full: torch.Tensor, scored: torch.Tensor
+    ) -> pd.DataFrame:
+        """Outcomes by prompt, from the prompts of the groups; groups without a scored completion do not count."""
+        rewards, (num_groups, size) = weighted_rewards(rewards_per_func, self._weights), full.shape
+        successes, completions = full.sum(dim=1).numpy(), scored.sum(dim=1).numpy()
+        groups = pd.DataFrame(
+            {
+                "prompt_id": [prompt_id for prompt_id, _ in prompts],
+                "prompt": [text for _, text in prompts],
+                "successes": successes,
+                "completions": completions,
+                "groups": 1,
+                "groups_without_signal": ~has_variance(rewards, size).view(num_groups, size)[:, 0].numpy(),
+                "signal": np.nan if self._forecast is None else self._forecast.signals(Counts(successes, completions)),
+                "is_binary": (rewards.isnan() | (rewards == 0) | (rewards == 1)).view(num_groups, size).all(1).numpy(),
+            }
+        )
+        groups = groups[groups["completions"] > 0]
+        self._warn_of_graded_rewards(groups["is_binary"])
+        sums = dict.fromkeys(("successes", "completions", "groups", "groups_without_signal"), "sum")
+        by_prompt = groups.groupby("prompt_id", sort=False, as_index=False)
+        visits = by_prompt.agg({"prompt": "first", **sums, "signal": "mean", "is_binary": "all"})
+        visits["signal"] = visits["signal"].where(visits["is_binary"].astype(bool))
+        return visits.reindex(columns=SCHEMA.names)
 
-    def _add_estimates(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        measured = _counts((row["successes"], row["completions"]) for row in rows)
-        _fill(rows, success=measured.successes / measured.completions)
-        _fill(rows, **dict(zip(("low", "high"), measured.interval, strict=True)))
-        again = [row for row in rows if row["visit"] > 1]
-        known = [self._prompts[row["prompt_id"]] for row in again]
+    def _add_estimates(self, visits: pd.DataFrame) -> None:
+        known = [self._prompts.get(prompt_id, _Known()) for prompt_id in visits["prompt_id"]]
+        visits["visit"] = [k.visits + 1 for k in known]
+        visits["prompt"] = visits["prompt"].where(visits["visit"] == 1)
+        measured = Counts(visits["successes"].to_numpy(), visits["completions"].to_numpy())
+        visits["success"] = measured.successes / measured.completions
+        visits["low"], visits["high"] = measured.interval
         reference, previous = _counts(k.reference for k in known), _counts(k.previous for k in known)
-        _fill(again, reference=reference.estimate, previous=previous.estimate)
-        if self._forecast is None:
-            return
-        pairs = [(row, k) for row, k in zip(again, known, strict=True) if k.signal is not None]
-        if not pairs:
-            return
-        reference, previous = _counts(k.reference for _, k in pairs), _counts(k.previous for _, k in pairs)
-        predicted = self._forecast.predict(reference, previous, np.array([k.signal for _, k in pairs]))
-        predictable = [row for row, _ in pairs]
-        _fill(predictable, **dict(zip(("predicted", "predicted_low", "predicted_high"), predicted, strict=True)))
-        for row in predictable:
-            row["gap"] = row["success"] - row["predicted"]
+        visits["reference"], visits["previous"] = reference.estimate, previous.estimate
+        signals = np.array([k.signal for k in known], dtype=np.float64)
+        usable = ~np.isnan(signals)
+        if self._forecast is not None and usable.any():
+            first, last = (Counts(c.successes[usable], c.completions[usable]) for c in (reference, previous))
+            predicted = self._forecast.predict(first, last, signals[usable])
+            visits.loc[usable, ["predicted", "predicted_low", "predicted_high"]] = np.stack(predicted, axis=1)
+            visits["gap"] = visits["success"] - visits["predicted"]
 
-    def _warn_of_graded_rewards(self, is_binary: np.ndarray) -> None:
+    def _learn(self, visits: pd.DataFrame) -> None:
+        for visit in visits.itertuples():
+            counts = (visit.successes, visit.completions)
+            known = self._prompts.setdefault(visit.prompt_id, _Known(reference=counts))
+            known.visits, known.previous, known.signal = visit.visit, counts, visit.signal
+
+    def _warn_of_graded_rewards(self, is_binary: pd.Series) -> None:
         if self._forecast is not None and not self._warned and not is_binary.all():
             self._warned = True
             logger.warning(
@@ -321,51 +274,19 @@ def _settings(args: Any, forecast: Forecast | None, reason: str | None) -> dict[
     }
 
 
-def _scalars(rows: list[dict[str, Any]], num_generations: int) -> dict[str, float]:
-    scalars = {}
-    if rows:
-        counted, groups = (sum(row[name] for row in rows) for name in ("groups_without_signal", "groups"))
-        scalars["theory/groups_without_signal"] = counted / groups
-    predicted = [row for row in rows if row["predicted"] is not None]
-    if predicted:
-        expected = np.array([row["predicted"] for row in predicted])
-        scalars["theory/predicted_success"] = float(expected.mean())
-        silent = zero_variance_probability(expected, num_generations).mean()
-        scalars["theory/expected_groups_without_signal"] = float(silent)
-        scalars["theory/gap"] = float(np.mean([row["gap"] for row in predicted]))
-    return scalars
-
-
-def _counts(pairs: Iterable[tuple[int, int]]) -> Counts:
+def _counts(pairs: Iterable[tuple[float, float]]) -> Counts:
     return Counts(*np.array(list(pairs), dtype=np.float64).reshape(-1, 2).T)
 
 
-def _per_group(values: np.ndarray, num_generations: int) -> np.ndarray:
-    return values.reshape(-1, num_generations).sum(axis=1).astype(np.float64)
-
-
-def _fill(rows: list[dict[str, Any]], **columns: np.ndarray) -> None:
-    for name, values in columns.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = float(value)
-
-
-def _without_media(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [_without_media(item) for item in value]
-    if isinstance(value, dict):
-        kind = value.get("type")
-        if isinstance(kind, str) and kind.startswith(_MEDIA):
-            return {"type": kind}
-        return {str(name): _without_media(item) for name, item in value.items()}
-    return type(value).__name__
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for name, item in value.items() if name != "type" for text in _texts(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+def _scalars(visits: pd.DataFrame, num_generations: int) -> dict[str, float]:
+    scalars = {}
+    if not visits.empty:
+        silent = visits["groups_without_signal"].sum() / visits["groups"].sum()
+        scalars["theory/groups_without_signal"] = float(silent)
+    visits = visits.dropna(subset="predicted")
+    if not visits.empty:
+        scalars["theory/predicted_success"] = float(visits["predicted"].mean())
+        expected = zero_variance_probability(visits["predicted"], num_generations).mean()
+        scalars["theory/expected_groups_without_signal"] = float(expected)
+        scalars["theory/gap"] = float(visits["gap"].mean())
+    return scalars

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runs.success import wilson_interval
+from ..runs.intervals import wilson_interval
 from ..theory.dynamics import Step
 from ..theory.logodds import Array, logit, sigmoid
 from ..theory.signal import signal
@@ -44,8 +44,7 @@ class Counts:
     @property
     def interval(self) -> tuple[Array, Array]:
         """Wilson's 95 % intervals, two arrays of shape `(n,)`: from 0 without a success, to 1 without a failure."""
-        ends = [wilson_interval(k / n, n) for k, n in zip(self.successes, self.completions, strict=True)]
-        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        low, high = wilson_interval(self.successes / self.completions, self.completions)
         # Rounding leaves the end on the wrong side of a share of 0 or 1.
         return np.where(self.successes > 0, low, 0.0), np.where(self.successes < self.completions, high, 1.0)
 
@@ -86,17 +85,7 @@ class Forecast:
 
     @classmethod
     def of(cls, args: Any) -> "Forecast":
-        """
-        The forecast of a run for which [`why_not`] has no reason.
-
-        Args:
-            args ([`GRPOVariantConfig`]):
-                Resolved configuration.
-
-        Returns:
-            [`Forecast`]:
-                Its coefficients and normalisation.
-        """
+        """The forecast of a run with this resolved configuration, for which [`why_not`] has no reason."""
         normalization = "mean" if args.scale_rewards == "none" else "trl_std"
         if args.reward_variance_epsilon is not None:
             normalization = "mean_std"
@@ -182,19 +171,7 @@ class Forecast:
 
 
 def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
-    """
-    Why the theory predicts nothing for a run.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Resolved configuration.
-        reward_weights (`Sequence[float]`):
-            Weights of the reward functions.
-
-    Returns:
-        `str` or `None`:
-            The reason as part of a sentence; `None` where there is a prediction.
-    """
+    """Why the theory predicts nothing for a run, as part of a sentence; `None` where there is a prediction."""
     if args.beta == 0.0 and args.mirror_beta == 0.0:
         return "there is no KL term (`beta` and `mirror_beta` are 0), and any policy of success 1 is optimal"
     if args.beta == 0.0 and _active_mirror_beta(args) == 0.0:

@@ -4,15 +4,20 @@
 """Success rates of prompts, read from a file: a table of rates, or the completions that a run of TRL logged."""
 
 import json
-import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..runs.folder import TrainerState, trainer_states
+from ..runs.intervals import Array
 
 
-Columns = dict[str, list[Any]]
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RATE_COLUMNS = ("success", "success_rate", "p_ref")
 # What TRL writes around the columns of the reward functions.
@@ -47,36 +52,37 @@ def read_success_rates(path: str | Path, *names: str) -> list[float]:
     if not str(path):
         raise ValueError("An empty text is neither a number nor a file.")
     path = Path(path)
-    columns = _read(path)
+    table = _read(path)
     for name in names:
-        if name not in columns:
-            raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(columns)}.")
-    if {"prompt", "completion"} <= columns.keys():
-        rewards = [_numbers(path, columns, name) for name in names or _reward_columns(path, columns)]
-        rates = _rates_of_completions(columns, _steps(path, columns), rewards)
+        if name not in table:
+            raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(table)}.")
+    if {"prompt", "completion"} <= set(table):
+        rates = _rates_of_completions(path, table, names or _reward_columns(path, table))
     elif len(names) > 1:
         raise ValueError(f"{path} has one row per prompt, so that one --column holds its rates; got {len(names)}.")
     else:
-        rates = _numbers(path, columns, names[0] if names else _rate_column(path, columns))
+        rates = _numbers(path, table, names[0] if names else _rate_column(path, table)).tolist()
     if not rates:
         raise ValueError(f"{path} holds no success rate.")
     return rates
 
 
-def _read(path: Path) -> Columns:
+def _read(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
     if os.path.isdir(path):
         files = sorted(path.glob("completions_*.parquet")) or sorted(path.glob("completions/completions_*.parquet"))
         if not files:
             raise ValueError(
                 f"{path} is a folder without completions; a run writes them with `log_completions: true`."
             )
-        return _joined([_read_parquet(file) for file in files])
+        return pd.DataFrame([row for file in files for row in _parquet_rows(file)])
     if not os.path.exists(path):
         raise ValueError(f"{path} is neither a number nor a file.")
     if path.suffix == ".parquet":
-        return _read_parquet(path)
+        return pd.DataFrame(_parquet_rows(path))
     if path.suffix in (".jsonl", ".ndjson", ".json"):
-        return _read_json_lines(path)
+        return pd.DataFrame(_json_rows(path))
     raise ValueError(f"{path} must be Parquet (.parquet) or JSON lines (.jsonl, .ndjson, .json).")
 
 
@@ -86,19 +92,21 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path} is no file, but a folder, a pipe or a device.")
 
 
-def _read_parquet(path: Path) -> Columns:
-    import pyarrow.parquet  # type: ignore[import-untyped]
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
 
     _check_file(path)
     try:
-        # Not `read_table`, which takes the names of folders for columns.
+        # Not by pandas, which takes the names of folders for columns and some columns for an index.
         table = pyarrow.parquet.ParquetFile(path).read()
-        return {name: table.column(name).to_pylist() for name in table.column_names}
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
+        if len(set(table.column_names)) < table.num_columns:
+            raise ValueError("two columns have one name")
+        return table.to_pylist()
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {_first_line(error)}") from error
 
 
-def _read_json_lines(path: Path) -> Columns:
+def _json_rows(path: Path) -> list[dict[str, Any]]:
     _check_file(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -112,23 +120,13 @@ def _read_json_lines(path: Path) -> Columns:
             raise ValueError(f"{path} must hold one JSON object a line; line {number} is not JSON.") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path} must hold one JSON object a line; line {number} holds another value.")
-        if row:
-            rows.append(row)
-    return _joined([{name: [value] for name, value in row.items()} for row in rows])
+        rows += [row] if row else []
+    return rows
 
 
-def _joined(parts: list[Columns]) -> Columns:
-    names = dict.fromkeys(name for part in parts for name in part)
-    lengths = [len(next(iter(part.values()), [])) for part in parts]
-    return {
-        name: [value for part, length in zip(parts, lengths, strict=True) for value in part.get(name, [None] * length)]
-        for name in names
-    }
-
-
-def _rate_column(path: Path, columns: Columns) -> str:
-    named = [name for name in _RATE_COLUMNS if name in columns]
-    numeric = [name for name, values in columns.items() if _is_numeric(values)]
+def _rate_column(path: Path, table: "pd.DataFrame") -> str:
+    named = [name for name in _RATE_COLUMNS if name in table]
+    numeric = [name for name in table if _is_numeric(table[name])]
     if len(named or numeric) != 1:
         raise ValueError(
             f"{path} must have one column of success rates; name it with --column. Its columns of numbers are: "
@@ -137,8 +135,8 @@ def _rate_column(path: Path, columns: Columns) -> str:
     return (named or numeric)[0]
 
 
-def _reward_columns(path: Path, columns: Columns) -> list[str]:
-    numeric = [name for name, values in columns.items() if name not in _LOG_COLUMNS and _is_numeric(values)]
+def _reward_columns(path: Path, table: "pd.DataFrame") -> list[str]:
+    numeric = [name for name in table if name not in _LOG_COLUMNS and _is_numeric(table[name])]
     if not numeric:
         raise ValueError(f"{path} has completions but no column of rewards.")
     logged = _logged_rewards(path)
@@ -154,54 +152,45 @@ def _reward_columns(path: Path, columns: Columns) -> list[str]:
 
 def _logged_rewards(path: Path) -> set[str]:
     """Names of the reward functions in the logs of the run that the completions are of."""
-    folder = path if path.is_dir() else path.parent
-    folder = folder.resolve().parent if folder.resolve().name == "completions" else folder
-    names = set()
-    for state in [*folder.glob("trainer_state.json"), *folder.glob("checkpoint-*/trainer_state.json")]:
-        try:
-            entries = json.loads(state.read_bytes())["log_history"] if state.is_file() else []
-            keys = [key for entry in entries for key in entry]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            # Another checkpoint will tell.
-            continue
-        names |= {found[1] for key in keys if (found := _LOGGED_REWARD.fullmatch(key))}
-    return names
+    folder = (path if path.is_dir() else path.parent).resolve()
+    folder = folder.parent if folder.name == "completions" else folder
+    # What cannot be read does not count: another checkpoint will tell.
+    states = [state for _, state in trainer_states(folder) if isinstance(state, TrainerState)]
+    keys = {key for state in states for entry in state.history for key in entry}
+    return {match[1] for key in keys if (match := _LOGGED_REWARD.fullmatch(key))}
 
 
-def _steps(path: Path, columns: Columns) -> list[float]:
-    steps = columns.get("step", [0] * len(columns["prompt"]))
-    if not _is_numeric(steps) or None in steps:
+def _rates_of_completions(path: Path, table: "pd.DataFrame", rewards: Sequence[str]) -> list[float]:
+    import pandas as pd
+
+    scores = np.stack([_numbers(path, table, name) for name in rewards], axis=1)
+    steps = _numbers(path, table, "step") if "step" in table else np.zeros(len(table))
+    if np.isnan(steps).any():
         raise ValueError(f"The column 'step' of {path} does not hold numbers.")
-    return steps
+    completions = pd.DataFrame(
+        {
+            "prompt": [json.dumps(prompt, sort_keys=True, default=str) for prompt in table["prompt"]],
+            "step": steps,
+            "succeeds": (np.isnan(scores) | (scores >= 1.0)).all(axis=1),
+        }
+    )
+    at_first = completions["step"] == completions.groupby("prompt")["step"].transform("min")
+    counted = completions[at_first & ~np.isnan(scores).all(axis=1)]
+    return counted.groupby("prompt", sort=False)["succeeds"].mean().tolist()
 
 
-def _rates_of_completions(columns: Columns, steps: list[float], rewards: list[list[float]]) -> list[float]:
-    prompts = [json.dumps(prompt, sort_keys=True, default=str) for prompt in columns["prompt"]]
-    first: dict[str, Any] = {}
-    for prompt, step in zip(prompts, steps, strict=True):
-        first[prompt] = min(step, first.get(prompt, step))
-    successes: dict[str, list[bool]] = {}
-    for prompt, step, scores in zip(prompts, steps, zip(*rewards, strict=True), strict=True):
-        scored = [score for score in scores if not math.isnan(score)]
-        if scored and step == first[prompt]:
-            successes.setdefault(prompt, []).append(all(score >= 1.0 for score in scored))
-    return [sum(outcomes) / len(outcomes) for outcomes in successes.values()]
-
-
-def _numbers(path: Path, columns: Columns, name: str) -> list[float]:
-    if not _is_numeric(columns[name]):
+def _numbers(path: Path, table: "pd.DataFrame", name: str) -> Array:
+    """A column of numbers, with NaN where there is none."""
+    if not _is_numeric(table[name]):
         raise ValueError(f"The column {name!r} of {path} does not hold numbers.")
-    return [math.nan if value is None else float(value) for value in columns[name]]
+    return table[name].to_numpy(np.float64, na_value=np.nan)
 
 
-def _is_numeric(values: Iterable[Any]) -> bool:
-    present = [value for value in values if value is not None]
-    return bool(present) and all(_is_number(value) for value in present)
-
-
-def _is_number(value: Any) -> bool:
+def _is_numeric(column: "pd.Series") -> bool:
+    present = column.dropna()
     # JSON's whole numbers may be too large for a float.
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300)
+    sized = (isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300) for value in present)
+    return all(sized) if len(present) else column.dtype.kind == "f"
 
 
 def _first_line(error: BaseException) -> str:

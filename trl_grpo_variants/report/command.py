@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..parser import Parser
 from ..runs.folder import read_run
-from .page import panels, render, visited_again
+from ..runs.trajectories import trajectories
+from .page import panels, render
 
 
 PAGE_NAME = "index.html"
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     output = arguments.output or arguments.run_dir / "report"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        found = visited_again(run)
+        found = [] if run.visits is None else trajectories(run.visits)
         shown = panels(run, found)
         page = render(run, shown, found)
         for panel in shown:
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
     for panel in shown:
         if panel.figure is None:
             print(f"Left out: {panel.title}, because {panel.missing}.")  # noqa: T201
-    if run.history:
+    if run.logs.history:
         for state in run.unreadable:
             print(f"Left out: {state}.")  # noqa: T201
     return 0

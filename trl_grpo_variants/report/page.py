@@ -4,18 +4,16 @@
 """The page of a report: which figures there are, what stands beside them, and why others are left out."""
 
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..runs.figures import save, success_figure
 from ..runs.folder import Run
-from ..runs.trajectories import KINDS, Trajectory, trajectories
-from .figures import length_figure, metrics_figure, prompts_figure, save, success_figure
+from ..runs.trajectories import KINDS, Trajectory
+from .figures import length_figure, metrics_figure, prompts_figure
 
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ class Panel:
 
 def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
     """
-    Figures of a run.
+    Parts of the page, those without a figure among them.
 
     Args:
         run ([`Run`]):
@@ -78,11 +76,13 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
 
     Returns:
         `list[Panel]`:
-            All parts of the page, those without a figure among them.
+            In the order of the page.
     """
-    visits = run.visits
-    has_residual = run.series("theory/renyi_residual")[0].size > 0
-    has_predictions = visits is not None and not np.isnan(visits["predicted"]).all()
+    has_predictions = run.visits is not None and bool(run.visits["predicted"].notna().any())
+    return [*_visit_panels(run, found, has_predictions), *_logged_panels(run, has_predictions)]
+
+
+def _visit_panels(run: Run, found: list[Trajectory], has_predictions: bool) -> list[Panel]:
     return [
         Panel(
             "success",
@@ -92,8 +92,8 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
             "Right: visits by their prediction, in tenths; larger dots stand for more of them."
             if has_predictions
             else "Means over prompts, at most 40 points, with 95 % intervals from the sampling of completions.",
-            None if visits is None else success_figure(visits),
-            _NO_MONITOR if visits is None else "no rollout was recorded",
+            None if run.visits is None else success_figure(run.visits),
+            _NO_MONITOR if run.visits is None else "no rollout was recorded",
         ),
         Panel(
             "prompts",
@@ -102,34 +102,43 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
             + "; ".join(f"{kind}, {meaning}" for kind, meaning in KINDS.items())
             + ". Clear is what the sampling of completions would rarely do by itself.",
             prompts_figure(found),
-            _NO_MONITOR if visits is None else "no prompt was visited twice",
+            _NO_MONITOR if run.visits is None else "no prompt was visited twice",
         ),
+    ]
+
+
+def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
+    has_residual = run.series("theory/renyi_residual")[0].size > 0
+    signal = {
+        "Groups without signal": {
+            "theory/groups_without_signal": "counted",
+            "theory/expected_groups_without_signal": "expected",
+        },
+        "Rényi residual": {"theory/renyi_residual": ""},
+    }
+    divergence = {"KL to the reference": {"kl": ""}, "KL to the previous policy": {"mirror_kl": ""}}
+    weights = {
+        "Effective sample size": {"trajectory/ess": ""},
+        "Clipped share": {"trajectory/clipped_positive": "A > 0", "trajectory/clipped_negative": "A < 0"},
+        "Spread of log-weights": {"trajectory/log_weight_std": ""},
+        "Spread per root of a token": {"trajectory/log_weight_std_per_sqrt_token": ""},
+    }
+    shown = [
         Panel(
             "signal",
             "Groups without signal" + (", and the Rényi residual" if has_residual else ""),
             "Groups whose rewards are all equal have no advantage."
             + (" Expected are those that the predicted success makes." if has_predictions else "")
             + (" The Rényi residual of a dual run, in log-odds, is 0 under exact iteration." if has_residual else ""),
-            metrics_figure(
-                run,
-                {
-                    "Groups without signal": {
-                        "theory/groups_without_signal": "counted",
-                        "theory/expected_groups_without_signal": "expected",
-                    },
-                    "Rényi residual": {"theory/renyi_residual": ""},
-                },
-            ),
-            _nothing_logged(run) or "the logs hold none",
+            metrics_figure(run, signal),
+            "the logs hold none",
         ),
         Panel(
             "divergence",
             "KL to the anchors",
             "Estimates per token, in nats, as the loss has them.",
-            metrics_figure(
-                run, {"KL to the reference": {"kl": ""}, "KL to the previous policy": {"mirror_kl": ""}}, lowest=0.0
-            ),
-            _nothing_logged(run) or "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0",
+            metrics_figure(run, divergence, lowest=0.0),
+            "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0",
         ),
         Panel(
             "weights",
@@ -137,53 +146,25 @@ def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
             "Importance weights of whole completions: their effective sample size as a share, the share that is "
             "clipped, by the sign of the advantage, and the spread of their logarithms. Per root of a token, that "
             "spread does not depend on the length: over T tokens it grows to about √T times as much.",
-            metrics_figure(
-                run,
-                {
-                    "Effective sample size": {"trajectory/ess": ""},
-                    "Clipped share": {
-                        "trajectory/clipped_positive": "A > 0",
-                        "trajectory/clipped_negative": "A < 0",
-                    },
-                    "Spread of log-weights": {"trajectory/log_weight_std": ""},
-                    "Spread per root of a token": {"trajectory/log_weight_std_per_sqrt_token": ""},
-                },
-                lowest=0.0,
-            ),
-            _nothing_logged(run) or "the logs hold none; weights are 1 where each rollout serves one optimizer step",
+            metrics_figure(run, weights, lowest=0.0),
+            "the logs hold none; weights are 1 where each rollout serves one optimizer step",
         ),
         Panel(
             "length",
             "Completions",
             "Length in tokens, and the share that reached the limit without an end.",
             length_figure(run),
-            _nothing_logged(run) or "the logs hold no lengths",
+            "the logs hold no lengths",
         ),
     ]
-
-
-def _nothing_logged(run: Run) -> str | None:
-    if run.history:
-        return None
-    return ", ".join(run.unreadable) or "there are no logs; a run writes them with its checkpoints"
+    if run.logs.history:
+        return shown
+    missing = ", ".join(run.unreadable) or "there are no logs; a run writes them with its checkpoints"
+    return [replace(panel, missing=missing) for panel in shown]
 
 
 def render(run: Run, shown: list[Panel], found: list[Trajectory]) -> str:
-    """
-    Render the page: one file that needs no other and no network.
-
-    Args:
-        run ([`Run`]):
-            Run.
-        shown (`list[Panel]`):
-            Parts of the page.
-        found (`list[Trajectory]`):
-            Prompts with at least two visits.
-
-    Returns:
-        `str`:
-            HTML.
-    """
+    """The page as HTML that needs no other file and no network, of these parts and prompts with at least two visits."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -203,85 +184,52 @@ def render(run: Run, shown: list[Panel], found: list[Trajectory]) -> str:
 
 
 def facts(run: Run) -> dict[str, str]:
-    """
-    The run in numbers.
-
-    Args:
-        run ([`Run`]):
-            Run.
-
-    Returns:
-        `dict[str, str]`:
-            Values by name.
-    """
-    found: dict[str, str] = {}
-    names: dict[str, Callable[[Any], str]] = {
-        "variant": str,
-        "beta": str,
-        "mirror_beta": str,
-        "num_generations": str,
-        "learning_rate": str,
-    }
-    for name, write in names.items():
-        if run.settings.get(name) is not None:
-            found[name] = write(run.settings[name])
-    if run.logged_until is not None:
-        found["logs until step"] = str(run.logged_until)
+    """The run in numbers: values by name, written out."""
+    names = ("variant", "beta", "mirror_beta", "num_generations", "learning_rate")
+    written = {name: str(run.settings[name]) for name in names if run.settings.get(name) is not None}
+    if run.logs.step is not None:
+        written["logs until step"] = str(run.logs.step)
     visits = run.visits
-    if visits is None or visits["rollout"].size == 0:
-        return found
-    found["rollouts"] = str(np.unique(visits["rollout"]).size)
-    found["prompts"] = str(np.unique(visits["prompt_id"]).size)
-    found["visits"] = str(visits["visit"].size)
-    found["success at first visits"] = f"{visits['success'][visits['visit'] == 1].mean():.3f}"
-    last = list({prompt: index for index, prompt in enumerate(visits["prompt_id"])}.values())
-    found["success at last visits"] = f"{visits['success'][last].mean():.3f}"
-    predicted = ~np.isnan(visits["predicted"])
-    if predicted.any():
-        gap = visits["gap"][predicted]
-        overlap = (visits["low"] <= visits["predicted_high"]) & (visits["predicted_low"] <= visits["high"])
-        found["visits with a prediction"] = str(int(predicted.sum()))
-        found["predicted success"] = f"{visits['predicted'][predicted].mean():.3f}"
-        found["measured success"] = f"{visits['success'][predicted].mean():.3f}"
-        found["mean gap"] = f"{gap.mean():+.3f}"
-        found["mean absolute gap"] = f"{np.abs(gap).mean():.3f}"
-        found["visits whose intervals overlap"] = f"{overlap[predicted].mean():.1%}"
-    return found
+    if visits is None or visits.empty:
+        return written
+    by_prompt = visits.groupby("prompt_id", sort=False)
+    written |= {
+        "rollouts": str(visits["rollout"].nunique()),
+        "prompts": str(by_prompt.ngroups),
+        "visits": str(len(visits)),
+        "success at first visits": f"{visits['success'][visits['visit'] == 1].mean():.3f}",
+        "success at last visits": f"{by_prompt['success'].last().mean():.3f}",
+    }
+    predicted = visits.dropna(subset="predicted")
+    if predicted.empty:
+        return written
+    overlap = (predicted["low"] <= predicted["predicted_high"]) & (predicted["predicted_low"] <= predicted["high"])
+    return written | {
+        "visits with a prediction": str(len(predicted)),
+        "predicted success": f"{predicted['predicted'].mean():.3f}",
+        "measured success": f"{predicted['success'].mean():.3f}",
+        "mean gap": f"{predicted['gap'].mean():+.3f}",
+        "mean absolute gap": f"{predicted['gap'].abs().mean():.3f}",
+        "visits whose intervals overlap": f"{overlap.mean():.1%}",
+    }
 
 
 def _notes(run: Run) -> list[str]:
-    notes = []
-    if run.unreadable:
-        notes.append(f"Left out: {', '.join(run.unreadable)}.")
-    if run.visits is None or run.visits["rollout"].size == 0:
+    notes = [f"Left out: {', '.join(run.unreadable)}."] if run.unreadable else []
+    if run.visits is None or run.visits.empty:
         return notes
     reason = run.settings.get("not_predicted_because")
     if reason is not None:
         return [*notes, f"The theory predicts nothing for this run: {reason.replace('`', '')}."]
-    if np.isnan(run.visits["predicted"]).all():
+    if run.visits["predicted"].isna().all():
         return [*notes, "Nothing was predicted: that takes a second visit to a prompt, after rewards of 0 and 1."]
-    first = run.visits["visit"] == 1
-    late = int((run.visits["step"][first] > 0).sum())
-    notes += [
+    first = run.visits[run.visits["visit"] == 1]
+    return [
+        *notes,
         "A prediction is what exact iteration would do (arXiv 2503.06639): the maximum of the objective over all "
         "policies, between two visits to a prompt, with the signal that its groups had. Practice takes a few clipped "
         "gradient steps, on other prompts too, so a gap is to be expected and its size is what there is to learn.",
-        f"The reference's success is a prompt's success at its first visit. Of {int(first.sum())} prompts, {late} were "
-        "first visited after the first update, when the policy was the reference no more.",
+        f"The reference's success is a prompt's success at its first visit. Of {len(first)} prompts, "
+        f"{(first['step'] > 0).sum()} were first visited after the first update, when the policy was the reference no "
+        "more.",
     ]
-    return notes
-
-
-def visited_again(run: Run) -> list[Trajectory]:
-    """
-    The prompts whose trajectories can be shown.
-
-    Args:
-        run ([`Run`]):
-            Run.
-
-    Returns:
-        `list[Trajectory]`:
-            Those with at least two visits.
-    """
-    return [] if run.visits is None else trajectories(run.visits)

@@ -5,20 +5,32 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .columns import Columns, columns
-from .visits import FILE_NAME, read_visits
+from .intervals import Array
 
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Series = tuple[Array, Array]
 
 _STATE_NAME = "trainer_state.json"
 # One of these is in the logs of every GRPO run.
 _LOGGED = ("completions/mean_length", "frac_reward_zero_std", "reward")
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Entries that a trainer has logged, and the optimizer step at which they were written, `None` without any."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,38 +41,25 @@ class Run:
     Parameters:
         name (`str`):
             Name of its folder.
-        visits (`dict[str, np.ndarray]`, *optional*):
-            Visits by column, `None` without a monitor.
+        visits (`pandas.DataFrame`, *optional*):
+            Visits, `None` without a monitor.
         settings (`dict[str, Any]`):
             Settings as the monitor has kept them.
-        history (`list[dict[str, Any]]`):
-            What was logged.
-        logged_until (`int`, *optional*):
-            Optimizer step of the newest logs, `None` without any.
+        logs ([`TrainerState`]):
+            The longest history in the folder and its checkpoints: a crash may have cut the last one off.
         unreadable (`tuple[str, ...]`):
             Which files with logs cannot be read and why, as parts of a sentence.
     """
 
     name: str
-    visits: Columns | None = None
+    visits: "pd.DataFrame | None" = None
     settings: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    logged_until: int | None = None
+    logs: TrainerState = TrainerState()
     unreadable: tuple[str, ...] = ()
 
-    def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """
-        A metric over the run.
-
-        Args:
-            name (`str`):
-                Name in the logs.
-
-        Returns:
-            `tuple[np.ndarray, np.ndarray]`:
-                Optimizer steps and finite values, two arrays of one length; empty if it was not logged.
-        """
-        points = [(entry["step"], entry[name]) for entry in self.history if _is_number(entry.get(name))]
+    def series(self, name: str) -> Series:
+        """Optimizer steps and finite values of a metric, two arrays of one length; empty if it was not logged."""
+        points = [(entry["step"], entry[name]) for entry in self.logs.history if _is_number(entry.get(name))]
         steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
         return steps, values
 
@@ -80,41 +79,34 @@ def read_run(folder: Path) -> Run:
     Raises:
         `ValueError`: If there is no such folder, or nothing of a GRPO run in it; one sentence.
     """
+    from .visits import FILE_NAME, read_visits
+
     if not os.path.isdir(folder):
         raise ValueError(f"{folder} is not a folder; give the output folder of a run.")
     try:
-        table, settings = read_visits(folder)
+        visits, settings = read_visits(folder)
     except FileNotFoundError:
-        table, settings = None, {}
-    history, step, unreadable = _newest_history(folder)
-    if table is None and not any(name in entry for entry in history for name in _LOGGED):
-        found = ", ".join(unreadable) or "no logs of a GRPO run are in it"
-        raise ValueError(f"{folder} holds nothing to report: it has no {FILE_NAME}, and {found}.")
-    return Run(
-        name=folder.resolve().name,
-        visits=None if table is None else columns(table),
-        settings=settings,
-        history=history,
-        logged_until=step,
-        unreadable=tuple(unreadable),
-    )
+        visits, settings = None, {}
+    states, unreadable = [], []
+    for path, state in trainer_states(folder):
+        if isinstance(state, TrainerState):
+            states.append(state)
+        else:
+            unreadable.append(f"{path.relative_to(folder).as_posix()} {state}")
+    logs = max(states, key=lambda state: state.step or 0, default=TrainerState())
+    if visits is None and not any(name in entry for entry in logs.history for name in _LOGGED):
+        reasons = ", ".join(unreadable) or "no logs of a GRPO run are in it"
+        raise ValueError(f"{folder} holds nothing to report: it has no {FILE_NAME}, and {reasons}.")
+    return Run(folder.resolve().name, visits, settings, logs, tuple(unreadable))
 
 
-def _newest_history(folder: Path) -> tuple[list[dict[str, Any]], int | None, list[str]]:
-    """The longest history in the folder and its checkpoints; a crash may have cut the last one off."""
-    newest: tuple[list[dict[str, Any]], int | None] = ([], None)
-    unreadable = []
+def trainer_states(folder: Path) -> Iterator[tuple[Path, TrainerState | str]]:
+    """What a run has logged, by the files in its folder and its checkpoints; or what is wrong with a file."""
     for path in sorted([*folder.glob(_STATE_NAME), *folder.glob(f"checkpoint-*/{_STATE_NAME}")]):
-        found = _read_state(path)
-        if isinstance(found, str):
-            unreadable.append(f"{path.relative_to(folder).as_posix()} {found}")
-        elif newest[1] is None or found[1] > newest[1]:
-            newest = found
-    return *newest, unreadable
+        yield path, _read_state(path)
 
 
-def _read_state(path: Path) -> tuple[list[dict[str, Any]], int] | str:
-    """History and step of a trainer's state, or what is wrong with it."""
+def _read_state(path: Path) -> TrainerState | str:
     # Whoever opens a pipe waits for its other end.
     if not path.is_file():
         return "is no file"
@@ -130,7 +122,8 @@ def _read_state(path: Path) -> tuple[list[dict[str, Any]], int] | str:
     step: Any = state.get("global_step") if isinstance(state, dict) else None
     if not isinstance(history, list) or not _is_number(step):
         return "is no state of a trainer"
-    return [entry for entry in history if isinstance(entry, dict) and _is_number(entry.get("step"))], int(step)
+    entries = [entry for entry in history if isinstance(entry, dict) and _is_number(entry.get("step"))]
+    return TrainerState(entries, int(step))
 
 
 def _is_number(value: Any) -> bool:

@@ -3,43 +3,10 @@
 
 """Success before and after training, with intervals, from what a run has logged."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-
-_CONFIDENCE = 1.96  # standard deviations that hold 95 % of a normal distribution
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """When, the share, on how many prompts, and the ends of an interval that was logged with it."""
-
-    when: str
-    share: float
-    prompts: int | None
-    low: float | None = None
-    high: float | None = None
-
-
-def wilson_interval(share: float, observations: int) -> tuple[float, float]:
-    """
-    Binomial 95 % interval of a share.
-
-    Args:
-        share (`float`):
-            Observed share, in [0, 1].
-        observations (`int`):
-            Number of independent observations.
-
-    Returns:
-        `tuple[float, float]`:
-            Lower and upper end.
-    """
-    z2 = _CONFIDENCE**2 / observations
-    centre = share + z2 / 2
-    half_width = math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-    return max(0.0, (centre - half_width) / (1 + z2)), min(1.0, (centre + half_width) / (1 + z2))
+from .intervals import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -85,29 +52,23 @@ def success_rows(history: list[dict[str, Any]]) -> list[Success]:
         `list[Success]`:
             One row per source that was logged.
     """
-    evaluations: dict[str, list[_Measured]] = {}
-    rollouts: list[_Measured] = []
+    evaluations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    rollouts = []
     previous_step = 0
     for entry in history:
+        step = entry["step"]
         if _is_share(entry.get("eval_success")):
-            evaluations.setdefault(_data_set(entry), []).append(
-                _Measured(
-                    f"step {entry['step']}",
-                    entry["eval_success"],
-                    _whole(entry.get("eval_success_prompts")),
-                    entry.get("eval_success_low"),
-                    entry.get("eval_success_high"),
-                )
-            )
+            evaluations.setdefault(_data_set(entry), []).append((f"step {step}", entry))
         # What ends a run sums it up, so it is neither its beginning nor its end.
-        if _is_share(entry.get("success")) and "loss" in entry:
-            start = previous_step + 1
-            steps = f"step {entry['step']}" if start >= entry["step"] else f"steps {start} to {entry['step']}"
-            rollouts.append(_Measured(steps, entry["success"], _whole(entry.get("success_prompts"))))
         if "loss" in entry:
-            previous_step = entry["step"]
-    rows = [_row(f"evaluation `{name}`" if name else "evaluation", seen) for name, seen in evaluations.items()]
-    return rows + ([_row("training rollouts", rollouts, is_training=True)] if rollouts else [])
+            if _is_share(entry.get("success")):
+                first = previous_step + 1
+                rollouts.append((f"step {step}" if first >= step else f"steps {first} to {step}", entry))
+            previous_step = step
+    rows = [
+        _row(f"evaluation `{name}`" if name else "evaluation", "eval_", seen) for name, seen in evaluations.items()
+    ]
+    return rows + ([_row("training rollouts", "", rollouts)] if rollouts else [])
 
 
 def _data_set(entry: dict[str, Any]) -> str:
@@ -125,19 +86,21 @@ def _whole(count: Any) -> int | None:
     return int(count) if isinstance(count, int | float) and count >= 1 else None
 
 
-def _row(source: str, seen: list[_Measured], is_training: bool = False) -> Success:
-    ends = [seen[0], seen[-1]][: len(seen)]
+def _row(source: str, prefix: str, seen: list[tuple[str, dict[str, Any]]]) -> Success:
+    """From what was logged, and when."""
     cells, counted = [], []
-    for measured in ends:
-        low, high = measured.low, measured.high
-        if (low is None or high is None) and measured.prompts:
-            low, high = wilson_interval(measured.share, measured.prompts)
-            counted.append(measured.prompts)
+    for when, entry in [seen[0], seen[-1]][: len(seen)]:
+        share, prompts = entry[f"{prefix}success"], _whole(entry.get(f"{prefix}success_prompts"))
+        low, high = entry.get("eval_success_low"), entry.get("eval_success_high")
+        if (low is None or high is None) and prompts:
+            low, high = wilson_interval(share, prompts)
+            counted.append(prompts)
         interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-        cells.append(f"{measured.share:.2f}{interval} ({measured.when})")
-    prompts = counted[0] if len(counted) == len(ends) else None
-    if prompts is not None:
+        cells.append(f"{share:.2f}{interval} ({when})")
+    is_training, changes = not prefix, len(cells) > 1
+    if len(counted) == len(cells):
         same = len(set(counted)) == 1
         source += f", {counted[0] if same else ' and '.join(map(str, counted))} prompts"
-        source += " each" if is_training and same and len(ends) > 1 else ""
-    return Success(source, cells[0], cells[1] if len(ends) > 1 else None, prompts, is_training)
+        source += " each" if is_training and same and changes else ""
+    prompts = counted[0] if len(counted) == len(cells) else None
+    return Success(source, cells[0], cells[1] if changes else None, prompts, is_training)

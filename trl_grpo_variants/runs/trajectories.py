@@ -6,14 +6,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from .columns import Columns
+from .intervals import Array, Z
 
 
 # A difference of two shares is clear beyond this many of its standard deviations. Single visits, which are looked for
 # or hold few completions, take more.
-_CLEAR, _CLEAR_VISITS = 1.96, 2.58
+_CLEAR, _CLEAR_VISITS = Z, 2.58
 
 KINDS = {
     "amplified": "clearly more successful in the later half of the visits than in the earlier, or at the last than at the "
@@ -45,8 +45,8 @@ class Trajectory:
 
     prompt: str
     kind: str
-    steps: NDArray[np.float64]
-    success: NDArray[np.float64]
+    steps: Array
+    success: Array
 
     @property
     def change(self) -> float:
@@ -54,34 +54,21 @@ class Trajectory:
         return float(self.success[-1] - self.success[0])
 
 
-def trajectories(visits: Columns) -> list[Trajectory]:
-    """
-    The prompts that were visited at least twice, in the order of their first visit.
-
-    Args:
-        visits (`dict[str, np.ndarray]`):
-            Visits by column.
-
-    Returns:
-        `list[Trajectory]`:
-            One per prompt.
-    """
-    rows: dict[str, list[int]] = {}
-    for index, prompt_id in enumerate(visits["prompt_id"]):
-        rows.setdefault(prompt_id, []).append(index)
+def trajectories(visits: pd.DataFrame) -> list[Trajectory]:
+    """Those of the prompts that were visited at least twice, in the order of their first visit."""
     return [
         Trajectory(
-            prompt=str(visits["prompt"][its[0]] or ""),
-            kind=kind_of(visits["successes"][its], visits["completions"][its]),
-            steps=visits["step"][its],
-            success=visits["success"][its],
+            prompt="" if members["prompt"].isna().iloc[0] else members["prompt"].iloc[0],
+            kind=kind_of(*(members[name].to_numpy(np.float64) for name in ("successes", "completions"))),
+            steps=members["step"].to_numpy(np.float64),
+            success=members["success"].to_numpy(),
         )
-        for its in rows.values()
-        if len(its) > 1
+        for _, members in visits.groupby("prompt_id", sort=False)
+        if len(members) > 1
     ]
 
 
-def kind_of(successes: NDArray[np.float64], completions: NDArray[np.float64]) -> str:
+def kind_of(successes: Array, completions: Array) -> str:
     """
     Which of `KINDS` a trajectory is of, the first that applies of: stuck, saturated, oscillating, amplified, worsened.
 
@@ -114,7 +101,7 @@ def kind_of(successes: NDArray[np.float64], completions: NDArray[np.float64]) ->
     return "amplified" if 1 in changes else "worsened" if -1 in changes else "unchanged"
 
 
-def _clear_moves(successes: NDArray[np.float64], completions: NDArray[np.float64]) -> int:
+def _clear_moves(successes: Array, completions: Array) -> int:
     """How many times success has clearly moved up and down in turn."""
     share = successes / completions
     moves, going = 0, 0
@@ -131,9 +118,7 @@ def _clear_moves(successes: NDArray[np.float64], completions: NDArray[np.float64
     return moves
 
 
-def _direction(
-    successes: NDArray[np.float64], completions: NDArray[np.float64], earlier: int, later: int, clear: float
-) -> int:
+def _direction(successes: Array, completions: Array, earlier: int, later: int, clear: float) -> int:
     """Sign of the change between two visits, 0 where it is not clear."""
     share, shrunk = successes / completions, (successes + 1.0) / (completions + 2.0)
     variance = shrunk * (1.0 - shrunk) / (completions + 2.0)

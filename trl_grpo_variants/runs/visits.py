@@ -9,13 +9,12 @@ a crash at any moment costs no more than the line that was being written.
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 FILE_NAME = "success_monitor.parquet"
@@ -45,12 +44,10 @@ SCHEMA = pa.schema(
         ("signal", pa.float64()),  # mean Omega of the groups; null without a prediction for the next visit
     ]
 )
+NO_VISITS: pd.DataFrame = SCHEMA.empty_table().to_pandas()
 
-
-_NEVER_NULL = (
-    *("rollout", "step", "prompt_id", "visit", "successes", "completions"),
-    *("groups", "groups_without_signal", "success", "low", "high"),
-)
+_COUNTS = [column.name for column in SCHEMA if column.type == pa.int64()]
+_NEVER_NULL = [*_COUNTS, "prompt_id", "success", "low", "high"]
 
 
 class Visits:
@@ -65,36 +62,23 @@ class Visits:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._path, self._journal = folder / FILE_NAME, folder / JOURNAL_NAME
-        self._folder = folder
-        self._schema = SCHEMA.with_metadata({"format": FORMAT, "settings": json.dumps(settings)})
+        self._folder, self._path, self._journal = folder, folder / FILE_NAME, folder / JOURNAL_NAME
+        self._metadata = {"format": FORMAT, "settings": json.dumps(settings)}
 
-    def start(self, table: pa.Table) -> None:
-        """
-        Make the file hold these visits and no others.
-
-        Args:
-            table (`pyarrow.Table`):
-                Visits in the order in which they were made.
-        """
+    def start(self, visits: pd.DataFrame) -> None:
+        """Make the file hold these visits, in the order in which they were made, and no others."""
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         with open(partial, "wb") as file:
-            pq.write_table(table.cast(SCHEMA).replace_schema_metadata(self._schema.metadata), file)
+            pq.write_table(_table(visits).replace_schema_metadata(self._metadata), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, self._path)
         self._journal.unlink(missing_ok=True)
 
-    def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """
-        Add the visits of one rollout, at a cost that does not depend on how many there are already.
-
-        Args:
-            rows (`Iterable[dict[str, Any]]`):
-                Values by column.
-        """
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
+    def append(self, visits: pd.DataFrame) -> None:
+        """Add the visits of one rollout, at a cost that does not depend on how many there are already."""
+        lines = "".join(json.dumps(row) + "\n" for row in _table(visits).to_pylist())
         with open(self._journal, "a", encoding="utf-8") as file:
             file.write(lines)
 
@@ -104,7 +88,7 @@ class Visits:
             self.start(read_visits(self._folder)[0])
 
 
-def read_visits(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+def read_visits(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     Read the visits of a run, whether it has ended, is running, or was cut off.
 
@@ -113,47 +97,50 @@ def read_visits(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
             Output folder of the run.
 
     Returns:
-        `tuple[pyarrow.Table, dict[str, Any]]`:
+        `tuple[pandas.DataFrame, dict[str, Any]]`:
             Visits in the order in which they were made, with the columns of `SCHEMA`, and the settings of the run.
 
     Raises:
         `FileNotFoundError`: If the run has no such file.
         `ValueError`: If the file is not one of visits; one sentence.
     """
-    path = folder / FILE_NAME
+    path, journal = folder / FILE_NAME, folder / JOURNAL_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {FILE_NAME}; a run writes it with `success_monitor: true`.")
     try:
+        # Not by pandas, which takes the names of folders for columns.
         table = pq.read_table(path, partitioning=None)
         metadata = table.schema.metadata or {}
         known = metadata.get(b"format") == FORMAT.encode()
         settings = json.loads(metadata[b"settings"]) if known else {}
-        table = table.select(SCHEMA.names).cast(SCHEMA) if known else table
+        visits = table.select(SCHEMA.names).cast(SCHEMA).to_pandas() if known else NO_VISITS
     except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: it is truncated or no file of visits.") from error
     if not known:
         raise ValueError(f"{path} is no file of visits: its format is not {FORMAT!r}.")
-    if not isinstance(settings, dict) or not _is_plausible(table):
+    if not isinstance(settings, dict) or not _is_plausible(visits):
         raise ValueError(f"{path} is no file of visits: it has been edited.")
-    # A crash after the file was written and before the journal was removed leaves both.
-    last = pc.max(table.column("rollout")).as_py() if table.num_rows else -1
-    journal = folder / JOURNAL_NAME
     try:
-        added = pa.Table.from_pylist(_read_journal(journal), SCHEMA)
+        added = pa.Table.from_pylist(_read_journal(journal), SCHEMA).to_pandas()
         if not _is_plausible(added):
             raise ValueError
     except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise ValueError(f"{journal} is no journal of visits: it has been edited.") from error
-    return pa.concat_tables([table, added.filter(pc.field("rollout") > last)]), settings
+    # A crash after the file was written and before the journal was removed leaves both.
+    added = added[~added["rollout"].isin(visits["rollout"])]
+    return pd.concat([visits, added], ignore_index=True), settings
 
 
-def _is_plausible(table: pa.Table) -> bool:
+def _table(visits: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(visits, SCHEMA, preserve_index=False)
+
+
+def _is_plausible(visits: pd.DataFrame) -> bool:
     """Whether each visit has its counts, and they are counts."""
-    if any(table.column(name).null_count for name in _NEVER_NULL):
+    if visits[_NEVER_NULL].isna().any(axis=None):
         return False
-    successes, completions = table.column("successes"), table.column("completions")
-    counts = pc.and_(pc.less_equal(0, successes), pc.less_equal(successes, completions))
-    return bool(pc.all(pc.and_(counts, pc.less(0, completions)), min_count=0).as_py())
+    successes, completions = visits["successes"], visits["completions"]
+    return bool((successes.between(0, completions) & (completions > 0)).all())
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:

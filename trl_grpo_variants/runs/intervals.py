@@ -1,0 +1,65 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""95 % intervals of success from counts."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+Array = NDArray[np.float64]
+
+Z = 1.96  # standard deviations that hold 95 % of a normal distribution
+
+
+def wilson_interval(share: ArrayLike, observations: ArrayLike) -> tuple[Array, Array]:
+    """
+    Binomial interval of a share.
+
+    Args:
+        share (`ArrayLike`):
+            Observed shares, in [0, 1].
+        observations (`ArrayLike`):
+            Numbers of independent observations.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`:
+            Lower and upper ends.
+    """
+    share, z2 = np.asarray(share, dtype=np.float64), Z**2 / np.asarray(observations, dtype=np.float64)
+    centre, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    return np.maximum(0.0, (centre - half) / (1 + z2)), np.minimum(1.0, (centre + half) / (1 + z2))
+
+
+def measured_success(successes: Array, completions: Array) -> tuple[float, float, float]:
+    """
+    Mean success over prompts, with its interval from the sampling of completions.
+
+    The variance of each share is estimated without bias, k(n - k)/(n^2 (n - 1)), so that few completions of each prompt
+    do not push the interval to one side, as the ends of its own interval would. Where all or none succeed, the interval
+    ends where Wilson's for all completions does.
+
+    Args:
+        successes (`np.ndarray`):
+            Successes k of each prompt, shape `(n,)`.
+        completions (`np.ndarray`):
+            Its completions n, at least 1.
+
+    Returns:
+        `tuple[float, float, float]`:
+            Mean, lower and upper end; they may lie beyond 0 and 1.
+    """
+    failures = completions - successes
+    spread = successes * failures / np.square(completions) / np.maximum(completions - 1.0, 1.0)
+    # One completion says nothing about its own spread, which is at most this.
+    variance = np.where(completions > 1.0, spread, 0.25).sum() / completions.size**2
+    least = Z**2 / (completions.sum() + Z**2)
+    mean, half = float((successes / completions).mean()), float(np.hypot(Z * np.sqrt(variance), least))
+    return mean, mean - half, mean + half
+
+
+def mean_with_interval(values: Array, low: Array, high: Array) -> tuple[float, float, float]:
+    """Mean of independent estimates of shape `(n,)`, with the interval that theirs make: half the widths are added in
+    squares."""
+    mean, half = float(values.mean()), float(np.linalg.norm((high - low) / 2.0) / values.size)
+    return mean, mean - half, mean + half
