@@ -11,8 +11,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from trl_grpo_variants.metrics import RunningMeans, distinct_rows
 
 
-def test_a_mean_weighs_what_was_counted_and_not_the_batches():
-    means = RunningMeans()
+@pytest.fixture
+def means():
+    return RunningMeans(Accelerator(cpu=True))
+
+
+def test_a_mean_weighs_what_was_counted_and_not_the_batches(means):
     means.add("train", "kl", 1.0, 2)
     means.add("train", "kl", 5.0, 4)
     means.add("eval", "kl", 7.0, 1)
@@ -22,8 +26,7 @@ def test_a_mean_weighs_what_was_counted_and_not_the_batches():
     assert means.pop("eval") == {"kl": 7.0}
 
 
-def test_what_was_not_counted_stays_in_the_log_without_a_value():
-    means = RunningMeans()
+def test_what_was_not_counted_stays_in_the_log_without_a_value(means):
     means.add("train", "entropy", 0.0, 0)
     (name, value), *others = means.pop("train").items()
     assert name == "entropy" and math.isnan(value) and not others
@@ -32,8 +35,8 @@ def test_what_was_not_counted_stays_in_the_log_without_a_value():
     assert means.pop("train") == {"entropy": 1.5}
 
 
-def test_means_go_on_from_a_state_that_later_counts_leave_alone():
-    means, resumed = RunningMeans(), RunningMeans()
+def test_means_go_on_from_a_state_that_later_counts_leave_alone(means):
+    resumed = RunningMeans(Accelerator(cpu=True))
     means.add("train", "kl", 1.0, 2)
     means.add("eval", "kl", 9.0, 1)
     state = means.state_dict()

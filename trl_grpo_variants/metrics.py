@@ -6,7 +6,12 @@
 import math
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from accelerate.state import GradientState
+
+from .objective.advantage import success_counts
+from .objective.ratio import effective_sample_size, std_per_sqrt_token
 
 
 class RunningMeans:
@@ -14,10 +19,17 @@ class RunningMeans:
     Sums and counts by name, for training and for evaluation.
 
     TRL averages the means of batches, in which a batch that is cut short or has few tokens weighs as much as any other.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Knows the other processes, which count the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
         self._totals: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
+        # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
+        self._trajectories: list[torch.Tensor] = []
 
     def add(self, mode: str, name: str, total: float, count: float) -> None:
         """
@@ -36,6 +48,92 @@ class RunningMeans:
         totals = self._totals[mode].setdefault(name, [0.0, 0.0])
         totals[0] += total
         totals[1] += count
+
+    @torch.no_grad()
+    def count_tokens(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
+        """
+        Count tokens. To be called in all processes, with the same names.
+
+        Args:
+            mode (`str`):
+                `"train"` or `"eval"`.
+            values (`dict[str, torch.Tensor]`):
+                Values `(B, T)` by the name of their metric.
+            mask (`torch.Tensor`):
+                Tokens `(B, T)` that count.
+        """
+        if not values:
+            return
+        totals = [torch.where(mask.bool(), value, 0.0).sum().float() for value in values.values()]
+        *sums, count = self._accelerator.reduce(torch.stack([*totals, mask.sum().float()]), reduction="sum").tolist()
+        for name, total in zip(values, sums, strict=True):
+            self.add(mode, name, total, count)
+
+    def count_success(
+        self, mode: str, rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
+    ) -> None:
+        """
+        Count completions and groups with full reward, see [`success_counts`], and how many groups that were.
+
+        Args:
+            mode (`str`):
+                `"train"` or `"eval"`.
+            rewards_per_func (`torch.Tensor`):
+                Rewards `(N, F)` of all processes.
+            weights (`torch.Tensor`):
+                Weights `(F,)` of the reward functions.
+            num_generations (`int`):
+                Group size.
+        """
+        rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
+        counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
+        for name, (full, scored) in counts.items():
+            self.add(mode, name, full, scored)
+        # A sum, which is the mean of one value.
+        self._totals[mode].setdefault("success_prompts", [0.0, 1.0])[0] += counts["success_all"][1]
+
+    @torch.no_grad()
+    def count_trajectories(
+        self, log_weights: torch.Tensor, clipped: torch.Tensor | None, advantages: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        """
+        Count a micro-batch of training; with the last one of an optimizer step, statistics over all its trajectories.
+
+        Args:
+            log_weights (`torch.Tensor`):
+                Logarithms `(B,)` of the trajectories' weights.
+            clipped (`torch.Tensor`, *optional*):
+                Which of them `(B,)` the clip acts on, where there is one.
+            advantages (`torch.Tensor`):
+                Their advantages `(B,)`.
+            mask (`torch.Tensor`):
+                Tokens `(B, T)` that count; a trajectory without any does not.
+        """
+        columns = [log_weights, mask.sum(dim=1)]
+        if clipped is not None:
+            columns += [clipped & (advantages > 0), clipped & (advantages < 0)]
+        self._trajectories.append(torch.stack(columns, dim=1))
+        if not self._accelerator.sync_gradients:
+            return
+        rows = self._accelerator.gather(torch.cat(self._trajectories))
+        self.forget_step()
+        rows = rows[rows[:, 1] > 0]
+        if len(rows) == 0:
+            rows = rows.new_full((1, rows.size(1)), torch.nan)
+        log_weights, lengths, *shares = rows.unbind(dim=1)
+        statistics = {
+            "log_weight_std": log_weights.std(correction=0),
+            "log_weight_std_per_sqrt_token": std_per_sqrt_token(log_weights, lengths),
+            "ess": effective_sample_size(log_weights),
+        }
+        statistics |= zip(("clipped_positive", "clipped_negative"), (share.mean() for share in shares), strict=False)
+        for name, value in statistics.items():
+            is_known = not value.isnan()
+            self.add("train", f"trajectory/{name}", value.item() if is_known else 0.0, float(is_known))
+
+    def forget_step(self) -> None:
+        """Leave out the trajectories of an optimizer step that was not finished."""
+        self._trajectories = []
 
     def pop(self, mode: str) -> dict[str, float]:
         """

@@ -22,9 +22,9 @@ from .forward.trimmed import TrimmedForward
 from .forward.window import trimmable
 from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import PublishedRun
-from .metrics import RunningMeans, distinct_rows
+from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
-from .objective.advantage import has_variance, normalized_advantages, success_counts, weighted_rewards
+from .objective.advantage import has_variance, normalized_advantages, weighted_rewards
 from .objective.aggregation import token_weight
 from .objective.divergence import reverse_kl
 from .objective.policy import score_policy_loss, trajectory_policy_loss
@@ -32,9 +32,7 @@ from .objective.ratio import (
     MAX_DIVERGENCE_LOG_RATIO,
     MAX_IMPORTANCE_LOG_RATIO,
     bounded_anchor,
-    effective_sample_size,
     importance_log_ratio,
-    std_per_sqrt_token,
     trajectory_log_weight,
 )
 from .resume import ExactResume
@@ -145,9 +143,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
 
         # Set while the parent computes a loss: its inputs, and what its forward pass has found.
         self._loss_inputs: dict[str, Any] | None = None
-        self._means = RunningMeans()
-        # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
-        self._trajectories: list[torch.Tensor] = []
 
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         args.sync_ref_model = args.sync_ref_model and not moves_adapter
@@ -158,6 +153,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
+        self._means = RunningMeans(self.accelerator)
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         if self._monitor is not None:
             self.add_callback(self._monitor)
@@ -260,7 +256,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             # Not before there is a rollout: without one the run is saved as it is.
             self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        self._count_success(rewards_per_func, num_generations, mode)
+        self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
         local_rows = rollout["advantages"].size(0)
         first_row = self.accelerator.process_index * local_rows
         local = slice(first_row, first_row + local_rows)
@@ -279,17 +275,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         if self._monitor is not None and mode == "train":
             self._record_visits(self._monitor, prompts, rollout, rewards_per_func)
         return rollout
-
-    def _count_success(self, rewards_per_func: torch.Tensor, num_generations: int, mode: str) -> None:
-        rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
-        counts = success_counts(
-            rewards_per_func[:rows], self.reward_weights.to(rewards_per_func.device), num_generations
-        )
-        for name, (full, scored) in counts.items():
-            self._means.add(mode, name, full, scored)
-        # A sum, which the parent takes for the mean of one value.
-        prompts = self._metrics[mode]["success_prompts"]
-        prompts[:] = [sum(prompts) + counts["success_all"][1]]
 
     def _final_advantages(
         self, local_advantages: torch.Tensor, rewards_per_func: torch.Tensor, num_generations: int, mode: str
@@ -374,11 +359,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         """Whether no term of the loss looks at the rows of a micro-batch together."""
         return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        # Of a step that was not finished.
-        self._trajectories = []
-        return super().train(*args, **kwargs)
-
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self._anchors.training_step():
             return super().training_step(*args, **kwargs)
@@ -435,11 +415,11 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
                 terms = terms + self.args.mirror_beta * (torch.where(kept.bool(), divergence, 0.0) * weight).sum()
             loss = loss + terms / accumulation
             self._correct_metrics(terms.detach(), mode)
-        self._count_tokens(means, computed, mode)
+        self._means.count_tokens(mode, means, computed)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
         # and an evaluation scores completions of the policy itself.
         if mode == "train" and old_logps is not None and self._anchors.frozen is None:
-            self._log_trajectories(log_weights, clipped, inputs["advantages"], computed)
+            self._means.count_trajectories(log_weights, clipped, inputs["advantages"], computed)
         if self._guard is not None and mode == "train":
             self._guard.watch(loss, self.state.global_step)
         return loss
@@ -502,21 +482,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             log_ratio = torch.zeros_like(log_ratio)
         return reverse_kl(logps, anchor_logps, log_ratio)
 
-    @torch.no_grad()
-    def _count_tokens(self, values: dict[str, torch.Tensor], mask: torch.Tensor, mode: str) -> None:
-        """Take values of tokens into the running means, in place of what the parent has logged of the same name."""
-        if not values:
-            return
-        totals = [torch.where(mask.bool(), value, 0.0).sum().float() for value in values.values()]
-        *sums, count = self.accelerator.reduce(torch.stack([*totals, mask.sum().float()]), reduction="sum").tolist()
-        for name, total in zip(values, sums, strict=True):
-            self._metrics[mode].pop(name, None)
-            self._means.add(mode, name, total, count)
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
-        for name, mean in self._means.pop(mode).items():
-            self._metrics[mode][name].append(mean)
+        # In place of what the parent has counted under the same name.
+        self._metrics[mode].update({name: [mean] for name, mean in self._means.pop(mode).items()})
         super().log(logs, start_time)
 
     def _correct_metrics(self, terms: torch.Tensor, mode: str) -> None:
@@ -528,35 +497,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             # They would report on the policy term that has been taken out.
             for name in [name for name in metrics if name.startswith("clip_ratio/")]:
                 del metrics[name]
-
-    @torch.no_grad()
-    def _log_trajectories(
-        self,
-        log_weights: torch.Tensor,
-        clipped: torch.Tensor | None,
-        advantages: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> None:
-        """Statistics of the trajectory weights over all trajectories of an optimizer step."""
-        columns = [log_weights, mask.sum(dim=1)]
-        if clipped is not None:
-            columns += [clipped & (advantages > 0), clipped & (advantages < 0)]
-        self._trajectories.append(torch.stack(columns, dim=1))
-        if not self.accelerator.sync_gradients:
-            return
-        rows = self.accelerator.gather(torch.cat(self._trajectories))
-        self._trajectories = []
-        rows = rows[rows[:, 1] > 0]
-        if len(rows) == 0:
-            # The parent takes no NaN into the means that it logs.
-            rows = rows.new_full((1, rows.size(1)), torch.nan)
-        log_weights, lengths, *shares = rows.unbind(dim=1)
-        metrics = self._metrics["train"]
-        metrics["trajectory/log_weight_std"].append(log_weights.std(correction=0).item())
-        metrics["trajectory/log_weight_std_per_sqrt_token"].append(std_per_sqrt_token(log_weights, lengths).item())
-        metrics["trajectory/ess"].append(effective_sample_size(log_weights).item())
-        for name, share in zip(("clipped_positive", "clipped_negative"), shares, strict=False):
-            metrics[f"trajectory/{name}"].append(share.mean().item())
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         sampler = super()._get_train_sampler(*args, **kwargs)
