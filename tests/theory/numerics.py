@@ -30,6 +30,11 @@ def advantages(pi, rewards, normalization, variance_epsilon):
     return np.array([(r - mean) / scale for r in rewards])
 
 
+def policy_gradient(pi, values):
+    """Derivative of E_pi[values] in the logits of a softmax, by the policy gradient theorem."""
+    return (pi * values) @ (np.eye(len(pi)) - pi)
+
+
 def maximise(pi_ref, pi_prev, rewards, *, beta, mirror_beta, normalization, variance_epsilon=1e-5):
     """Policy that maximises E[A] - beta KL(pi, ref) - mirror_beta KL(pi, prev), by quasi-Newton on the logits."""
     advantage = torch.from_numpy(advantages(pi_prev, rewards, normalization, variance_epsilon))

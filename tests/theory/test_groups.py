@@ -94,33 +94,13 @@ def test_first_step_of_sampled_groups_moves_as_far_as_the_effective_omega_says()
     assert steps.mean() == pytest.approx(expected, abs=4.0 * steps.std() / np.sqrt(len(steps)))
 
 
-@pytest.mark.parametrize(("mirror_beta", "size"), [(20.0, 16), (4.0, 16), (2.0, 4)])
-def test_mirror_tail_of_simulated_groups(mirror_beta, size):
-    rng = np.random.default_rng(1)
-    log_odds = np.full(4000, 2.0)
-    failures = []
-    for _ in range(1500):
-        p = theory.sigmoid(log_odds)
-        failures.append((1.0 - p).mean())
-        rate = rng.binomial(size, p) / size
-        mixed = (rate > 0.0) & (rate < 1.0)
-        log_odds = log_odds + np.where(mixed, theory.omega(rate) / mirror_beta, 0.0)
-    # Averaged over the period of log n, about s = Omega / mirror_beta.
-    steps = np.arange(500, 1500)
-    ratio = np.array(failures)[steps] / [theory.mirror_tail(int(n), size, mirror_beta=mirror_beta) for n in steps]
-    assert ratio.mean() == pytest.approx(1.0, abs=0.08)
-
-
 def test_group_functions_refuse_what_is_no_group():
     for call in (
         lambda: theory.group_omega(0.5, 1),
         lambda: theory.zero_variance_probability(0.5, 2.5),
-        lambda: theory.mirror_tail(10, 0, mirror_beta=1.0),
     ):
         with pytest.raises(ValueError, match="`num_generations` must be a whole number of at least 2"):
             call()
-    with pytest.raises(ValueError, match="`mirror_beta` must be a number greater than 0; got 0"):
-        theory.mirror_tail(10, 8, mirror_beta=0.0)
 
 
 def test_many_prompts_are_computed_in_parts(monkeypatch):

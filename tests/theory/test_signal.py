@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 from trl_grpo_variants.theory.logodds import bernoulli_variance
-from trl_grpo_variants.theory.signal import TRL_STD_EPSILON, signal
+from trl_grpo_variants.theory.signal import TRL_STD_EPSILON, make_signal
 
 from .numerics import epsilons, quick
 
@@ -19,12 +19,12 @@ peaked = st.sampled_from(["mean_std", "trl_std"])
 
 @pytest.mark.parametrize("normalization", ["mean_std", "mean", "trl_std"])
 def test_slope_is_the_derivative_of_omega_in_log_odds(normalization):
-    of = signal(normalization, 1e-3)
+    signal = make_signal(normalization, 1e-3)
     near = GRID[np.abs(GRID) < 20.0]
-    numerical = (of.omega(near + 1e-5) - of.omega(near - 1e-5)) / 2e-5
-    np.testing.assert_allclose(of.slope(near), numerical, atol=1e-5)
+    numerical = (signal.omega(near + 1e-5) - signal.omega(near - 1e-5)) / 2e-5
+    np.testing.assert_allclose(signal.slope(near), numerical, atol=1e-5)
     np.testing.assert_allclose(
-        of.omega(near),
+        signal.omega(near),
         theory.omega(theory.sigmoid(near), normalization=normalization, variance_epsilon=1e-3),
         rtol=1e-5,
     )
@@ -33,10 +33,10 @@ def test_slope_is_the_derivative_of_omega_in_log_odds(normalization):
 @quick
 @given(peaked, epsilons)
 def test_slope_has_one_peak_where_it_says(normalization, epsilon):
-    of = signal(normalization, epsilon)
+    signal = make_signal(normalization, epsilon)
     right = GRID[GRID >= 0.0]
-    slopes = of.slope(right)
-    assert of.peak == pytest.approx(right[slopes.argmax()], abs=2e-3)
+    slopes = signal.slope(right)
+    assert signal.peak == pytest.approx(right[slopes.argmax()], abs=2e-3)
     rising = np.diff(slopes[slopes > 1e-9]) > 0.0
     assert (np.diff(rising.astype(int)) <= 0).all()
 
@@ -45,26 +45,26 @@ def test_slope_has_one_peak_where_it_says(normalization, epsilon):
 @given(epsilons)
 def test_peaks_have_closed_forms(epsilon):
     """Where the logarithmic derivative of the slope vanishes: a polynomial in the variance, or in its root."""
-    variance = bernoulli_variance(np.asarray(signal("mean_std", epsilon).peak))
+    variance = bernoulli_variance(np.asarray(make_signal("mean_std", epsilon).peak))
     assert variance * (1.0 + 12.0 * epsilon) == pytest.approx(2.0 * epsilon, rel=1e-10)
-    deviation = np.sqrt(bernoulli_variance(np.asarray(signal("trl_std", epsilon).peak)))
+    deviation = np.sqrt(bernoulli_variance(np.asarray(make_signal("trl_std", epsilon).peak)))
     assert 8.0 * TRL_STD_EPSILON * deviation**2 + deviation == pytest.approx(TRL_STD_EPSILON, rel=1e-10)
 
 
 @quick
 @given(peaked, epsilons, st.floats(1e-3, 0.9999))
 def test_level_is_crossed_at_the_turning_points_and_nowhere_else(normalization, epsilon, share):
-    of = signal(normalization, epsilon)
-    level = share * float(of.slope(np.asarray(of.peak)))
-    crossings = np.flatnonzero(np.diff(of.slope(GRID) > level))
-    assert of.turning_points(level) == pytest.approx(tuple(GRID[crossings]), abs=2e-3)
-    assert of.turning_points(float(of.slope(np.asarray(of.peak))) * 1.0001) is None
+    signal = make_signal(normalization, epsilon)
+    level = share * float(signal.slope(np.asarray(signal.peak)))
+    crossings = np.flatnonzero(np.diff(signal.slope(GRID) > level))
+    assert signal.turning_points(level) == pytest.approx(tuple(GRID[crossings]), abs=2e-3)
+    assert signal.turning_points(float(signal.slope(np.asarray(signal.peak))) * 1.0001) is None
 
 
 @quick
 @given(peaked, epsilons, st.floats(-30.0, 30.0), st.floats(0.01, 30.0))
 def test_least_slope_on_an_interval(normalization, epsilon, low, width):
-    of = signal(normalization, epsilon)
-    inside = of.slope(np.linspace(low, low + width, 20_001))
-    found = of.least_slope(np.asarray(low), np.asarray(low + width))
+    signal = make_signal(normalization, epsilon)
+    inside = signal.slope(np.linspace(low, low + width, 20_001))
+    found = signal.least_slope(np.asarray(low), np.asarray(low + width))
     assert found == pytest.approx(inside.min(), rel=1e-3, abs=1e-9)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runs.intervals import wilson_interval
-from ..theory.dynamics import Step
 from ..theory.logodds import Array, logit, sigmoid
-from ..theory.signal import signal
+from ..theory.signal import make_signal
+from ..theory.step import Step
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Forecast:
         """Omega of each group, as the trainer computes it from the group's own outcomes; 0 without signal."""
         mixed = (groups.successes > 0) & (groups.successes < groups.completions)
         omegas = np.zeros(mixed.shape)
-        of_group: Any = signal(self.normalization, self.variance_epsilon).of_group
+        of_group: Any = make_signal(self.normalization, self.variance_epsilon).of_group
         omegas[mixed] = of_group(groups.successes[mixed], groups.completions[mixed])
         return omegas
 

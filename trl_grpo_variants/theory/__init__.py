@@ -7,12 +7,14 @@ reach a target. Nothing here needs torch.
 """
 
 from .clipping import clipped_path, clipped_step
-from .dynamics import FixedPoint, Limit, fixed_points, limit, omega, success_path, success_step
-from .groups import group_omega, mirror_tail, zero_variance_probability
+from .dynamics import success_path, success_step
+from .groups import group_omega, zero_variance_probability
+from .limits import FixedPoint, Limit, fixed_points, limit
 from .logodds import logit, sigmoid
 from .phases import PhaseBoundaries, highest_target, phase_boundaries
 from .planning import Plan, plan
-from .tabular import optimal_policy, policy_gradient, tabular_advantages
+from .signal import omega
+from .tabular import optimal_policy, tabular_advantages
 
 
 __all__ = [
@@ -27,12 +29,10 @@ __all__ = [
     "highest_target",
     "limit",
     "logit",
-    "mirror_tail",
     "omega",
     "optimal_policy",
     "phase_boundaries",
     "plan",
-    "policy_gradient",
     "sigmoid",
     "success_path",
     "success_step",

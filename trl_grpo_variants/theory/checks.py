@@ -23,6 +23,14 @@ def probabilities(name: str, value: Any) -> Array:
     return array
 
 
+def probability(name: str, value: Any) -> Array:
+    """A float64 array of no dimensions, if the value is one number in [0, 1]."""
+    array = probabilities(name, value)
+    if array.ndim != 0:
+        raise ValueError(f"`{name}` must be one number; got an array of shape {array.shape}.")
+    return array
+
+
 def same_shape(**arrays: Array) -> None:
     """Refuse arrays that do not broadcast against one another."""
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_number, check_whole_number
-from .dynamics import Step, anchors
+from ..checks import check_number
 from .logodds import Array, sigmoid
+from .step import Step, anchors, iterated
 
 
 def clipped_step(
@@ -105,16 +105,10 @@ def clipped_path(
     Raises:
         `ValueError`: As [`clipped_step`].
     """
-    check_whole_number("steps", steps, at_least=0)
     step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
-    reference, previous = anchors(p_ref, p_ref if p_start is None else p_start, step)
-    path = [previous]
-    for _ in range(steps):
-        path.append(_advance(path[-1], reference, step, low, high))
-    success = sigmoid(np.stack(path))
-    # As given, without the rounding of a way there and back.
-    success[0] = p_ref if p_start is None else p_start
-    return success
+    return iterated(
+        p_ref, p_start, steps, step, lambda previous, reference: _advance(previous, reference, step, low, high)
+    )
 
 
 def _checked(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_number, check_whole_number
+from ..checks import check_whole_number
 from . import checks
 from .logodds import Array, logit, sigmoid
-from .signal import Signal, signal
+from .signal import Signal, make_signal
 
 
 _LARGEST_TABLE = 1_000_000
@@ -49,14 +49,14 @@ def group_omega(
     """
     rates = checks.probabilities("p", p)
     check_whole_number("num_generations", num_generations, at_least=2)
-    return group_omega_at(logit(rates), num_generations, signal(normalization, variance_epsilon))
+    return group_omega_at(logit(rates), num_generations, make_signal(normalization, variance_epsilon))
 
 
-def group_omega_at(log_odds: Array, num_generations: int, of: Signal) -> Array:
+def group_omega_at(log_odds: Array, num_generations: int, signal: Signal) -> Array:
     """[`group_omega`] at log-odds of any shape."""
     others = num_generations - 2
     drawn, choose = _binomial(others)
-    omegas = of.of_group(drawn + 1.0, num_generations)
+    omegas = signal.of_group(drawn + 1.0, num_generations)
     flat = np.asarray(log_odds).reshape(-1, 1)
     effective = np.empty(len(flat))
     # Not all outcomes of all prompts at once, which may be gigabytes.
@@ -101,54 +101,6 @@ def zero_variance_probability(p: Any, num_generations: int) -> Array:
     rates = checks.probabilities("p", p)
     check_whole_number("num_generations", num_generations, at_least=2)
     return np.asarray(rates**num_generations + (1.0 - rates) ** num_generations)
-
-
-def mirror_tail(
-    steps: int,
-    num_generations: int,
-    *,
-    mirror_beta: float,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
-) -> float:
-    r"""
-    Failure rate 1 - p_n that mirror iterations with groups of G leave after n steps, for large n.
-
-    Near success 1 a group has signal only if it holds a failure, which happens with probability G(1 - p) and then
-    moves the log-odds by s = Omega(1 - 1/G) / mirror_beta. The waiting times between such groups grow by e^s each, so
-    that the expected number of them is log(n)/s and the mean failure rate, averaged over the period s of log n, falls
-    like
-
-        1/(G n s),
-
-    slower than the geometric decay of exact iteration; derived. For one deterministic prompt (mean field) it would be
-    1/(G n (1 - e^-s)), which agrees while s is small.
-
-    Args:
-        steps (`int`):
-            Iterations n, at least 1.
-        num_generations (`int`):
-            Group size G, at least 2.
-        mirror_beta (`float`):
-            Coefficient of the KL to the previous policy, greater than 0.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
-            As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
-            As in [`omega`].
-
-    Returns:
-        `float`:
-            Mean failure rate over many prompts, at most 1.
-
-    Raises:
-        `ValueError`: If an argument is out of range.
-    """
-    check_whole_number("steps", steps, at_least=1)
-    check_whole_number("num_generations", num_generations, at_least=2)
-    strength = check_number("mirror_beta", mirror_beta, greater_than=0.0)
-    one_failure = np.asarray(num_generations - 1.0)
-    omega = float(signal(normalization, variance_epsilon).of_group(one_failure, num_generations))
-    return min(1.0, strength / (omega * num_generations * steps))
 
 
 def _times(count: Array, log_probability: Array) -> Array:

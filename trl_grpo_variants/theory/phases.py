@@ -11,7 +11,7 @@ import numpy as np
 from ..checks import check_number
 from . import checks
 from .logodds import logit, sigmoid
-from .signal import Signal, bisect, signal
+from .signal import Signal, bisect, make_signal
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def phase_boundaries(beta: float, *, mirror_beta: float = 0.0, variance_epsilon:
         fold = 2.0 * math.asinh(b) - 2.0 * math.hypot(1.0, b) / b
         onset = -2.0 * math.asinh(k) - 2.0 * math.hypot(1.0, k) / b
         return PhaseBoundaries((-math.inf, fold), (-math.inf, onset))
-    of = signal("mean_std", variance_epsilon)
-    folds, onsets = of.turning_points(b), of.turning_points(k)
+    signal = make_signal("mean_std", variance_epsilon)
+    folds, onsets = signal.turning_points(b), signal.turning_points(k)
     return PhaseBoundaries(
-        None if folds is None else (_reference_of(folds[1], b, of), _reference_of(folds[0], b, of)),
-        None if onsets is None else (_reference_of(-onsets[1], b, of), _reference_of(-onsets[0], b, of)),
+        None if folds is None else (_reference_of(folds[1], b, signal), _reference_of(folds[0], b, signal)),
+        None if onsets is None else (_reference_of(-onsets[1], b, signal), _reference_of(-onsets[0], b, signal)),
     )
 
 
@@ -101,16 +101,16 @@ def highest_target(p_ref: float, *, normalization: str = "mean_std", variance_ep
     rate = checks.probabilities("p_ref", p_ref)
     if rate.ndim != 0 or not 0.0 < rate < 1.0:
         raise ValueError(f"`p_ref` must be one number strictly between 0 and 1; got {p_ref!r}.")
-    of, reference = signal(normalization, variance_epsilon), logit(rate)
-    start, peak = np.maximum(reference, 0.0), np.asarray(of.peak)
+    signal, reference = make_signal(normalization, variance_epsilon), logit(rate)
+    start, peak = np.maximum(reference, 0.0), np.asarray(signal.peak)
 
     def turn(x: np.ndarray) -> np.ndarray:
-        return np.asarray(of.omega(x) - (x - reference) * of.slope(x))
+        return np.asarray(signal.omega(x) - (x - reference) * signal.slope(x))
 
     if start >= peak or turn(peak) > 0.0:
         return 1.0
     return float(sigmoid(bisect(turn, start, peak)))
 
 
-def _reference_of(fixed_point: float, beta: float, of: Signal) -> float:
-    return fixed_point - float(of.omega(np.asarray(fixed_point))) / beta
+def _reference_of(fixed_point: float, beta: float, signal: Signal) -> float:
+    return fixed_point - float(signal.omega(np.asarray(fixed_point))) / beta

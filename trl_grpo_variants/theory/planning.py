@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import check_whole_number
 from . import checks
-from .dynamics import FixedPoint, Step, fixed_points, success_path
+from .limits import FixedPoint, resting_points
 from .logodds import Array, logit, sigmoid
-from .signal import Signal, signal
+from .signal import Signal, bisect, make_signal
+from .step import Step, iterated
 
 
 # A path is long enough once it is this near its end, in log-odds.
@@ -103,69 +105,81 @@ def plan(
     Raises:
         `ValueError`: If an argument is out of range or no coefficient can reach the target.
     """
-    of = signal(normalization, variance_epsilon)
-    rates = checks.probabilities("p_ref", p_ref)
-    target = float(_scalar_target(p_target))
-    if rates.ndim > 1 or rates.size == 0:
-        raise ValueError(f"`p_ref` must be one number or have shape (n,) with n > 0; got {rates.shape}.")
-    _check_reachable(rates, target)
-    # Rates estimated from groups repeat: each of them is iterated once.
-    distinct, where = np.unique(rates, return_inverse=True)
-    weights = np.bincount(where.ravel()) / rates.size
-    inner = (distinct > 0.0) & (distinct < 1.0)
-    references = logit(distinct[inner])
-
-    def mean_success(log_odds: Array) -> float:
-        success = distinct.copy()
-        success[inner] = sigmoid(log_odds)
-        return float(weights @ success)
-
+    signal = make_signal(normalization, variance_epsilon)
+    target = float(checks.probability("p_target", p_target))
+    prompts = _Prompts.checked(p_ref)
+    _check_reachable(prompts.rates, target)
     if mirror_steps is not None:
         check_whole_number("mirror_steps", mirror_steps, at_least=1)
-        step = Step(0.0, _mirror_beta(references, mean_success, target, mirror_steps, of), of)
-        ends, multipliers, reached = _after(mirror_steps, step, references), None, True
-    else:
-        if rates.ndim == 0:
-            ends = logit(target)[None]
-            beta = float(of.omega(ends)[0] / (ends - references)[0])
-        else:
-            beta = _reference_beta(references, mean_success, target, of)
-            ends = Step(beta, 0.0, of).lowest_root(references)
-        step, reached = _damped(references, ends, beta, of)
-        multipliers = step.multiplier(ends)
 
-    settings: dict[str, Any] = {
-        "beta": step.beta,
-        "mirror_beta": step.mirror_beta,
-        "normalization": normalization,
-        "variance_epsilon": variance_epsilon,
-    }
-    success = distinct.copy()
-    success[inner] = sigmoid(ends)
-    path = success_path(distinct, mirror_steps or _steps_until_near(step, references, ends), **settings)
-    if rates.ndim == 0 or multipliers is None:
-        points = fixed_points(float(distinct[inner][0]), **settings)
+        def after(mirror_beta: float) -> Array:
+            return _after(mirror_steps, Step(0.0, mirror_beta, signal), prompts.references)
+
+        step = Step(0.0, _coefficients_around(target, after, prompts)[1], signal)
+        ends, stable, reached = after(step.mirror_beta), False, True
     else:
-        each = [FixedPoint(float(p), 0.0, True, float(logit(p))) for p in distinct]
-        for index, end, multiplier in zip(np.flatnonzero(inner), ends, multipliers, strict=True):
-            each[index] = FixedPoint(float(sigmoid(end)), float(multiplier), bool(abs(multiplier) < 1.0), float(end))
-        points = [each[index] for index in where.ravel()]
+        step, ends, reached = _reference_step(prompts, target, signal)
+        stable = bool((np.abs(step.multiplier(ends)) < 1.0).all())
+    steps = mirror_steps or _steps_until_near(step, prompts.references, ends)
     return Plan(
         beta=step.beta,
         mirror_beta=step.mirror_beta,
-        path=path[:, where].reshape(len(path), *rates.shape),
-        fixed_points=points,
-        stable=multipliers is not None and bool((np.abs(multipliers) < 1.0).all()),
+        path=prompts.each(iterated(prompts.distinct, None, steps, step, step.advance)),
+        fixed_points=prompts.fixed_points(step, ends),
+        stable=stable,
         reached=reached,
-        end=success[where].reshape(rates.shape),
+        end=prompts.each(prompts.success(ends)),
     )
 
 
-def _scalar_target(p_target: Any) -> Array:
-    target = checks.probabilities("p_target", p_target)
-    if target.ndim != 0:
-        raise ValueError(f"`p_target` must be one number; got an array of shape {target.shape}.")
-    return target
+@dataclass(frozen=True)
+class _Prompts:
+    """Success rates, of which those that repeat, as rates estimated from groups do, are iterated once."""
+
+    rates: Array
+    distinct: Array
+    places: NDArray[np.intp]
+
+    @classmethod
+    def checked(cls, p_ref: Any) -> "_Prompts":
+        rates = checks.probabilities("p_ref", p_ref)
+        if rates.ndim > 1 or rates.size == 0:
+            raise ValueError(f"`p_ref` must be one number or have shape (n,) with n > 0; got {rates.shape}.")
+        distinct, places = np.unique(rates, return_inverse=True)
+        return cls(rates, distinct, places.ravel())
+
+    @property
+    def inner(self) -> NDArray[np.bool_]:
+        """Which of the distinct rates can move."""
+        return (self.distinct > 0.0) & (self.distinct < 1.0)
+
+    @property
+    def references(self) -> Array:
+        """Log-odds of the inner rates."""
+        return logit(self.distinct[self.inner])
+
+    def success(self, log_odds: Array) -> Array:
+        """Success at each distinct rate, from log-odds at the inner ones."""
+        success = self.distinct.copy()
+        success[self.inner] = sigmoid(log_odds)
+        return success
+
+    def mean_success(self, log_odds: Array) -> float:
+        weights = np.bincount(self.places) / self.rates.size
+        return float(weights @ self.success(log_odds))
+
+    def each(self, values: Array) -> Array:
+        """Values `(..., n)` of the prompts from those of the distinct rates."""
+        return values[..., self.places].reshape((*values.shape[:-1], *self.rates.shape))
+
+    def fixed_points(self, step: Step, ends: Array) -> list[FixedPoint]:
+        """All fixed points of one prompt or of a mirror term; of several prompts those where each should end."""
+        if self.rates.ndim == 0 or step.beta == 0.0:
+            return resting_points(self.references[0], step)
+        points = [FixedPoint(float(p), 0.0, True, float(logit(p))) for p in self.distinct]
+        for index, end, multiplier in zip(np.flatnonzero(self.inner), ends, step.multiplier(ends), strict=True):
+            points[index] = FixedPoint(float(sigmoid(end)), float(multiplier), bool(abs(multiplier) < 1.0), float(end))
+        return [points[place] for place in self.places]
 
 
 def _check_reachable(rates: Array, target: float) -> None:
@@ -188,29 +202,31 @@ def _check_reachable(rates: Array, target: float) -> None:
         )
 
 
-def _reference_beta(references: Array, mean_success: Callable[[Array], float], target: float, of: Signal) -> float:
-    """The beta whose lowest fixed points have the target as mean, which falls in beta, with jumps at folds."""
+def _reference_step(prompts: _Prompts, target: float, signal: Signal) -> tuple[Step, Array, bool]:
+    """A step with the KL to the reference, the log-odds at which it should end, and whether it is certain to."""
+    references = prompts.references
 
-    def excess(log_beta: float) -> float:
-        return mean_success(Step(float(np.exp(log_beta)), 0.0, of).lowest_root(references)) - target
+    def lowest(beta: float) -> Array:
+        return Step(beta, 0.0, signal).lowest_root(references)
 
-    above, below = _falling_sign_change(excess)
-    return float(np.exp(above if abs(excess(above)) <= abs(excess(below)) else below))
-
-
-def _mirror_beta(
-    references: Array, mean_success: Callable[[Array], float], target: float, steps: int, of: Signal
-) -> float:
-    """A mirror_beta with which the mean success after the steps is the target."""
-
-    def excess(log_beta: float) -> float:
-        return mean_success(_after(steps, Step(0.0, float(np.exp(log_beta)), of), references)) - target
-
-    return float(np.exp(_falling_sign_change(excess)[1]))
+    if prompts.rates.ndim == 0:
+        ends = logit(target)[None]
+        beta = float(signal.omega(ends)[0] / (ends - references)[0])
+    else:
+        # The mean falls in beta, with jumps at folds.
+        around = _coefficients_around(target, lowest, prompts)
+        beta = min(around, key=lambda beta: abs(prompts.mean_success(lowest(beta)) - target))
+        ends = lowest(beta)
+    step, reached = _damped(references, ends, beta, signal)
+    return step, ends, reached
 
 
-def _falling_sign_change(excess: Callable[[float], float]) -> tuple[float, float]:
-    """Neighbouring floats between which a function of log beta goes from positive to not positive."""
+def _coefficients_around(target: float, ends: Callable[[float], Array], prompts: _Prompts) -> tuple[float, float]:
+    """Neighbouring coefficients at whose ends the mean success is above the target, and is not."""
+
+    def excess(log_coefficient: Any) -> Any:
+        return np.asarray(prompts.mean_success(ends(float(np.exp(log_coefficient)))) - target)
+
     high = 0.0
     while excess(high) > 0.0 and high < 600.0:
         high += 2.0
@@ -219,26 +235,22 @@ def _falling_sign_change(excess: Callable[[float], float]) -> tuple[float, float
         low -= 2.0
         if low < -600.0:
             raise ValueError("No coefficient in floating point reaches the target; it is too near what is attainable.")
-    while low < (middle := low + (high - low) / 2.0) < high:
-        if excess(middle) > 0.0:
-            low = middle
-        else:
-            high = middle
-    return low, high
+    high = float(bisect(excess, np.asarray(low), np.asarray(high)))
+    return float(np.exp(np.nextafter(high, -np.inf))), float(np.exp(high))
 
 
-def _damped(references: Array, ends: Array, beta: float, of: Signal) -> tuple[Step, bool]:
+def _damped(references: Array, ends: Array, beta: float, signal: Signal) -> tuple[Step, bool]:
     """The least damping with which all prompts are certain to end where they should, and whether there is one."""
-    at_ends = max(0.0, -float(of.slope(ends).min()))
-    monotone = max(0.0, -float(of.least_slope(references, ends).min()))
-    alone = Step(beta, 0.0, of)
+    at_ends = max(0.0, -float(signal.slope(ends).min()))
+    monotone = max(0.0, -float(signal.least_slope(references, ends).min()))
+    alone = Step(beta, 0.0, signal)
     if (alone.multiplier(ends) >= 1.0).any():
         return alone, False
     roots = alone.roots(references)
     # From `at_ends` on no multiplier is negative; with `monotone` no prompt can jump over its lowest fixed point.
     ladder = {max(at_ends, monotone / 2**halvings) for halvings in range(_HALVINGS)}
     for mirror_beta in (0.0, *sorted(ladder)):
-        step = Step(beta, mirror_beta, of)
+        step = Step(beta, mirror_beta, signal)
         settled, _ = step.settle(references, references, roots, _PATIENCE)
         if (np.abs(settled - ends) <= 1e-6 * (1.0 + np.abs(ends))).all():
             return step, True

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_choice, check_number
-from .logodds import Array, bernoulli_variance
+from . import checks
+from .logodds import Array, bernoulli_variance, logit
 
 
 TRL_STD_EPSILON = 1e-4
@@ -155,13 +156,39 @@ class StandardDeviation(Signal):
 NORMALIZATIONS = ("mean_std", "mean", "trl_std")
 
 
-def signal(normalization: Any, variance_epsilon: Any) -> Signal:
+def make_signal(normalization: Any, variance_epsilon: Any) -> Signal:
     """The signal of a normalisation; its name and epsilon are checked here."""
     check_choice("normalization", normalization, NORMALIZATIONS)
     epsilon = check_number("variance_epsilon", variance_epsilon, greater_than=0.0)
     if normalization == "mean":
         return MeanOnly()
     return SmoothedVariance(epsilon) if normalization == "mean_std" else StandardDeviation()
+
+
+def omega(p: Any, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5) -> Array:
+    """
+    Signal strength Omega(p) of a normalisation: the advantages are (1 - p) Omega on success and -p Omega on failure.
+
+    `"mean_std"` is 1/sqrt(p(1 - p) + epsilon) and `"mean"` is 1, both from
+    [Mroueh](https://huggingface.co/papers/2503.06639), GRPO's effective loss. `"trl_std"` is TRL's own
+    1/(sqrt(p(1 - p)) + 1e-4), in the limit of large groups (derived).
+
+    Args:
+        p (array-like):
+            Success rates of any shape.
+        normalization (`str`, *optional*, defaults to `"mean_std"`):
+            `"mean_std"`, `"mean"` or `"trl_std"`.
+        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+            Smoothing epsilon of `"mean_std"`, in squared reward units; greater than 0. The others do not use it.
+
+    Returns:
+        `np.ndarray`:
+            Omega, of the shape of `p`; at most 1/sqrt(epsilon), at p = 0 and p = 1.
+
+    Raises:
+        `ValueError`: If an argument is out of range.
+    """
+    return make_signal(normalization, variance_epsilon).omega(logit(checks.probabilities("p", p)))
 
 
 def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array:

@@ -117,40 +117,6 @@ def optimal_policy(
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
-def policy_gradient(pi: Any, values: Any, scores: Any = None) -> Array:
-    """
-    Gradient of E_pi[values], by enumeration: the sum over outputs of pi(o) values(o) grad log pi(o).
-
-    The policy gradient theorem. With `values` the advantages minus each coefficient times the log-ratio to its anchor,
-    it is the gradient of the regularised objective, and 0 at [`optimal_policy`] (derived).
-
-    Args:
-        pi (array-like):
-            Probabilities of shape `(n_outputs,)`.
-        values (array-like):
-            Value of each output, of shape `(n_outputs,)`, at the policy where the gradient is taken.
-        scores (array-like, *optional*):
-            grad log pi(o) of all outputs, of shape `(n_outputs, n_parameters)`. If not set, those of a softmax in its
-            logits.
-
-    Returns:
-        `np.ndarray`:
-            Gradient of shape `(n_parameters,)`, which is `(n_outputs,)` for a softmax.
-
-    Raises:
-        `ValueError`: If the shapes do not fit or `pi` is no distribution.
-    """
-    policy, worth = _distribution("pi", pi), _rewards(values)
-    if policy.ndim != 1 or worth.shape != policy.shape:
-        raise ValueError(f"`pi` and `values` must have one shape (n_outputs,); got {policy.shape} and {worth.shape}.")
-    directions = np.eye(len(policy)) - policy if scores is None else np.asarray(scores, dtype=np.float64)
-    if directions.ndim != 2 or len(directions) != len(policy):
-        raise ValueError(
-            f"`scores` must have shape (n_outputs, n_parameters) with {len(policy)} outputs; got {directions.shape}."
-        )
-    return np.asarray((policy * worth) @ directions)
-
-
 def _distribution(name: str, value: Any) -> Array:
     policy = checks.probabilities(name, value)
     if policy.ndim == 0 or policy.shape[-1] == 0:

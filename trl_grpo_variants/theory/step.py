@@ -1,0 +1,148 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""One exact iteration, as a map of log-odds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_whole_number
+from . import checks
+from .groups import group_omega_at
+from .logodds import Array, logit, sigmoid
+from .signal import Signal, bisect, make_signal
+
+
+# A root search ends here instead of overflowing; success is 1 to the last digit long before.
+_HIGHEST_LOG_ODDS = 1e300
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration as a map of log-odds: coefficients that were checked, and a signal."""
+
+    beta: float
+    mirror_beta: float
+    signal: Signal
+
+    @classmethod
+    def checked(cls, beta: Any, mirror_beta: Any, normalization: Any, variance_epsilon: Any) -> "Step":
+        return cls(*checks.coefficients(beta, mirror_beta), make_signal(normalization, variance_epsilon))
+
+    def anchor(self, previous: Array, reference: Array) -> Array:
+        """Log-odds of the normalised geometric mean of the anchors: NaN if they have no policy in common."""
+        weight = self.beta / (self.beta + self.mirror_beta)
+        # A weight of 0 removes an infinite log-odds, which a product would turn into NaN.
+        if weight == 1.0:
+            return np.broadcast_to(reference, np.broadcast_shapes(previous.shape, reference.shape))
+        if weight == 0.0:
+            return np.broadcast_to(previous, np.broadcast_shapes(previous.shape, reference.shape))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(weight * reference + (1.0 - weight) * previous)
+
+    def advance(self, previous: Array, reference: Array, num_generations: int | None = None) -> Array:
+        """Log-odds after one iteration."""
+        if num_generations is None:
+            omegas = self.signal.omega(previous)
+        else:
+            omegas = group_omega_at(previous, num_generations, self.signal)
+        return self.shifted(self.anchor(previous, reference), omegas)
+
+    def shifted(self, anchor: Array, advantage: Array) -> Array:
+        """Log-odds after the odds of an anchor were multiplied by exp(advantage / (beta + mirror_beta))."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            raised = anchor + advantage / (self.beta + self.mirror_beta)
+        return np.where(np.isneginf(anchor), -np.inf, raised)
+
+    def multiplier(self, log_odds: Array) -> Array:
+        """Derivative of the map at a fixed point."""
+        return np.asarray((self.mirror_beta + self.signal.slope(log_odds)) / (self.beta + self.mirror_beta))
+
+    def lowest_root(self, reference: Array) -> Array:
+        """The lowest interior fixed point for each finite log-odds of a reference; needs beta > 0."""
+        return np.asarray(np.nanmin(self.roots(reference), axis=-1))
+
+    def roots(self, reference: Array) -> Array:
+        """Interior fixed points (n, 3) for finite log-odds (n,) of a reference, ascending, NaN for none; beta > 0."""
+
+        def gap(x: Array) -> Array:
+            return reference + self.signal.omega(x) / self.beta - x
+
+        with np.errstate(over="ignore"):
+            highest = np.minimum(reference + np.float64(self.signal.largest) / self.beta, _HIGHEST_LOG_ODDS)
+            turning_points = self.signal.turning_points(self.beta)
+            if turning_points is None:
+                only = bisect(gap, reference, highest)
+                return np.stack([only, np.full_like(only, np.nan), np.full_like(only, np.nan)], axis=-1)
+            # The gap falls up to `lower`, rises up to `upper`, and falls again.
+            lower, upper = (np.asarray(point) for point in turning_points)
+            at_lower, at_upper = gap(lower), gap(upper)
+            first = bisect(gap, reference, np.maximum(reference, lower))
+            second = bisect(lambda x: -gap(x), lower, upper)
+            third = bisect(gap, np.maximum(reference, upper), np.maximum(highest, upper))
+        roots = np.stack(
+            [
+                np.where(at_lower <= 0.0, first, np.nan),
+                np.where((at_lower < 0.0) & (at_upper >= 0.0), second, np.nan),
+                np.where(at_upper > 0.0, third, np.nan),
+            ],
+            axis=-1,
+        )
+        return np.sort(roots, axis=-1)
+
+    def settle(self, current: Array, reference: Array, roots: Array, steps: int) -> tuple[Array, Array]:
+        """
+        Iterate prompts, from log-odds `(n,)`, until it is certain where each of them ends, or for so many steps.
+
+        Returns the log-odds of the fixed point where each ends, NaN if that is not certain, and those reached.
+        """
+        settled = self._certain_limit(current, reference, roots)
+        for count in range(1, steps + 1):
+            if not np.isnan(settled).any():
+                break
+            current = self.advance(current, reference)
+            if count % 8 == 0 or count < 8:
+                settled = np.where(np.isnan(settled), self._certain_limit(current, reference, roots), settled)
+        return settled, current
+
+    def _certain_limit(self, current: Array, reference: Array, roots: Array) -> Array:
+        here = current[:, None]
+        close = (np.abs(here - roots) <= 1e-9 * (1.0 + np.abs(roots))) & (np.abs(self.multiplier(roots)) < 1.0)
+        arrived = np.where(close, roots, -np.inf).max(axis=-1)
+        # A map that rises between the iteration and the next fixed point cannot jump over it.
+        next_above = np.where(roots >= here, roots, np.inf).min(axis=-1)
+        next_below = np.where(roots <= here, roots, -np.inf).max(axis=-1)
+        ahead = np.where(self.advance(current, reference) > current, next_above, next_below)
+        rises = self.signal.least_slope(np.minimum(current, ahead), np.maximum(current, ahead)) >= -self.mirror_beta
+        ahead = np.where(rises & np.isfinite(ahead) & np.isfinite(current), ahead, np.nan)
+        return np.where(np.isfinite(arrived), arrived, ahead)
+
+
+def anchors(p_ref: Any, p_prev: Any, step: Step, previous: str = "p_start") -> tuple[Array, Array]:
+    """Log-odds of the reference and of the previous policy, in their broadcast shape, if an iteration is defined."""
+    rates = {"p_ref": checks.probabilities("p_ref", p_ref), previous: checks.probabilities(previous, p_prev)}
+    checks.same_shape(**rates)
+    at_reference, at_previous = np.broadcast_arrays(*(logit(rate) for rate in rates.values()))
+    if np.isnan(step.anchor(at_previous, at_reference)).any():
+        raise ValueError(
+            "A prompt that one anchor always solves and the other never leaves no policy near both: its success is 0 "
+            f"in one of `p_ref` and `{previous}` and 1 in the other."
+        )
+    return at_reference, at_previous
+
+
+def iterated(p_ref: Any, p_start: Any, steps: int, step: Step, advance: Callable[[Array, Array], Array]) -> Array:
+    """Success p_0, ..., p_n, where a map takes the previous and the reference's log-odds to the next."""
+    check_whole_number("steps", steps, at_least=0)
+    start = p_ref if p_start is None else p_start
+    reference, previous = anchors(p_ref, start, step)
+    path = [previous]
+    for _ in range(steps):
+        path.append(advance(path[-1], reference))
+    success = sigmoid(np.stack(path))
+    # As given, without the rounding of a way there and back.
+    success[0] = start
+    return success
