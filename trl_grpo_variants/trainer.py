@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 import torch
-from accelerate.utils import DynamoBackend, gather_object, is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
@@ -17,9 +17,7 @@ from trl.trainer.utils import RepeatSampler
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
-from .forward.eligibility import are_exact, check_lines, lines_for
-from .forward.trimmed import TrimmedForward
-from .forward.window import trimmable
+from .forward.eligibility import are_exact, check_lines, lines_for, trimmed_for
 from .guards import FiniteGuard, NonFiniteError, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
@@ -113,6 +111,9 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     # Where an engine is gone or a number not finite, the weights are still those of the last step.
     _interruptions = (GenerationServerError, NonFiniteError)
 
+    # Set while the parent computes a loss: its inputs, and what its forward pass has found.
+    _loss_inputs: dict[str, Any] | None = None
+
     def __init__(
         self,
         model: Any,
@@ -141,9 +142,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         moves_adapter = args.sync_ref_model and uses_peft
         check_backend(args, moves_adapter)
 
-        # Set while the parent computes a loss: its inputs, and what its forward pass has found.
-        self._loss_inputs: dict[str, Any] | None = None
-
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         args.sync_ref_model = args.sync_ref_model and not moves_adapter
         try:
@@ -153,44 +151,28 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         finally:
             args.sync_ref_model = args.sync_ref_model or moves_adapter
 
-        self._means = RunningMeans(self.accelerator)
-        self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
-        if self._monitor is not None:
-            self.add_callback(self._monitor)
-        self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        if self._guard is not None:
-            self.add_callback(self._guard)
-        self._forward = self._trimmed_forward()
+        if args.owns_policy_term:
+            # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
+            self.importance_sampling_level = "token"
+        # Whether a term of the loss looks at the rows of a micro-batch together.
+        self._relates_rows = args.relates_rows or self.aux_loss_enabled
+        self._forward = trimmed_for(args, self.model.config, self.accelerator)
         self._untried_lines = lines_for(args, self.model, self._forward, self.accelerator.autocast)
         # A model that is sharded can compute when training begins.
         if sharding_backend(args) is None:
             self._try_lines()
-        if args.owns_policy_term:
-            # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
-            self.importance_sampling_level = "token"
         policy = self.accelerator.unwrap_model(self.model)
         ref_model = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
         self._anchors = Anchors(args, policy, ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
             self.ref_model = self._anchors.reference
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
-
-    def _trimmed_forward(self) -> TrimmedForward:
-        args, config = self.args, self.model.config
-        # A model is compiled for shapes, and around DDP, so that no pass could go around DDP without leaving it.
-        compiles = self.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
-        splits = sharding_backend(args) is None and not compiles
-        if self.accelerator.num_processes > 1:
-            # DDP waits for each parameter once per backward pass: not so with reentrant checkpoints, and it takes the
-            # experts that no token of the last forward pass went to for unused.
-            reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
-            splits = splits and not (args.gradient_checkpointing and reentrant)
-            splits = splits and not hasattr(config.get_text_config(), "output_router_logits")
-        return TrimmedForward(
-            trim=trimmable(config) if args.trim_padding else "none",
-            splits=splits and args.trim_padding,
-            multiple=args.pad_to_multiple_of or 1,
-        )
+        self._means = RunningMeans(self.accelerator)
+        self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
+        self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
+        for callback in (self._monitor, self._guard):
+            if callback is not None:
+                self.add_callback(callback)
 
     def _try_lines(self) -> None:
         """Score on lines from now on, if that is exact. To be called by all processes at once."""
@@ -264,7 +246,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         rollout["advantages"] = advantages[local]
         if self.args.mask_zero_variance_groups and mode == "train":
             rollout["has_variance"] = varies[local]
-        if self.args.skip_inert_rows and mode == "train" and self._rows_are_independent():
+        if self.args.skip_inert_rows and mode == "train" and not self._relates_rows:
             mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
             has_divergence = self.beta != 0.0 or self.args.mirror_beta != 0.0
             rollout["needed"] = carries_gradient(
@@ -349,15 +331,11 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             else:
                 super()._prepare_inputs(generation_batch)
             # Where the loss is no mean over a micro-batch's own tokens, a row counts the same in each micro-batch.
-            if self.args.trims and self.loss_type != "bnpo" and self._rows_are_independent():
+            if self.args.trims and self.loss_type != "bnpo" and not self._relates_rows:
                 self._buffered_inputs = arrange(
                     self._buffered_inputs, self.args.gradient_accumulation_steps, by_prompt=self.args.share_prompt
                 )
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
-
-    def _rows_are_independent(self) -> bool:
-        """Whether no term of the loss looks at the rows of a micro-batch together."""
-        return not (self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self._anchors.training_step():

@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether the completions of a run can be scored on lines."""
+"""Which forward passes a run can score its completions with."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import DynamoBackend
 from trl import __version__ as trl_version
 from trl.trainer import utils as trl_utils
 
+from ..compat import sharding_backend
 from ..config import GRPOVariantConfig
 from .lines import LineForward
 from .passes import Score
@@ -45,6 +47,35 @@ def check_lines(args: GRPOVariantConfig) -> None:
             f"`{asked[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
             "or leave it off."
         )
+
+
+def trimmed_for(args: GRPOVariantConfig, config: Any, accelerator: Accelerator) -> TrimmedForward:
+    """
+    The forward pass over rows that a configuration, a model and a backend allow.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        config ([`~transformers.PretrainedConfig`]):
+            Configuration of the model.
+        accelerator ([`~accelerate.Accelerator`]):
+            Accelerator of the trainer.
+
+    Returns:
+        [`TrimmedForward`]:
+            The forward pass.
+    """
+    # A model is compiled for shapes, and around DDP, so that no pass could go around DDP without leaving it.
+    compiles = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+    splits = args.trim_padding and sharding_backend(args) is None and not compiles
+    if accelerator.num_processes > 1:
+        # DDP waits for each parameter once per backward pass: not so with reentrant checkpoints, and it takes the
+        # experts that no token of the last forward pass went to for unused.
+        reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+        splits = splits and not (args.gradient_checkpointing and reentrant)
+        splits = splits and not hasattr(config.get_text_config(), "output_router_logits")
+    trim = trimmable(config) if args.trim_padding else "none"
+    return TrimmedForward(trim=trim, splits=splits, multiple=args.pad_to_multiple_of or 1)
 
 
 def lines_for(
