@@ -72,7 +72,7 @@ TESTS = {
     "plan/": "test_plan.py test_cli.py",
     "report/": "test_report.py",
     "runs/success": "test_card.py test_monitor.py",
-    "runs/": "test_report.py test_monitor.py integration/test_monitor.py",
+    "runs/": "test_report.py test_monitor.py test_plan.py integration/test_monitor.py",
     "config": "test_mistakes.py test_config.py test_recipes.py test_card.py",
     "checks": "test_mistakes.py test_config.py theory",
     "suggest": "test_mistakes.py test_config.py",

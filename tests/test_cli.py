@@ -92,7 +92,7 @@ def test_importing_the_package_and_listing_needs_no_torch():
 def test_planning_needs_neither_torch_nor_matplotlib():
     code = (
         "import sys; from trl_grpo_variants.cli import main; main(['plan', '--p-ref', '0.2', '--target', '0.7']); "
-        "assert not {'torch', 'trl', 'transformers', 'matplotlib', 'pyarrow', 'datasets'} & set(sys.modules)"
+        "assert not {'torch', 'trl', 'transformers', 'matplotlib', 'pandas', 'pyarrow', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

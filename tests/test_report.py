@@ -27,7 +27,7 @@ from trl_grpo_variants.report.page import facts
 from trl_grpo_variants.runs.figures import success_figure
 from trl_grpo_variants.runs.folder import read_run
 from trl_grpo_variants.runs.intervals import mean_with_interval, measured_success, wilson_interval
-from trl_grpo_variants.runs.trajectories import KINDS, kind_of, trajectories
+from trl_grpo_variants.runs.trajectories import KINDS, kind_of
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 
 
@@ -339,7 +339,7 @@ def test_without_any_success_the_interval_is_wilsons():
 
 
 def test_the_figure_of_prompts_shows_each_by_its_kind(folder):
-    found = trajectories(read_run(folder).visits)
+    found = read_run(folder).trajectories
     assert {trajectory.kind for trajectory in found} == set(SUCCESSES)
     figure = prompts_figure(found)
     for axes, kind in zip(figure.axes, KINDS, strict=True):

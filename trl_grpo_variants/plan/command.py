@@ -29,20 +29,7 @@ _MISSED_BY = 0.005
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the command.
-
-    Args:
-        argv (`list[str]`):
-            Arguments without the program's and the command's names.
-
-    Returns:
-        `int`:
-            Exit code 0.
-
-    Raises:
-        `ValueError`: If the input is wrong; one sentence.
-    """
+    """Run the command with these arguments: 0, or a `ValueError` of one sentence if they are wrong."""
     arguments = _parser().parse_args(argv)
     _check_limit("--group-size", arguments.group_size, _LARGEST_GROUP)
     _check_limit("--mirror-steps", arguments.mirror_steps, _MOST_STEPS)
@@ -149,7 +136,7 @@ def _check_reached(prediction: Prediction) -> None:
             )
     if prediction.mirror_steps is not None:
         return
-    if prediction.rates.ndim > 0:
+    if not prediction.is_single:
         if abs(end - prediction.target) > _MISSED_BY:
             raise ValueError(
                 f"No coefficient holds the mean success at {prediction.target}: prompts jump to success ~1 one after "
@@ -172,15 +159,16 @@ def _check_reached(prediction: Prediction) -> None:
 
 
 def _notes(prediction: Prediction) -> list[str]:
-    plan, single = prediction.plan, prediction.rates.ndim == 0
-    notes = []
+    plan, notes = prediction.plan, []
     if prediction.mirror_steps is not None:
         notes.append(
             f"The KL to the previous policy has no fixed point below 1: success is at the target after "
             f"{prediction.mirror_steps} iterations and keeps rising, so stop there."
         )
-    elif not single:
-        notes += _notes_on_prompts(prediction)
+    elif not prediction.is_single and not plan.reached:
+        notes.append("It is not certain that every prompt ends at its fixed point: some may oscillate or overshoot.")
+    elif not prediction.is_single and plan.mirror_beta > 0.0:
+        notes.append("With beta alone some prompts would oscillate or overshoot; mirror_beta damps them.")
     elif plan.mirror_beta > 0.0:
         notes.append(
             f"With beta alone exact iteration {_where(prediction.limit_without_mirror)}; mirror_beta damps it and "
@@ -206,15 +194,6 @@ def _notes(prediction: Prediction) -> list[str]:
     return notes
 
 
-def _notes_on_prompts(prediction: Prediction) -> list[str]:
-    plan, notes = prediction.plan, []
-    if not plan.reached:
-        notes.append("It is not certain that every prompt ends at its fixed point: some may oscillate or overshoot.")
-    elif plan.mirror_beta > 0.0:
-        notes.append("With beta alone some prompts would oscillate or overshoot; mirror_beta damps them.")
-    return notes
-
-
 def _where(limit: theory.Limit) -> str:
     if limit.kind == "cycle":
         return f"runs in a cycle of {limit.period}, between {min(limit.points):.4g} and {max(limit.points):.4g}"
@@ -231,7 +210,7 @@ def _ends(prediction: Prediction) -> dict[str, int]:
 
 
 def _as_dict(prediction: Prediction, notes: list[str]) -> dict[str, Any]:
-    plan, single = prediction.plan, prediction.rates.ndim == 0
+    plan = prediction.plan
     before, after = prediction.no_signal
     described: dict[str, Any] = {
         "p_ref": {"prompts": prediction.rates.size, "mean": float(prediction.rates.mean()), **_ends(prediction)},
@@ -244,12 +223,12 @@ def _as_dict(prediction: Prediction, notes: list[str]) -> dict[str, Any]:
         "stable": plan.stable,
         "reached": plan.reached,
         "end": float(plan.end.mean()),
-        "path": {name: _mean(path).tolist() for name, path in _paths(prediction).items()},
+        "path": {name: path.tolist() for name, path in prediction.paths.items()},
         "without_signal": {"start": before, "end": after},
         "config": prediction.config,
         "notes": notes,
     }
-    if single:
+    if prediction.is_single:
         described["fixed_points"] = [
             {"p": point.p, "multiplier": _finite(point.multiplier), "stable": point.stable}
             for point in plan.fixed_points
@@ -257,12 +236,15 @@ def _as_dict(prediction: Prediction, notes: list[str]) -> dict[str, Any]:
         limit = prediction.limit
         described["limit"] = {"kind": limit.kind, "period": limit.period, "points": list(limit.points)}
     else:
-        histograms = zip(("before", "after"), prediction.histogram, strict=True)
-        described["histogram"] = {
-            "edges": HISTOGRAM_EDGES.tolist(),
-            **{name: counts.astype(int).tolist() for name, counts in histograms},
-        }
+        solved = zip(("before", "after"), prediction.histogram, strict=True)
+        counts = {name: values.astype(int).tolist() for name, values in solved}
+        described["histogram"] = {"edges": HISTOGRAM_EDGES.tolist(), **counts}
     return described
+
+
+def _finite(number: float) -> float | None:
+    # JSON has no infinity.
+    return number if np.isfinite(number) else None
 
 
 def _show(prediction: Prediction, notes: list[str]) -> None:
@@ -271,7 +253,7 @@ def _show(prediction: Prediction, notes: list[str]) -> None:
     summary = Table(title=f"Plan for {prediction.title.partition(':')[0]}", show_header=False)
     summary.add_column(style="bold", no_wrap=True)
     summary.add_column()
-    if prediction.rates.ndim > 0:
+    if not prediction.is_single:
         ends = _ends(prediction)
         summary.add_row("mean success", f"{prediction.rates.mean():.4f} of {prediction.rates.size} prompts")
         summary.add_row("stuck", f"{ends['never_solved']} never solved, {ends['always_solved']} always solved")
@@ -284,10 +266,7 @@ def _show(prediction: Prediction, notes: list[str]) -> None:
         f"groups of {prediction.group_size} without signal", f"{before:.1%} at the start, {after:.1%} at the end"
     )
     console.print(summary)
-    if prediction.rates.ndim == 0:
-        console.print(_fixed_point_table(plan.fixed_points))
-    else:
-        console.print(_histogram_table(prediction))
+    console.print(_fixed_point_table(plan.fixed_points) if prediction.is_single else _histogram_table(prediction))
     console.print(_path_table(prediction))
     for note in notes:
         console.print(note, markup=False)
@@ -298,33 +277,34 @@ def _show(prediction: Prediction, notes: list[str]) -> None:
 def _verdict(prediction: Prediction) -> str:
     if prediction.mirror_steps is not None:
         return f"after {prediction.mirror_steps} iterations; not a fixed point"
-    if prediction.rates.ndim > 0:
+    if not prediction.is_single:
         return "every prompt at a stable fixed point" if prediction.plan.stable else "some fixed points are unstable"
     return "stable fixed point"
 
 
-def _fixed_point_table(points: list[theory.FixedPoint]) -> Table:
-    table = Table(title="Fixed points")
-    for heading in ("success", "multiplier", "stability"):
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title)
+    for heading in headings:
         table.add_column(heading, justify="right")
+    return table
+
+
+def _fixed_point_table(points: list[theory.FixedPoint]) -> Table:
+    table = _table("Fixed points", "success", "multiplier", "stability")
     for point in points:
         table.add_row(f"{point.p:.6g}", f"{round(point.multiplier, 6):.4g}", "stable" if point.stable else "unstable")
     return table
 
 
 def _path_table(prediction: Prediction) -> Table:
-    table = Table(title="Predicted success" if prediction.rates.ndim == 0 else "Predicted mean success")
-    table.add_column("iteration", justify="right")
-    paths = _paths(prediction)
-    headings = ("exact", f"clip {CLIP:g}", f"groups of {prediction.group_size}")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for iteration in range(prediction.steps + 1):
-        if prediction.steps > _LONGEST_TABLE and _LONGEST_TABLE - 3 < iteration < prediction.steps - 1:
-            continue
-        table.add_row(str(iteration), *(f"{_mean(path)[iteration]:.4f}" for path in paths.values()))
-        if prediction.steps > _LONGEST_TABLE and iteration == _LONGEST_TABLE - 3:
-            table.add_row(*["..."] * (1 + len(headings)))
+    headings = ("iteration", "exact", f"clip {CLIP:g}", f"groups of {prediction.group_size}")
+    table = _table("Predicted success" if prediction.is_single else "Predicted mean success", *headings)
+    points = np.transpose(list(prediction.paths.values()))
+    rows = [(str(iteration), *(f"{p:.4f}" for p in point)) for iteration, point in enumerate(points)]
+    if len(rows) > _LONGEST_TABLE + 1:
+        rows[_LONGEST_TABLE - 2 : -2] = [("...",) * len(headings)]
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -338,19 +318,6 @@ def _histogram_table(prediction: Prediction) -> Table:
         bars = ["#" * int(np.ceil(16 * count / largest)) for count in counts]
         table.add_row(f"{low:.1f} - {high:.1f}", f"{counts[0]:.0f}", bars[0], f"{counts[1]:.0f}", bars[1])
     return table
-
-
-def _paths(prediction: Prediction) -> dict[str, np.ndarray]:
-    return {"exact": prediction.exact, "clipped": prediction.clipped, "groups": prediction.grouped}
-
-
-def _mean(path: np.ndarray) -> np.ndarray:
-    return path if path.ndim == 1 else path.mean(axis=1)
-
-
-def _finite(number: float) -> float | None:
-    # JSON has no infinity.
-    return number if np.isfinite(number) else None
 
 
 def _save_figure(prediction: Prediction, path: Path) -> None:

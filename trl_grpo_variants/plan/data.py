@@ -70,19 +70,26 @@ def read_success_rates(path: str | Path, *names: str) -> list[float]:
 def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
+    rows = _rows(path)
+    names = dict.fromkeys(name for row in rows for name in row)
+    # Values as they were read: pandas would make numbers of whole columns, and fails at those that no float holds.
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, dtype=object)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     if os.path.isdir(path):
         files = sorted(path.glob("completions_*.parquet")) or sorted(path.glob("completions/completions_*.parquet"))
         if not files:
             raise ValueError(
                 f"{path} is a folder without completions; a run writes them with `log_completions: true`."
             )
-        return pd.DataFrame([row for file in files for row in _parquet_rows(file)])
+        return [row for file in files for row in _parquet_rows(file)]
     if not os.path.exists(path):
         raise ValueError(f"{path} is neither a number nor a file.")
     if path.suffix == ".parquet":
-        return pd.DataFrame(_parquet_rows(path))
+        return _parquet_rows(path)
     if path.suffix in (".jsonl", ".ndjson", ".json"):
-        return pd.DataFrame(_json_rows(path))
+        return _json_rows(path)
     raise ValueError(f"{path} must be Parquet (.parquet) or JSON lines (.jsonl, .ndjson, .json).")
 
 
@@ -187,10 +194,10 @@ def _numbers(path: Path, table: "pd.DataFrame", name: str) -> Array:
 
 
 def _is_numeric(column: "pd.Series") -> bool:
-    present = column.dropna()
+    present = [value for value in column if value is not None]
     # JSON's whole numbers may be too large for a float.
     sized = (isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300) for value in present)
-    return all(sized) if len(present) else column.dtype.kind == "f"
+    return bool(present) and all(sized)
 
 
 def _first_line(error: BaseException) -> str:

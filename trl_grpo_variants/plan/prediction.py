@@ -97,6 +97,17 @@ class Prediction:
         return theory.success_path(self.rates, self.steps, num_generations=self.group_size, **self.settings)
 
     @property
+    def is_single(self) -> bool:
+        """Whether it is about one success rate, and not about those of several prompts."""
+        return self.rates.ndim == 0
+
+    @property
+    def paths(self) -> dict[str, Array]:
+        """The three paths by name, of the mean over prompts, each of shape `(steps + 1,)`."""
+        paths = {"exact": self.exact, "clipped": self.clipped, "groups": self.grouped}
+        return paths if self.is_single else {name: path.mean(axis=1) for name, path in paths.items()}
+
+    @property
     def no_signal(self) -> tuple[float, float]:
         """Expected share of groups whose advantages are all 0, at the start and at the end."""
         before, after = (
@@ -156,7 +167,7 @@ class Prediction:
     @property
     def title(self) -> str:
         """One line that says what is predicted."""
-        start = f"p_ref = {float(self.rates):g}" if self.rates.ndim == 0 else f"{self.rates.size} prompts"
+        start = f"p_ref = {float(self.rates):g}" if self.is_single else f"{self.rates.size} prompts"
         named = {"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta}
         coefficients = ", ".join(f"{name} = {value:.4g}" for name, value in named.items() if value > 0.0)
         return f"{start}, target {self.target}: {coefficients} ({self.normalization})"

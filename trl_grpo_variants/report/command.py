@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..parser import Parser
 from ..runs.folder import read_run
-from ..runs.trajectories import trajectories
 from .page import panels, render
 
 
@@ -17,28 +16,14 @@ PAGE_NAME = "index.html"
 
 
 def main(argv: list[str]) -> int:
-    """
-    Run the command.
-
-    Args:
-        argv (`list[str]`):
-            Arguments without the program's and the command's names.
-
-    Returns:
-        `int`:
-            Exit code 0.
-
-    Raises:
-        `ValueError`: If the input is wrong; one sentence.
-    """
+    """Run the command with these arguments: 0, or a `ValueError` of one sentence if they are wrong."""
     arguments = _parser().parse_args(argv)
     run = read_run(arguments.run_dir)
     output = arguments.output or arguments.run_dir / "report"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        found = [] if run.visits is None else trajectories(run.visits)
-        shown = panels(run, found)
-        page = render(run, shown, found)
+        shown = panels(run)
+        page = render(run, shown)
         for panel in shown:
             if panel.figure is not None:
                 _write(output / f"{panel.name}.png", panel.png)

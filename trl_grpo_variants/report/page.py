@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..runs.figures import save, success_figure
 from ..runs.folder import Run
-from ..runs.trajectories import KINDS, Trajectory
+from ..runs.trajectories import KINDS
 from .figures import length_figure, metrics_figure, prompts_figure
 
 
@@ -64,25 +64,13 @@ class Panel:
         return file.getvalue()
 
 
-def panels(run: Run, found: list[Trajectory]) -> list[Panel]:
-    """
-    Parts of the page, those without a figure among them.
-
-    Args:
-        run ([`Run`]):
-            Run.
-        found (`list[Trajectory]`):
-            Its prompts with at least two visits.
-
-    Returns:
-        `list[Panel]`:
-            In the order of the page.
-    """
+def panels(run: Run) -> list[Panel]:
+    """Parts of the page in their order, those without a figure among them."""
     has_predictions = run.visits is not None and bool(run.visits["predicted"].notna().any())
-    return [*_visit_panels(run, found, has_predictions), *_logged_panels(run, has_predictions)]
+    return [*_visit_panels(run, has_predictions), *_logged_panels(run, has_predictions)]
 
 
-def _visit_panels(run: Run, found: list[Trajectory], has_predictions: bool) -> list[Panel]:
+def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
     return [
         Panel(
             "success",
@@ -101,7 +89,7 @@ def _visit_panels(run: Run, found: list[Trajectory], has_predictions: bool) -> l
             "Prompts with at least two visits, by what became of them: "
             + "; ".join(f"{kind}, {meaning}" for kind, meaning in KINDS.items())
             + ". Clear is what the sampling of completions would rarely do by itself.",
-            prompts_figure(found),
+            prompts_figure(run.trajectories),
             _NO_MONITOR if run.visits is None else "no prompt was visited twice",
         ),
     ]
@@ -163,12 +151,12 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
     return [replace(panel, missing=missing) for panel in shown]
 
 
-def render(run: Run, shown: list[Panel], found: list[Trajectory]) -> str:
-    """The page as HTML that needs no other file and no network, of these parts and prompts with at least two visits."""
+def render(run: Run, shown: list[Panel]) -> str:
+    """The page of these parts as HTML, one file that needs no other and no network."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    kinds = {kind: [trajectory for trajectory in found if trajectory.kind == kind] for kind in KINDS}
+    kinds = {kind: [trajectory for trajectory in run.trajectories if trajectory.kind == kind] for kind in KINDS}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=run,
         facts=facts(run),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from .intervals import mean_with_interval, measured_success
 
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -58,7 +58,7 @@ def save(figure: "Figure", path: Path | BytesIO, *, software: str | None = None)
     figure.savefig(path, format="png", dpi=150, metadata={"Software": software})
 
 
-def success_figure(visits: pd.DataFrame) -> "Figure | None":
+def success_figure(visits: "pd.DataFrame") -> "Figure | None":
     """
     Predicted and measured success over the rollouts, and against each other.
 
@@ -91,7 +91,9 @@ def success_figure(visits: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def _draw_over_steps(axes: "Axes", visits: pd.DataFrame, parts: dict[str, tuple[pd.DataFrame, str, str, str]]) -> None:
+def _draw_over_steps(
+    axes: "Axes", visits: "pd.DataFrame", parts: "dict[str, tuple[pd.DataFrame, str, str, str]]"
+) -> None:
     """Means with intervals over runs of rollouts; a part is some of the visits, a kind of success, colour, marker."""
     rollouts = np.unique(visits["rollout"])
     bins = np.array_split(rollouts, min(_MOST_POINTS, rollouts.size))
@@ -111,7 +113,7 @@ def _draw_over_steps(axes: "Axes", visits: pd.DataFrame, parts: dict[str, tuple[
     add_legend(axes, len(parts))
 
 
-def _draw_against(axes: "Axes", visits: pd.DataFrame) -> None:
+def _draw_against(axes: "Axes", visits: "pd.DataFrame") -> None:
     axes.plot([0.0, 1.0], [0.0, 1.0], color=GREY, linestyle="--", linewidth=1.0, label="as predicted")
     tenths = visits.groupby(np.clip(np.digitize(visits["predicted"], _TENTHS) - 1, 0, 9))
     points = [(members["predicted"].mean(), *_mean(members, ""), len(members)) for _, members in tenths]
@@ -124,7 +126,7 @@ def _draw_against(axes: "Axes", visits: pd.DataFrame) -> None:
     add_legend(axes, 2, marker_scale=0.5)
 
 
-def _mean(visits: pd.DataFrame, kind: str) -> tuple[float, float, float]:
+def _mean(visits: "pd.DataFrame", kind: str) -> tuple[float, float, float]:
     columns = (kind, f"{kind}_low", f"{kind}_high") if kind else ("successes", "completions")
     of_columns = mean_with_interval if kind else measured_success
     mean, low, high = of_columns(*(visits[name].to_numpy(np.float64) for name in columns))

@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .intervals import Array
+from .trajectories import Trajectory, trajectories
 
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     logs: TrainerState = TrainerState()
     unreadable: tuple[str, ...] = ()
+
+    @cached_property
+    def trajectories(self) -> list[Trajectory]:
+        """The prompts that were visited at least twice."""
+        return [] if self.visits is None else trajectories(self.visits)
 
     def series(self, name: str) -> Series:
         """Optimizer steps and finite values of a metric, two arrays of one length; empty if it was not logged."""

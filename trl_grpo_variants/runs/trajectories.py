@@ -4,12 +4,15 @@
 """What became of each prompt, from counts that sampling alone would move."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from .intervals import Array, Z
 
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A difference of two shares is clear beyond this many of its standard deviations. Single visits, which are looked for
 # or hold few completions, take more.
@@ -54,7 +57,7 @@ class Trajectory:
         return float(self.success[-1] - self.success[0])
 
 
-def trajectories(visits: pd.DataFrame) -> list[Trajectory]:
+def trajectories(visits: "pd.DataFrame") -> list[Trajectory]:
     """Those of the prompts that were visited at least twice, in the order of their first visit."""
     return [
         Trajectory(
@@ -82,10 +85,6 @@ def kind_of(successes: Array, completions: Array) -> str:
             Successes of each visit, in order.
         completions (`np.ndarray`):
             Completions of each visit.
-
-    Returns:
-        `str`:
-            Kind.
     """
     if not successes.any():
         return "stuck at 0"
