@@ -26,7 +26,7 @@ def following(lines):
 def test_packed_lines_hold_each_row_at_its_own_positions(rows):
     batch = batch_of(rows)
     widths = [prompt + completion for prompt, completion in rows]
-    lines = Lines.packed(batch, bins(widths))
+    lines = Lines.laid(batch, bins(widths), share_prompt=False)
     # The label behind each token of a completion's place is that token.
     expected = (batch.input_ids * batch.attention_mask)[:, 7:].float()
     assert torch.equal(lines.restore(following(lines), (len(rows), 9)), expected)
@@ -46,7 +46,7 @@ def test_a_shared_prompt_is_laid_out_once(completions, prompt):
     ids, mask = padded([(prompt, completion) for completion in completions])
     # The same prompt for all.
     ids[:, 7 - prompt : 7] = torch.arange(1, prompt + 1)
-    lines = Lines.shared(Batch(ids, mask, 9, {}), [list(range(len(completions)))])
+    lines = Lines.laid(Batch(ids, mask, 9, {}), [list(range(len(completions)))], share_prompt=True)
     assert torch.equal(lines.restore(following(lines), (len(completions), 9)), (ids * mask)[:, 7:].float())
     assert (lines.segments >= 0).sum() == prompt - 1 + sum(completions)
 
@@ -74,7 +74,7 @@ def test_bins_hold_each_row_once_and_are_no_wider_than_the_longest(widths):
 
 
 def test_values_that_are_not_wanted_do_not_come_back():
-    lines = Lines.packed(batch_of([(2, 1), (1, 0)]), [[0, 1]])
+    lines = Lines.laid(batch_of([(2, 1), (1, 0)]), [[0, 1]], share_prompt=False)
     values = torch.full(lines.input_ids.shape, float("nan")).index_put(
         (torch.tensor([0]), lines.places), torch.tensor([5.0])
     )

@@ -31,16 +31,7 @@ HALF_PRECISION_TOLERANCE = 5e-2
 
 
 def check_lines(args: GRPOVariantConfig) -> None:
-    """
-    Check that TRL can score lines.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Raises:
-        `NotImplementedError`: If the installed TRL has no way to ask for single log-probs.
-    """
+    """Refuse lines, with a `NotImplementedError`, where the installed TRL has no way to ask for single log-probs."""
     asked = [name for name in ("pack_rollout", "share_prompt") if getattr(args, name)]
     if asked and not hasattr(trl_utils, "add_fused_lm_head"):
         raise NotImplementedError(
@@ -151,13 +142,13 @@ def are_exact(lines: LineForward, args: GRPOVariantConfig, model: Any, score: Sc
     largest = accelerator.gather(error).max().item()
     if largest <= tolerance:
         return True
-    found = (
+    difference = (
         f"log-probs that differ from those of unpacked rows by {largest:.2g} nats on average "
         f"(`attn_implementation={lines.attention!r}`, tolerance {tolerance:g})"
     )
     if lines.share_prompt:
-        raise RuntimeError(f"`share_prompt=True` gives {found}; leave it off for this model.")
-    logger.warning(f"`pack_rollout=True` gives {found}; rows are trimmed instead.")
+        raise RuntimeError(f"`share_prompt=True` gives {difference}; leave it off for this model.")
+    logger.warning(f"`pack_rollout=True` gives {difference}; rows are trimmed instead.")
     return False
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from ..rollout import prompt_groups
-from .passes import Batch, Score, Scores, bins, partition
+from .passes import Batch, Score, Scores, bins
 from .trimmed import TrimmedForward
 
 
@@ -53,89 +54,45 @@ class Lines:
     tokens: torch.Tensor
 
     @classmethod
-    def packed(cls, batch: Batch, lines: Sequence[Sequence[int]]) -> "Lines":
+    def laid(cls, batch: Batch, lines: Sequence[Sequence[int]], *, share_prompt: bool) -> "Lines":
         """
-        Lay whole rows one after another.
+        Lay rows one after another.
 
         Args:
             batch ([`Batch`]):
                 Padded rows.
             lines (`Sequence[Sequence[int]]`):
                 Rows of each line.
-
-        Returns:
-            [`Lines`]:
-                The lines.
+            share_prompt (`bool`):
+                Whether the rows of a line have one prompt, which is laid once and their completions behind it.
         """
         prompts, completions = (values.tolist() for values in batch.lengths)
-        builders = []
+        parts = []
         for rows in lines:
             line = _Line(batch)
-            for segment, row in enumerate(rows, start=1):
-                line.add(row, prompts[row], completions[row], skipped=0, segment=segment)
-            builders.append(line)
-        return cls._of(builders)
-
-    @classmethod
-    def shared(cls, batch: Batch, lines: Sequence[Sequence[int]]) -> "Lines":
-        """
-        Lay completions of one prompt behind it.
-
-        Args:
-            batch ([`Batch`]):
-                Padded rows.
-            lines (`Sequence[Sequence[int]]`):
-                Rows of each line, which have the same prompt.
-
-        Returns:
-            [`Lines`]:
-                The lines.
-        """
-        prompts, completions = (values.tolist() for values in batch.lengths)
-        builders = []
-        for rows in lines:
-            line = _Line(batch)
-            common = prompts[rows[0]] - 1
-            line.add_prompt(rows[0], common + 1)
+            common = prompts[rows[0]] - 1 if share_prompt else 0
+            if share_prompt:
+                line.add_prompt(rows[0], common)
             for segment, row in enumerate(rows, start=1):
                 line.add(row, prompts[row], completions[row], skipped=common, segment=segment)
-            builders.append(line)
-        return cls._of(builders)
-
-    @classmethod
-    def _of(cls, builders: Sequence["_Line"]) -> "Lines":
-        width = max(2, *(line.width for line in builders))
-        device = builders[0].batch.input_ids.device
+            parts.append(line)
+        width = max(2, *(line.width for line in parts))
 
         def padded(name: str, value: int) -> torch.Tensor:
-            columns = [torch.cat(getattr(line, name)) for line in builders]
-            rows = [torch.nn.functional.pad(column, (0, width - column.numel()), value=value) for column in columns]
-            return torch.stack(rows).to(device)
+            columns = [torch.cat(getattr(line, name)) for line in parts]
+            return torch.stack([F.pad(column, (0, width - column.numel()), value=value) for column in columns])
 
-        places = [place + i * width for i, line in enumerate(builders) for place in line.places]
-        tokens = [token for line in builders for token in line.tokens]
-        pad = int(builders[0].batch.input_ids[0, -1])
         return cls(
-            padded("ids", pad),
+            padded("ids", int(batch.input_ids[0, -1])),
             padded("positions", 0),
             padded("labels", _IGNORED),
             padded("segments", -1),
-            torch.cat(places).to(device),
-            torch.cat(tokens).to(device),
+            torch.cat([place + i * width for i, line in enumerate(parts) for place in line.places]),
+            torch.cat([token for line in parts for token in line.tokens]),
         )
 
     def attention_mask(self, dtype: torch.dtype | None) -> torch.Tensor:
-        """
-        What each token of shared lines sees.
-
-        Args:
-            dtype (`torch.dtype`, *optional*):
-                If given, the mask is one that is added to the logits of the attention, instead of a boolean one.
-
-        Returns:
-            `torch.Tensor`:
-                Mask `(L, 1, W, W)`.
-        """
+        """What each token of shared lines sees: `(L, 1, W, W)`, boolean, or of this dtype to add to attention logits."""
         columns = torch.arange(self.segments.size(1), device=self.segments.device)
         own = self.segments.unsqueeze(2) == self.segments.unsqueeze(1)
         # Padding sees itself too: a token that sees nothing has no attention weights.
@@ -165,10 +122,10 @@ class _Line:
     tokens: list[torch.Tensor] = field(default_factory=list)
 
     def add_prompt(self, row: int, length: int) -> None:
-        """All of a prompt but its last token."""
-        end = self.batch.size[0]
+        """So many tokens of a prompt, all of it but its last one."""
+        end = self.batch.size[0] - 1
         ids = self.batch.input_ids[row, end - length : end]
-        self._append(ids[:-1], torch.full_like(ids[1:], _IGNORED), 0, segment=0)
+        self._append(ids, torch.full_like(ids, _IGNORED), 0, segment=0)
 
     def add(self, row: int, prompt: int, completion: int, *, skipped: int, segment: int) -> None:
         """A row without its first tokens, and without its last one, which no other follows."""
@@ -210,19 +167,9 @@ class LineForward(TrimmedForward):
 
     def error(self, score: Score, model: Any, device: torch.device) -> float:
         """
-        Score made-up completions on lines and on rows.
+        How far apart the log-probs of made-up completions on lines and on rows are, in nats, on average over the tokens.
 
-        Args:
-            score (`Callable`):
-                TRL's forward pass over padded rows.
-            model (`nn.Module`):
-                Model to score with. Its dropout is left out, and no random number is drawn.
-            device (`torch.device`):
-                Where it computes.
-
-        Returns:
-            `float`:
-                How far the log-probs are apart, in nats, on average over the tokens.
+        The model's dropout is left out, and no random number is drawn.
         """
         batch = _made_up_batch(model, device)
         with torch.no_grad(), _without_dropout(model):
@@ -230,19 +177,12 @@ class LineForward(TrimmedForward):
             on_rows, *_ = super()._score(score, model, batch)
         return ((on_lines - on_rows).abs().sum() / batch.lengths[1].sum()).item()
 
-    def _passes(self, batch: Batch, rows: torch.Tensor, batch_size: int | None) -> list[list[int]]:
-        if not self.splits:
-            return super()._passes(batch, rows, batch_size)
-        chosen = batch.rows(rows)
-        lines = self._lines(chosen)
-        prompts, completions = (values.tolist() for values in chosen.lengths)
+    def _units(self, batch: Batch) -> tuple[list[int], list[list[int]]]:
+        lines = self._lines(batch)
+        prompts, completions = (values.tolist() for values in batch.lengths)
         if self.share_prompt:
-            widths = [prompts[line[0]] - 1 + sum(completions[row] for row in line) for line in lines]
-        else:
-            widths = [sum(prompts[row] + completions[row] - 1 for row in line) for line in lines]
-        max_tokens = None if batch_size is None else batch_size * sum(batch.size)
-        passes = partition(widths, max_tokens=max_tokens, split_cost=self.split_cost)
-        return [[row for line in indices for row in lines[line]] for indices in passes]
+            return [prompts[line[0]] - 1 + sum(completions[row] for row in line) for line in lines], lines
+        return [sum(prompts[row] + completions[row] - 1 for row in line) for line in lines], lines
 
     def _lines(self, batch: Batch) -> list[list[int]]:
         if self.share_prompt:
@@ -256,8 +196,7 @@ class LineForward(TrimmedForward):
         return [list(range(len(widths)))] if self.attention.startswith("flash") else bins(widths)
 
     def _score(self, score: Score, model: Any, batch: Batch, batch_size: int | None = None) -> Scores:
-        lay = Lines.shared if self.share_prompt else Lines.packed
-        lines = lay(batch, self._lines(batch))
+        lines = Lines.laid(batch, self._lines(batch), share_prompt=self.share_prompt)
         mask = None
         if self.share_prompt:
             mask = lines.attention_mask(None if self.attention == "sdpa" else next(model.parameters()).dtype)

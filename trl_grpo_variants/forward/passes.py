@@ -65,25 +65,20 @@ def partition(
     widths: Sequence[int], *, max_tokens: int | None = None, split_cost: int = SPLIT_COST
 ) -> list[list[int]]:
     """
-    Divide rows into forward passes, each as wide as its longest row.
+    Divide rows of these widths into forward passes, each as wide as its longest row: the rows of each, longest first.
 
     Args:
         widths (`Sequence[int]`):
-            Lengths `(B,)` of the rows, in tokens.
+            Lengths of the rows, in tokens.
         max_tokens (`int`, *optional*):
             Most tokens of one pass, padding included; a row longer than that has a pass of its own.
-        split_cost (`int`, *optional*, defaults to `0`):
+        split_cost (`int`, *optional*, defaults to `256`):
             Tokens of padding that one more pass must save more than.
-
-    Returns:
-        `list[list[int]]`:
-            Indices of the rows of each pass, longest first.
     """
     order = sorted(range(len(widths)), key=lambda row: -widths[row])
     passes: list[list[int]] = []
     for row in order:
-        fits = passes and (max_tokens is None or (len(passes[-1]) + 1) * widths[passes[-1][0]] <= max_tokens)
-        if fits:
+        if passes and (max_tokens is None or (len(passes[-1]) + 1) * widths[passes[-1][0]] <= max_tokens):
             passes[-1].append(row)
         else:
             passes.append([row])
@@ -100,17 +95,7 @@ def _split(rows: list[int], widths: Sequence[int], split_cost: int) -> list[list
 
 
 def bins(widths: Sequence[int]) -> list[list[int]]:
-    """
-    Put rows on lines as wide as the longest row, each on the first line that has room, longest first.
-
-    Args:
-        widths (`Sequence[int]`):
-            Lengths `(B,)` of the rows.
-
-    Returns:
-        `list[list[int]]`:
-            Rows of each line.
-    """
+    """Rows on lines as wide as the longest row, each on the first line that has room for it, longest first."""
     lines: list[list[int]] = []
     room: list[int] = []
     for row in sorted(range(len(widths)), key=lambda row: -widths[row]):

@@ -55,11 +55,11 @@ class TrimmedForward:
         **inputs: Any,
     ) -> Scores:
         """
-        Score completions.
+        Score the completions of a batch.
 
         Args:
             score (`Callable`):
-                TRL's forward pass over padded rows.
+                TRL's forward pass over padded rows, which takes the other arguments too.
             model (`nn.Module`):
                 Model to score with.
             input_ids (`torch.Tensor`):
@@ -85,41 +85,46 @@ class TrimmedForward:
         if "pixel_values" in given or given.get("compute_aux_loss"):
             return TrimmedForward._score(self, score, model, batch, batch_size)
 
-        rows = torch.arange(input_ids.size(0)) if needed is None else needed.cpu().nonzero().squeeze(1)
+        rows = torch.arange(len(input_ids)) if needed is None else needed.nonzero().squeeze(1)
         if rows.numel() == 0:
             return self._nothing(score, model, batch)
-        passes = [rows[indices].to(input_ids.device) for indices in self._passes(batch, rows, batch_size)]
+        rows = rows.to(input_ids.device)
+        chosen = batch.rows(rows)
+        passes = [torch.tensor(part, device=rows.device) for part in self._passes(chosen, batch_size)]
         # All but the last pass go around DDP, which counts forward passes; its hooks on the parameters see all.
         inner = model.module if isinstance(model, DistributedDataParallel) else model
         modules = [inner] * (len(passes) - 1) + [model]
-        outputs = [self._score(score, module, batch.rows(rows)) for module, rows in zip(modules, passes, strict=True)]
-        order = torch.cat(passes)
+        outputs = [self._score(score, module, chosen.rows(part)) for module, part in zip(modules, passes, strict=True)]
+        order = rows[torch.cat(passes)]
 
-        def gathered(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-            if parts[0] is None:
-                return None
+        def gathered(parts: Sequence[torch.Tensor | None]) -> torch.Tensor:
             values = torch.cat([part for part in parts if part is not None])
-            return values.new_zeros(input_ids.size(0), logits_to_keep).index_copy(0, order, values)
+            return values.new_zeros(len(input_ids), logits_to_keep).index_copy(0, order, values)
 
-        logps = gathered([output[0] for output in outputs])
-        assert logps is not None
-        return logps, gathered([output[1] for output in outputs]), None
+        logps, entropies, _ = zip(*outputs, strict=True)
+        return gathered(logps), None if entropies[0] is None else gathered(entropies), None
 
-    def _passes(self, batch: Batch, rows: torch.Tensor, batch_size: int | None) -> list[list[int]]:
-        """Divide the rows, of which the indices among `rows` are returned, over forward passes."""
-        prompt_lengths, completion_lengths = batch.lengths
-        if self.trim == "both":
-            widths = (prompt_lengths + completion_lengths)[rows].tolist()
-        else:
-            widths = (batch.size[0] + completion_lengths)[rows].tolist()
-        if self.trim == "none":
-            widths = [sum(batch.size)] * len(widths)
+    def _passes(self, batch: Batch, batch_size: int | None) -> list[list[int]]:
+        """Rows of each forward pass."""
         if self.splits:
+            widths, units = self._units(batch)
             max_tokens = None if batch_size is None else batch_size * sum(batch.size)
-            return partition(widths, max_tokens=max_tokens, split_cost=self.split_cost)
+            passes = partition(widths, max_tokens=max_tokens, split_cost=self.split_cost)
+            return [[row for unit in indices for row in units[unit]] for indices in passes]
+        widths = self._widths(batch)
         order = sorted(range(len(widths)), key=lambda row: -widths[row])
         batch_size = batch_size or len(order)
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def _units(self, batch: Batch) -> tuple[list[int], list[list[int]]]:
+        """Widths of what cannot be divided over passes, and the rows of each."""
+        return self._widths(batch), [[row] for row in range(batch.input_ids.size(0))]
+
+    def _widths(self, batch: Batch) -> list[int]:
+        prompts, completions = batch.lengths
+        if self.trim == "none":
+            return [sum(batch.size)] * len(completions)
+        return ((prompts if self.trim == "both" else batch.size[0]) + completions).tolist()
 
     def _score(self, score: Score, model: Any, batch: Batch, batch_size: int | None = None) -> Scores:
         """One forward pass."""

@@ -41,17 +41,8 @@ def trimmable(config: Any) -> str:
 
 def lengths(mask: torch.Tensor, logits_to_keep: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Lengths of left-padded prompts and right-padded completions.
-
-    Args:
-        mask (`torch.Tensor`):
-            Attention mask `(B, P + T)`.
-        logits_to_keep (`int`):
-            Columns `T` of the completions.
-
-    Returns:
-        `tuple[torch.Tensor, torch.Tensor]`:
-            Lengths `(B,)` of the prompts and of the completions, from and to the outermost attended token.
+    Lengths `(B,)` of left-padded prompts and of right-padded completions, of which the mask `(B, P + T)` has the last
+    `logits_to_keep` columns: from and to the outermost attended token.
     """
     prompt, completion = mask[:, :-logits_to_keep] != 0, mask[:, -logits_to_keep:] != 0
     prompt_columns = torch.arange(prompt.size(1), 0, -1, device=mask.device)
@@ -91,23 +82,19 @@ class Window:
         multiple: int = 1,
     ) -> "Window":
         """
-        The narrowest window around rows.
+        The narrowest window around rows of these lengths `(B,)`.
 
         Args:
             prompt_lengths (`torch.Tensor`):
-                Lengths `(B,)` of the prompts.
+                Lengths of the prompts.
             completion_lengths (`torch.Tensor`):
-                Lengths `(B,)` of the completions.
+                Lengths of the completions.
             size (`tuple[int, int]`):
                 Columns `P` and `T` of the padded prompts and completions.
             trim (`str`):
-                Padding to cut: `"both"`, `"right"` or `"none"`, see [`trimmable`].
+                Padding to cut, see [`trimmable`].
             multiple (`int`, *optional*, defaults to `1`):
                 The width is a multiple of this where the padded rows allow it.
-
-        Returns:
-            [`Window`]:
-                The window.
         """
         total, max_length = sum(size), size[1]
         keep = max_length if trim == "none" else max(1, int(completion_lengths.max()))
