@@ -144,11 +144,7 @@ def _check_reached(prediction: Prediction) -> None:
                 "--mirror-steps."
             )
     elif not plan.reached:
-        highest = theory.highest_target(
-            float(prediction.rates),
-            normalization=prediction.normalization,
-            variance_epsilon=prediction.variance_epsilon,
-        )
+        highest = theory.highest_target(float(prediction.rates), **prediction.advantages)
         state = "out of reach from here" if plan.stable else "unstable"
         raise ValueError(
             f"No coefficient holds success at {prediction.target}: that fixed point is {state}, and with the beta "

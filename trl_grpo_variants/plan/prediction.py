@@ -53,28 +53,21 @@ class Prediction:
     variance_epsilon: float
     group_size: int
     mirror_steps: int | None = None
-    clip: float = CLIP
 
     @cached_property
     def plan(self) -> theory.Plan:
         """The coefficients."""
-        return theory.plan(
-            self.rates,
-            self.target,
-            normalization=self.normalization,
-            variance_epsilon=self.variance_epsilon,
-            mirror_steps=self.mirror_steps,
-        )
+        return theory.plan(self.rates, self.target, mirror_steps=self.mirror_steps, **self.advantages)
+
+    @property
+    def advantages(self) -> dict[str, Any]:
+        """How the functions of `theory` normalise advantages, as keyword arguments."""
+        return {"normalization": self.normalization, "variance_epsilon": self.variance_epsilon}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of the functions of `theory` under the plan."""
-        return {
-            "beta": self.plan.beta,
-            "mirror_beta": self.plan.mirror_beta,
-            "normalization": self.normalization,
-            "variance_epsilon": self.variance_epsilon,
-        }
+        return {"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta, **self.advantages}
 
     @property
     def steps(self) -> int:
@@ -89,7 +82,7 @@ class Prediction:
     @cached_property
     def clipped(self) -> Array:
         """As `exact`, of the clipped objective."""
-        return theory.clipped_path(self.rates, self.steps, epsilon=self.clip, **self.settings)
+        return theory.clipped_path(self.rates, self.steps, epsilon=CLIP, **self.settings)
 
     @cached_property
     def grouped(self) -> Array:
@@ -137,12 +130,8 @@ class Prediction:
         coefficients = {"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta}
         coefficients = {name: float(f"{value:.6g}") for name, value in coefficients.items() if value > 0.0}
         if self.normalization == "trl_std":
-            fields: dict[str, Any] = {
-                "variant": "grpo",
-                **coefficients,
-                "scale_rewards": "group",
-                "loss_type": "dr_grpo",
-            }
+            fields: dict[str, Any] = {"variant": "grpo", **coefficients}
+            fields |= {"scale_rewards": "group", "loss_type": "dr_grpo"}
             if "mirror_beta" in coefficients:
                 # With one optimizer step a rollout there is no previous policy; the other presets see to that.
                 fields["num_iterations"] = get_variant("mirror").schedule.num_iterations

@@ -3,14 +3,13 @@
 
 """The figures that only a report shows. A function returns `None` where there is nothing to draw."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..runs.figures import BLUE, FEW_POINTS, GREEN, RED, add_legend, label_steps, new_figure
 from ..runs.folder import Run, Series
-from ..runs.trajectories import KINDS, Trajectory
+from ..runs.trajectories import Trajectory
 
 
 if TYPE_CHECKING:
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 _MOST_LINES = 25
 
 
-def prompts_figure(found: Sequence[Trajectory]) -> "Figure | None":
-    """Success of each of these prompts over the run, one axes per kind that occurs."""
-    by_kind = {kind: [trajectory for trajectory in found if trajectory.kind == kind] for kind in KINDS}
-    by_kind = {kind: members for kind, members in by_kind.items() if members}
+def prompts_figure(by_kind: dict[str, list[Trajectory]]) -> "Figure | None":
+    """Success of each prompt over the run, one axes per kind of trajectory."""
     if not by_kind:
         return None
     across = {1: 1, 2: 2, 4: 2}.get(len(by_kind), 3)

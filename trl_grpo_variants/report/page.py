@@ -156,7 +156,6 @@ def render(run: Run, shown: list[Panel]) -> str:
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    kinds = {kind: [trajectory for trajectory in run.trajectories if trajectory.kind == kind] for kind in KINDS}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=run,
         facts=facts(run),
@@ -164,8 +163,7 @@ def render(run: Run, shown: list[Panel]) -> str:
         missing=[panel for panel in shown if panel.figure is None],
         kinds={
             kind: (len(members), sorted(members, key=lambda t: -abs(t.change))[:_MOST_EXAMPLES])
-            for kind, members in kinds.items()
-            if members
+            for kind, members in run.trajectories.items()
         },
         notes=_notes(run),
     )

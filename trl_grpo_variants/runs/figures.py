@@ -72,45 +72,38 @@ def success_figure(visits: "pd.DataFrame") -> "Figure | None":
     """
     if visits.empty:
         return None
+    rollouts = np.unique(visits["rollout"])
+    starts = [members[0] for members in np.array_split(rollouts, min(_MOST_POINTS, rollouts.size))]
+    visits = visits.assign(point=np.searchsorted(starts, visits["rollout"], side="right"))
     predicted = visits.dropna(subset="predicted")
     figure = new_figure(7.5 if predicted.empty else 11.0, 4.6)
     if predicted.empty:
         over_steps = figure.subplots()
-        _draw_over_steps(over_steps, visits, {"measured": (visits, "", BLUE, "o")})
+        _draw_means(over_steps, visits, "", "measured", BLUE, "o")
+        add_legend(over_steps, 1)
     else:
         over_steps, against = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
-        parts = {
-            "measured, first visits": (visits[visits["visit"] == 1], "", "#7F7F7F", "s"),
-            "measured, later visits": (predicted, "", BLUE, "o"),
-            "predicted for later visits": (predicted, "predicted", RED, "^"),
-        }
-        _draw_over_steps(over_steps, visits, parts)
+        _draw_means(over_steps, visits[visits["visit"] == 1], "", "measured, first visits", "#7F7F7F", "s")
+        _draw_means(over_steps, predicted, "", "measured, later visits", BLUE, "o")
+        _draw_means(over_steps, predicted, "predicted", "predicted for later visits", RED, "^")
+        add_legend(over_steps, 3)
         _draw_against(against, predicted)
     over_steps.set(title="Success over the run", ylabel="mean success of prompts", ylim=(-0.03, 1.03))
     label_steps(over_steps)
     return figure
 
 
-def _draw_over_steps(
-    axes: "Axes", visits: "pd.DataFrame", parts: "dict[str, tuple[pd.DataFrame, str, str, str]]"
-) -> None:
-    """Means with intervals over runs of rollouts; a part is some of the visits, a kind of success, colour, marker."""
-    rollouts = np.unique(visits["rollout"])
-    bins = np.array_split(rollouts, min(_MOST_POINTS, rollouts.size))
-    for label, (chosen, kind, color, marker) in parts.items():
-        points = [
-            (members["step"].mean(), *_mean(members, kind))
-            for ends in bins
-            if not (members := chosen[chosen["rollout"].between(ends[0], ends[-1])]).empty
-        ]
-        if points:
-            steps, mean, low, high = np.array(points).T
-            if steps.size <= FEW_POINTS:
-                axes.errorbar(steps, mean, yerr=[mean - low, high - mean], color=color, fmt="none", capsize=3.0)
-            else:
-                axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
-            axes.plot(steps, mean, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
-    add_legend(axes, len(parts))
+def _draw_means(axes: "Axes", visits: "pd.DataFrame", kind: str, label: str, color: str, marker: str) -> None:
+    """Means of a kind of success, with their intervals, over the points that the visits belong to."""
+    points = [(members["step"].mean(), *_mean(members, kind)) for _, members in visits.groupby("point")]
+    if not points:
+        return
+    steps, mean, low, high = np.array(points).T
+    if steps.size <= FEW_POINTS:
+        axes.errorbar(steps, mean, yerr=[mean - low, high - mean], color=color, fmt="none", capsize=3.0)
+    else:
+        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.plot(steps, mean, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
 
 
 def _draw_against(axes: "Axes", visits: "pd.DataFrame") -> None:
@@ -127,7 +120,8 @@ def _draw_against(axes: "Axes", visits: "pd.DataFrame") -> None:
 
 
 def _mean(visits: "pd.DataFrame", kind: str) -> tuple[float, float, float]:
+    """Mean of a kind of success, measured if none is named, and the ends of its interval."""
     columns = (kind, f"{kind}_low", f"{kind}_high") if kind else ("successes", "completions")
-    of_columns = mean_with_interval if kind else measured_success
-    mean, low, high = of_columns(*(visits[name].to_numpy(np.float64) for name in columns))
+    summary = mean_with_interval if kind else measured_success
+    mean, low, high = summary(*(visits[name].to_numpy(np.float64) for name in columns))
     return mean, max(0.0, low), min(1.0, high)

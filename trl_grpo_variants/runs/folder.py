@@ -60,9 +60,9 @@ class Run:
     unreadable: tuple[str, ...] = ()
 
     @cached_property
-    def trajectories(self) -> list[Trajectory]:
-        """The prompts that were visited at least twice."""
-        return [] if self.visits is None else trajectories(self.visits)
+    def trajectories(self) -> dict[str, list[Trajectory]]:
+        """The prompts that were visited at least twice, by what became of them."""
+        return {} if self.visits is None else trajectories(self.visits)
 
     def series(self, name: str) -> Series:
         """Optimizer steps and finite values of a metric, two arrays of one length; empty if it was not logged."""

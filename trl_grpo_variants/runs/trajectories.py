@@ -38,8 +38,6 @@ class Trajectory:
     Parameters:
         prompt (`str`):
             Beginning of its text.
-        kind (`str`):
-            One of `KINDS`.
         steps (`np.ndarray`):
             Optimizer steps of the visits.
         success (`np.ndarray`):
@@ -47,7 +45,6 @@ class Trajectory:
     """
 
     prompt: str
-    kind: str
     steps: Array
     success: Array
 
@@ -57,18 +54,15 @@ class Trajectory:
         return float(self.success[-1] - self.success[0])
 
 
-def trajectories(visits: "pd.DataFrame") -> list[Trajectory]:
-    """Those of the prompts that were visited at least twice, in the order of their first visit."""
-    return [
-        Trajectory(
-            prompt="" if members["prompt"].isna().iloc[0] else members["prompt"].iloc[0],
-            kind=kind_of(*(members[name].to_numpy(np.float64) for name in ("successes", "completions"))),
-            steps=members["step"].to_numpy(np.float64),
-            success=members["success"].to_numpy(),
-        )
-        for _, members in visits.groupby("prompt_id", sort=False)
-        if len(members) > 1
-    ]
+def trajectories(visits: "pd.DataFrame") -> dict[str, list[Trajectory]]:
+    """Those of the prompts that were visited at least twice, by which of `KINDS` they are of, those without any left out."""
+    by_kind: dict[str, list[Trajectory]] = {kind: [] for kind in KINDS}
+    for _, members in visits.groupby("prompt_id", sort=False):
+        if len(members) > 1:
+            steps, *counts = (members[name].to_numpy(np.float64) for name in ("step", "successes", "completions"))
+            prompt = members["prompt"].fillna("").iloc[0]
+            by_kind[kind_of(*counts)].append(Trajectory(prompt, steps, members["success"].to_numpy()))
+    return {kind: members for kind, members in by_kind.items() if members}
 
 
 def kind_of(successes: Array, completions: Array) -> str:
