@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -56,6 +57,14 @@ def feed(monitor, counts, first_step=0):
         monitor.record(first_step + 4 * index, *rows(successes), G, torch.zeros(G * len(successes)))
         for index, successes in enumerate(counts)
     ]
+
+
+def observe(monitor, successes, log_ratios):
+    """One rollout as the trainer has it, with completions of one token."""
+    prompts, rewards = rows(successes)
+    logps = {"ref_per_token_logps": log_ratios.unsqueeze(1), "old_per_token_logps": torch.zeros(len(rewards), 1)}
+    rollout = logps | {"completion_mask": torch.ones(len(rewards), 1)}
+    return monitor.observe(8, prompts, rollout, rewards, G, Accelerator(cpu=True))
 
 
 def counts(*pairs):
@@ -187,6 +196,8 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
     found = monitor.record(0, prompts, rewards, G, log_ratios)["theory/renyi_residual"]
     forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
     assert found == pytest.approx(forecast.renyi_residual(log_ratios[:G].double().numpy(), np.arange(G) < 8))
+    again = observe(start(tmp_path / "again", beta=0.3, mirror_beta=0.9), {"a": 8, "b": 0}, log_ratios)
+    assert again["theory/renyi_residual"] == found
     assert "theory/renyi_residual" not in monitor.record(4, *rows({"a": 1}), G, torch.zeros(G))
     # Completions without a reward are no failures: here the only ones that could be.
     rewards[8:G] = torch.nan
@@ -241,7 +252,7 @@ def test_an_inert_mirror_term_is_left_out_of_a_dual_prediction(tmp_path):
         monitor = start(tmp_path, variant="dual", beta=0.7, mirror_beta=2.0, num_iterations=1)
     feed(monitor, COUNTS[:2])
     assert table(tmp_path)[2]["predicted"] == pytest.approx(theory.success_step(0.25, 0.25, beta=0.7).item())
-    assert not monitor.needs_log_ratios
+    assert "theory/renyi_residual" not in observe(monitor, {"a": 8}, torch.linspace(-2.0, 2.0, G))
 
 
 def test_nothing_is_predicted_from_graded_rewards(tmp_path, caplog):

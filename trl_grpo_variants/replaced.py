@@ -19,11 +19,15 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
         values:
             New values by name.
     """
-    originals = {name: getattr(owner, name) for name in values}
+    own = {name: value for name, value in vars(owner).items() if name in values}
     try:
         for name, value in values.items():
             setattr(owner, name, value)
         yield
     finally:
-        for name, value in originals.items():
-            setattr(owner, name, value)
+        for name in values:
+            # What it has from its class is not made its own.
+            if name in own:
+                setattr(owner, name, own[name])
+            else:
+                delattr(owner, name)

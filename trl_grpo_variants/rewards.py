@@ -14,6 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from trl.trainer import grpo_trainer
 
+from .replaced import replaced
+
 
 class RewardFunctionError(RuntimeError):
     """A reward function has raised in one of several processes, and all of them stop."""
@@ -35,18 +37,13 @@ def kept_rewards(trainer: Any) -> Iterator[list[torch.Tensor]]:
     """
     kept: list[torch.Tensor] = []
     calculate = trainer._calculate_rewards
-    of_instance = {name: value for name, value in vars(trainer).items() if name == "_calculate_rewards"}
 
     def keep(*args: Any, **kwargs: Any) -> torch.Tensor:
         kept.append(calculate(*args, **kwargs))
         return kept[-1]
 
-    trainer._calculate_rewards = keep
-    try:
+    with replaced(trainer, _calculate_rewards=keep):
         yield kept
-    finally:
-        del trainer._calculate_rewards
-        vars(trainer).update(of_instance)
 
 
 def rewards_or_failure(

@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
@@ -33,10 +33,11 @@ from .objective.ratio import (
     importance_log_ratio,
     trajectory_log_weight,
 )
+from .replaced import replaced
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
-from .runs.prompts import Prompt, identify
+from .runs.prompts import identify
 from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
@@ -143,13 +144,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         check_backend(args, moves_adapter)
 
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
-        args.sync_ref_model = args.sync_ref_model and not moves_adapter
-        try:
-            generation = adapter_generation(args, model, peft_config, kwargs.get("quantization_config"))
-            with generation, warnings_at_the_user(grpo_trainer):
-                super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
-        finally:
-            args.sync_ref_model = args.sync_ref_model or moves_adapter
+        fixed_reference = replaced(args, sync_ref_model=args.sync_ref_model and not moves_adapter)
+        generation = adapter_generation(args, model, peft_config, kwargs.get("quantization_config"))
+        with fixed_reference, generation, warnings_at_the_user(grpo_trainer):
+            super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
 
         if args.owns_policy_term:
             # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
@@ -255,7 +253,11 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         if self._anchors.mirror is not None:
             rollout["mirror_per_token_logps"] = self._score(rollout, self._anchors.mirror, mode)
         if self._monitor is not None and mode == "train":
-            self._record_visits(self._monitor, prompts, rollout, rewards_per_func)
+            scalars = self._monitor.observe(
+                self.state.global_step, prompts, rollout, rewards_per_func, num_generations, self.accelerator
+            )
+            for name, value in scalars.items():
+                self._metrics[mode][name].append(value)
         return rollout
 
     def _final_advantages(
@@ -282,23 +284,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             logged.pop()
         logged.extend(advantages.tolist())
         return advantages, varies
-
-    def _record_visits(
-        self, monitor: SuccessMonitor, prompts: list[Prompt], rollout: dict[str, Any], rewards_per_func: torch.Tensor
-    ) -> None:
-        ref_logps, old_logps = rollout.get("ref_per_token_logps"), rollout.get("old_per_token_logps")
-        log_ratios = None
-        if monitor.needs_log_ratios and ref_logps is not None and old_logps is not None:
-            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
-            log_ratios = self.accelerator.gather(trajectory_log_weight(ref_logps, old_logps, mask))
-        # A group may have its rows in several processes.
-        prompts = gather_object(prompts)
-        if self.accelerator.is_main_process:
-            scalars = monitor.record(
-                self.state.global_step, prompts, rewards_per_func, self.num_generations, log_ratios
-            )
-            for name, value in scalars.items():
-                self._metrics["train"][name].append(value)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
         calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from ..objective.advantage import full_reward, has_variance, weighted_rewards
+from ..objective.ratio import trajectory_log_weight
 from ..runs.figures import save, success_figure
 from ..runs.prompts import Prompt
 from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
@@ -80,11 +83,6 @@ class SuccessMonitor(TrainerCallback):
         self._warned = False
         self.checkpoint: str | None = None
 
-    @property
-    def needs_log_ratios(self) -> bool:
-        """Whether [`record`] has a use for the completions' log-ratios of the reference to the previous policy."""
-        return self._forecast is not None and self._forecast.is_dual
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
@@ -100,6 +98,47 @@ class SuccessMonitor(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self._visits.merge()
+
+    def observe(
+        self,
+        step: int,
+        prompts: Sequence[Prompt],
+        rollout: dict[str, Any],
+        rewards_per_func: torch.Tensor,
+        num_generations: int,
+        accelerator: Accelerator,
+    ) -> dict[str, float]:
+        """
+        Record a rollout, of which each process has a part. To be called in all of them.
+
+        Args:
+            step (`int`):
+                Optimizer steps taken before it.
+            prompts (`Sequence[tuple[str, str]]`):
+                Prompt of each completion of this process, as [`identify`] gives it.
+            rollout (`dict[str, Any]`):
+                Completions of this process, as TRL returns them.
+            rewards_per_func (`torch.Tensor`):
+                Rewards of shape `(N, F)` of all processes.
+            num_generations (`int`):
+                Group size.
+            accelerator ([`~accelerate.Accelerator`]):
+                Accelerator of the trainer.
+
+        Returns:
+            `dict[str, float]`:
+                What [`record`] returns; nothing where this is not the main process.
+        """
+        log_ratios = None
+        ref_logps, old_logps = rollout.get("ref_per_token_logps"), rollout.get("old_per_token_logps")
+        if self._forecast is not None and self._forecast.is_dual and ref_logps is not None and old_logps is not None:
+            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
+            log_ratios = accelerator.gather(trajectory_log_weight(ref_logps, old_logps, mask))
+        # A group may have its rows in several processes.
+        prompts = gather_object(prompts)
+        if not accelerator.is_main_process:
+            return {}
+        return self.record(step, prompts, rewards_per_func, num_generations, log_ratios)
 
     def record(
         self,
