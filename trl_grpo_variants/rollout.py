@@ -17,6 +17,25 @@ from .config import GRPOVariantConfig
 from .warn import warn_user
 
 
+# What a rollout holds besides the inputs of a forward pass. Anything that TRL adds and the forward does not accept
+# fails there with a TypeError instead of being dropped from it.
+_NOT_FORWARD_INPUTS = {
+    "prompt_ids",
+    "prompt_mask",
+    "completion_ids",
+    "completion_mask",
+    "advantages",
+    "num_items_in_batch",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "has_variance",
+    "needed",
+    "importance_sampling_ratio",
+    "sampling_per_token_logps",
+    "tool_mask",
+}
+
+
 def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
     """
     Check that there are prompts for a rollout, and tell if an epoch does not use all.
@@ -50,6 +69,27 @@ def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
             f"Each epoch leaves out {prompts % needed} of the {prompts} prompts, which are too few for a last rollout: "
             f"{takes}."
         )
+
+
+def forward_inputs(rollout: dict[str, Any]) -> dict[str, Any]:
+    """
+    What TRL's forward pass takes of a rollout.
+
+    Args:
+        rollout (`dict[str, Any]`):
+            Generated and scored batch.
+
+    Returns:
+        `dict[str, Any]`:
+            Arguments of `_get_per_token_logps_and_entropies` by name.
+    """
+    prompt_ids, completion_ids = rollout["prompt_ids"], rollout["completion_ids"]
+    return {
+        "input_ids": torch.cat([prompt_ids, completion_ids], dim=1),
+        "attention_mask": torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1),
+        "logits_to_keep": completion_ids.size(1),
+        **{name: value for name, value in rollout.items() if name not in _NOT_FORWARD_INPUTS},
+    }
 
 
 def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[dict[str, Any]]:

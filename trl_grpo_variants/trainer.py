@@ -36,31 +36,12 @@ from .objective.ratio import (
 from .replaced import replaced
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
-from .rollout import arrange, carries_gradient, check_prompts, split_by_group, start_epoch
+from .rollout import arrange, carries_gradient, check_prompts, forward_inputs, split_by_group, start_epoch
 from .runs.prompts import identify
 from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
-
-
-# What a rollout holds besides the inputs of a forward pass. Anything that TRL adds and the forward does not accept
-# fails there with a TypeError instead of being dropped from it.
-_NOT_FORWARD_INPUTS = {
-    "prompt_ids",
-    "prompt_mask",
-    "completion_ids",
-    "completion_mask",
-    "advantages",
-    "num_items_in_batch",
-    "old_per_token_logps",
-    "ref_per_token_logps",
-    "has_variance",
-    "needed",
-    "importance_sampling_ratio",
-    "sampling_per_token_logps",
-    "tool_mask",
-}
 
 
 class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
@@ -295,12 +276,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         # As in the parent: without gradients, checkpointing would only warn.
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             logps, *_ = self._get_per_token_logps_and_entropies(
-                policy,
-                torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1),
-                torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1),
-                rollout["completion_ids"].size(1),
-                batch_size=batch_size,
-                **{key: value for key, value in rollout.items() if key not in _NOT_FORWARD_INPUTS},
+                policy, batch_size=batch_size, **forward_inputs(rollout)
             )
         return logps
 
