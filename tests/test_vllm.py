@@ -256,6 +256,43 @@ def test_a_full_disk_is_not_the_servers(tmp_path, error, mode):
     assert type(raised.value) is GenerationError
 
 
+def test_only_a_server_that_answers_is_sent_weights(monkeypatch):
+    """Sharded, the processes gather the model together, and would wait there for the one that has failed."""
+    sent, asked, refused = [], [], []
+
+    def get(url, timeout):
+        asked.append((url, timeout))
+        return SimpleNamespace(raise_for_status=failing_with(refused[0]) if refused else lambda: None)
+
+    monkeypatch.setattr(VLLMGeneration, "sync_weights", lambda self: sent.append("weights"))
+    generation = watched()
+    generation.server_timeout = 60.0
+    client = SimpleNamespace(base_url="http://somewhere", session=SimpleNamespace(get=get), raise_failure=lambda: None)
+    generation.vllm_client = client
+    generation.sync_weights()
+    refused.append(ConnectionError("refused"))
+    with pytest.raises(GenerationServerError, match=r"does not answer \(ConnectionError\)"):
+        generation.sync_weights()
+    # All six attempts of the client fit into the time limit.
+    assert sent == ["weights"] and asked == [("http://somewhere/health", 10.0)] * 2
+    generation.accelerator.is_main_process = False
+    generation.sync_weights()
+    assert len(sent) == 2 and len(asked) == 2
+
+
+def test_the_process_that_talks_to_the_server_knows_why_there_is_no_rollout(monkeypatch):
+    generation, cause = watched(), ConnectionError("refused")
+    client = generation.vllm_client = WatchedVLLMClient.__new__(WatchedVLLMClient)
+    client.complaint, client.failure = "It {}.".format, cause
+    monkeypatch.setattr(VLLMGeneration, "generate", failing_with(GenerationServerError("As told.")))
+    with pytest.raises(GenerationServerError, match=r"^It does not answer \(ConnectionError\)\.$") as raised:
+        generation.generate([[2]], None, 1)
+    assert raised.value.__cause__ is cause and client.failure is None
+    client.failure, generation.accelerator.is_main_process = cause, False
+    with pytest.raises(GenerationServerError, match=r"^As told\.$"):
+        generation.generate([[2]], None, 1)
+
+
 def test_a_client_keeps_its_first_error_until_it_is_asked(monkeypatch):
     """What TRL calls in between does nothing, but that all weights are gathered."""
     calls = []

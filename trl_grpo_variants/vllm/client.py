@@ -39,32 +39,13 @@ class GenerationServerError(GenerationError):
 
 
 def is_of_server(error: Exception) -> bool:
-    """
-    Tell whether an error is that of a server or of the way to it.
-
-    Args:
-        error (`Exception`):
-            What the client has raised.
-
-    Returns:
-        `bool`:
-            Whether it is. What TRL's client raises for an answer that it did not expect is a bare `Exception`.
-    """
+    """Whether an error that TRL's client has raised is that of a server or of the way to it."""
+    # For an answer that it did not expect the client raises a bare `Exception`.
     return isinstance(error, NETWORK_ERRORS) or type(error) is Exception
 
 
 def failing(error: Exception) -> str:
-    """
-    What is to be told of a server after an error.
-
-    Args:
-        error (`Exception`):
-            What the client has raised.
-
-    Returns:
-        `str`:
-            Predicate to the server.
-    """
+    """What is to be told of a server after an error, as a predicate to it."""
     if isinstance(error, NETWORK_ERRORS):
         return f"does not answer ({type(error).__name__})"
     return f"fails ({error})" if type(error) is Exception else f"fails ({type(error).__name__}: {error})"
@@ -151,12 +132,7 @@ class WatchedVLLMClient(VLLMClient):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """
-        End this process if the server falls silent.
-
-        Neither a transfer between GPUs that has lost its other end nor a request to a server that hangs ends by itself,
-        and neither can be interrupted.
-        """
+        """End this process if the server falls silent: neither a transfer nor a request ends by itself then."""
         done = threading.Event()
 
         def watch() -> None:

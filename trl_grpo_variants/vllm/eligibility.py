@@ -29,17 +29,7 @@ def sync_obstacle(args: GRPOVariantConfig, config: Any) -> str | None:
 
 
 def adapter_obstacle(config: Any) -> str | None:
-    """
-    Tell why vLLM cannot run an adapter beside its base.
-
-    Args:
-        config ([`~peft.PeftConfig`]):
-            Configuration of the adapter.
-
-    Returns:
-        `str` or `None`:
-            The reason, or `None` if it can.
-    """
+    """Why vLLM cannot run an adapter of this PEFT configuration beside its base, or `None` if it can."""
     if not isinstance(config, LoraConfig):
         return f"it is no LoRA adapter but a {type(config).__name__}"
     for name in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias", "target_parameters"):
@@ -53,17 +43,7 @@ def adapter_obstacle(config: Any) -> str | None:
 
 
 def engine_rank(config: LoraConfig) -> int:
-    """
-    Rank that vLLM must make room for.
-
-    Args:
-        config ([`~peft.LoraConfig`]):
-            Configuration of an adapter that vLLM can run.
-
-    Returns:
-        `int`:
-            The smallest of the ranks that it can be told which holds the adapter's.
-    """
+    """The smallest of the ranks that vLLM can make room for which holds that of an adapter."""
     return next(rank for rank in _ENGINE_RANKS if rank >= _largest_rank(config))
 
 

@@ -64,12 +64,7 @@ class WatchedVLLMGeneration(VLLMGeneration):
         self._on_all_processes(self._raise_failure)
 
     def sync_weights(self) -> None:
-        """
-        Send the policy to the engine.
-
-        Raises:
-            `GenerationServerError`: If the server fails.
-        """
+        """Send the policy to the engine; a `GenerationServerError` if the server fails."""
         if self.mode != "server":
             super().sync_weights()
             return
@@ -79,22 +74,7 @@ class WatchedVLLMGeneration(VLLMGeneration):
         self._on_all_processes(self._raise_failure)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        Generate completions.
-
-        Args:
-            args:
-                Arguments of [`~trl.generation.vllm_generation.VLLMGeneration.generate`].
-            kwargs:
-                Keyword arguments of the same.
-
-        Returns:
-            `tuple`:
-                Prompts, completions, log-probs and their tokens.
-
-        Raises:
-            `GenerationServerError`: If the server fails.
-        """
+        """As in TRL; a `GenerationServerError` if the server fails."""
         try:
             return super().generate(*args, **kwargs)
         except GenerationServerError:
