@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from trl_grpo_variants import __version__, get_variant, list_variants, unregister
-from trl_grpo_variants.cli import main
-from trl_grpo_variants.variants import Advantage, Divergence, Ratio, Schedule
+from trl_grpo_variants.cli import _columns, main
+from trl_grpo_variants.papers import TIC_GRPO
+from trl_grpo_variants.variants import Variant
 
 
 def test_list_names_every_variant(capsys, monkeypatch):
@@ -36,7 +39,7 @@ def test_show_tells_parts_formula_paper_and_when_it_is_inert(name, capsys, monke
     assert main(["show", name]) == 0
     printed = capsys.readouterr().out
     variant = get_variant(name)
-    for text in (variant.formula, variant.paper.title, variant.inert_when, str(variant.advantage)):
+    for text in (variant.formula, variant.paper.title, variant.inert_when, _columns(variant)["advantage"]):
         assert text in printed
     for setting, value in variant.settings.items():
         assert f"{setting}: {value}" in printed
@@ -107,30 +110,53 @@ def test_public_names_resolve():
         trl_grpo_variants.nothing  # noqa: B018
 
 
+TRAJECTORY = {"importance_sampling_level": "trajectory"}
+TOKEN = {"importance_sampling_level": "token"}
+
+
 @pytest.mark.parametrize(
-    ("part", "text"),
+    ("settings", "column", "text"),
     [
-        (Advantage(), "TRL's"),
-        (Advantage(scale_rewards="group"), "(r - mean) / (std + 1e-4)"),
-        (Advantage(scale_rewards="none"), "r - mean"),
-        (Advantage(scale_rewards="none", reward_variance_epsilon=1e-5), "(r - mean) / sqrt(var + 1e-05)"),
-        (Ratio(), "TRL's"),
-        (Ratio("token"), "token"),
-        (Ratio("token", epsilon=0.2), "token, clip 0.8 to 1.2"),
-        (Ratio("token", epsilon=0.2, epsilon_high=0.3, delta=2.0), "token, clip 0.8 to 1.3, delta 2"),
-        (Ratio("token", epsilon_high=0.3), "token"),
-        (Ratio("trajectory", trajectory_clip="upper", epsilon=0.2), "trajectory, capped at 1.2"),
-        (Ratio("trajectory", trajectory_clip="upper", epsilon_high=0.3), "trajectory, capped at 1.3"),
-        (Ratio("trajectory", trajectory_clip="upper"), "trajectory"),
-        (Ratio("none", no_is_gradient="frozen"), "none, frozen gradient"),
-        (Divergence(), "TRL's"),
-        (Divergence(beta=0.0), "none"),
-        (Divergence(beta=0.1, mirror_beta=0.2), "0.1 to reference + 0.2 to previous"),
-        (Divergence(mirror_beta=0.2), "0.2 to previous"),
-        (Schedule(), "TRL's"),
-        (Schedule(num_iterations=1), "1 pass"),
-        (Schedule(2, 4, True), "2 passes, 4 steps per rollout, whole groups"),
+        ({}, "advantage", "TRL's"),
+        ({"scale_rewards": "group"}, "advantage", "(r - mean) / (std + 1e-4)"),
+        ({"scale_rewards": "none"}, "advantage", "r - mean"),
+        (
+            {"scale_rewards": "group", "reward_variance_epsilon": 1e-3},
+            "advantage",
+            "(r - mean) / sqrt(var + 0.001)",
+        ),
+        ({}, "policy term", "TRL's"),
+        (TOKEN, "policy term", "-min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)"),
+        (TOKEN | {"epsilon": 0.2}, "policy term", "-min(rho A, clip(rho, 0.8, 1.2) A)"),
+        (
+            TOKEN | {"epsilon": 0.2, "epsilon_high": 0.3, "delta": 2.0},
+            "policy term",
+            "-min(min(rho, 2) A, clip(rho, 0.8, 1.3) A)",
+        ),
+        (TRAJECTORY | {"trajectory_clip": "upper", "epsilon": 0.2}, "policy term", "-min(w, 1.2) A"),
+        (TRAJECTORY | {"trajectory_clip": "upper", "epsilon_high": 0.3}, "policy term", "-min(w, 1.3) A"),
+        (TRAJECTORY | {"trajectory_clip": "upper"}, "policy term", "-min(w, 1 + epsilon_high) A"),
+        (TRAJECTORY | {"trajectory_clip": "none"}, "policy term", "-w A"),
+        ({"importance_sampling_level": "none", "no_is_gradient": "frozen"}, "policy term", "-A log pi at pi_old"),
+        ({}, "KL", "TRL's"),
+        ({"beta": 0.0}, "KL", "none"),
+        ({"beta": 0.1, "mirror_beta": 0.2}, "KL", "0.1 KL(pi || pi_ref) + 0.2 KL(pi || pi_prev)"),
+        ({"mirror_beta": 0.2}, "KL", "0.2 KL(pi || pi_prev)"),
+        ({}, "schedule", "TRL's"),
+        ({"num_iterations": 1}, "schedule", "1 pass"),
+        (
+            {"num_iterations": 2, "inner_steps": 4, "group_preserving_split": True},
+            "schedule",
+            "2 passes, 4 steps per rollout, whole groups",
+        ),
     ],
 )
-def test_parts_of_a_variant_are_written_with_what_they_set(part, text):
-    assert str(part) == text
+def test_columns_of_a_variant_are_written_from_what_it_sets(settings, column, text):
+    assert _columns(Variant("mine", "", TIC_GRPO, settings))[column] == text
+
+
+def test_the_table_of_the_readme_is_the_one_that_is_printed(capsys):
+    assert main(["list", "--markdown"]) == 0
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    written = re.search(r"<!-- variants: begin.*-->\n(.*?)\n<!-- variants: end -->", readme, re.DOTALL)
+    assert written and written[1] == capsys.readouterr().out.strip()

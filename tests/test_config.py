@@ -13,10 +13,13 @@ import yaml
 from trl import GRPOConfig, TrlParser
 
 from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant
-from trl_grpo_variants.variants import _VARIANTS, Divergence
+from trl_grpo_variants.variants import _VARIANTS
 
 
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
+
+
+OWN = GRPOVariantConfig.__annotations__
 
 
 def config(**settings):
@@ -188,7 +191,7 @@ def test_yaml_and_command_line(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_names_all_that_makes_it_and_leaves_the_rest_open(name):
-    settings = get_variant(name).settings
+    settings = dict(get_variant(name).settings)
     if inner_steps := settings.pop("inner_steps", None):
         settings["steps_per_generation"] = inner_steps
     row = {field: value for field, value in PRESETS[name].items() if value is not None}
@@ -199,20 +202,29 @@ def test_a_preset_names_all_that_makes_it_and_leaves_the_rest_open(name):
 
 
 @pytest.mark.parametrize(
-    ("settings", "owns", "adds"),
+    ("settings", "policy", "advantage"),
     [
-        ({}, False, False),
-        ({"variant": "reference"}, False, False),
-        ({"variant": "mirror"}, False, True),
-        ({"variant": "mirror", "mirror_beta": 1.0}, False, True),
-        ({"variant": "tic_grpo"}, True, True),
-        ({"variant": "no_is"}, True, True),
+        ({}, "clipped", "group_std"),
+        ({"variant": "mean_only"}, "clipped", "mean_only"),
+        ({"variant": "mirror"}, "clipped", "smoothed_std"),
+        ({"variant": "tic_grpo"}, "trajectory", "mean_only"),
+        ({"variant": "no_is"}, "score", "group_std"),
+        ({"variant": "mirror", "advantage": "batch_std"}, "clipped", "batch_std"),
+        ({"variant": "mirror", "scale_rewards": "batch"}, "clipped", "batch_std"),
+        ({"advantage": "smoothed_std", "reward_variance_epsilon": 0.1}, "clipped", "smoothed_std"),
+        ({"policy_loss": "score", "steps_per_generation": 2}, "score", "group_std"),
+        ({"policy_loss": "trajectory", "loss_type": "dapo", "steps_per_generation": 2}, "trajectory", "group_std"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "clipped", "per_reward"),
     ],
     ids=str,
 )
-def test_terms_that_trl_lacks(settings, owns, adds):
-    args = config(**settings)
-    assert (args.owns_policy_term, args.adds_terms) == (owns, adds)
+@pytest.mark.filterwarnings("ignore:The run departs")
+def test_parts_are_chosen_by_name_or_by_the_fields_of_trl(settings, policy, advantage):
+    resolved = config(**settings)
+    assert (resolved.parts.policy.name, resolved.parts.advantage.name) == (policy, advantage)
+    again = config(**{name: getattr(resolved, name) for name in ("scale_rewards", "importance_sampling_level")})
+    if "multi_objective_aggregation" not in settings and advantage != "smoothed_std" and policy != "trajectory":
+        assert (again.parts.policy.name, again.parts.advantage.name) == (policy, advantage)
 
 
 @pytest.mark.parametrize(
@@ -233,15 +245,24 @@ def test_widths_stay_as_they_are_where_each_would_be_compiled(settings, trims):
 
 
 def test_help_tells_trls_default_of_a_field_that_a_variant_may_set():
-    helps = {field.name: field.metadata.get("help", "") for field in fields(GRPOVariantConfig)}
+    helps = {field.name: field.metadata["help"] for field in fields(GRPOVariantConfig) if field.metadata}
     told = {
         name: found[1]
         for name, text in helps.items()
-        if (found := re.search(r" If not set, the variant's value, else TRL's \((.*)\)\.$", text))
+        if text.endswith("If not set, the variant's value.") or "the variant's value. Known values" in text
+        if (found := re.search(r"TRL's default is (?:'?\"?)(.*?)(?:\"?'?)\. ", text))
     }
-    defaults = {field.name: repr(field.default) for field in fields(GRPOConfig) if field.name in told}
-    assert told == defaults | {"delta": "none", "epsilon_high": "the value of epsilon"}
+    defaults = {field.name: str(field.default) for field in fields(GRPOConfig) if field.name in told}
+    assert told == defaults | {"epsilon_high": "that of 'epsilon"}
     assert len(told) == 8
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_help_is_what_the_docstring_says(name):
+    text = GRPOVariantConfig.__dataclass_fields__[name].metadata["help"]
+    assert len(text) > 30 and "`" not in text and "](" not in text
+    if name in ("advantage", "policy_loss", "importance_sampling_level", "trajectory_clip", "kl_estimator"):
+        assert "Known values: '" in text
 
 
 def test_help_shows_every_field():
@@ -252,9 +273,7 @@ def test_help_shows_every_field():
 
 
 def test_users_register_their_own_variants():
-    variant = Variant(
-        name="mine", summary="", formula="", paper=get_variant("mirror").paper, divergence=Divergence(mirror_beta=0.7)
-    )
+    variant = Variant(name="mine", summary="", paper=get_variant("mirror").paper, settings={"mirror_beta": 0.7})
     register_variant(variant)
     try:
         assert config(variant="mine", num_iterations=2).mirror_beta == 0.7

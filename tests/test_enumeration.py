@@ -11,9 +11,10 @@ import itertools
 import pytest
 import torch
 
-from trl_grpo_variants.objective.divergence import reverse_kl
-from trl_grpo_variants.objective.policy import score_policy_loss, trajectory_policy_loss
-from trl_grpo_variants.objective.ratio import trajectory_log_weight
+from trl_grpo_variants.objective.divergences import reverse_kl
+from trl_grpo_variants.objective.policies.score import score_term
+from trl_grpo_variants.objective.policies.trajectory import trajectory_term
+from trl_grpo_variants.objective.terms import TermInputs
 
 
 VOCAB, LENGTH, END = 3, 3, 0
@@ -69,20 +70,22 @@ def policies():
     return old, old + 0.5 * torch.randn(old.shape, generator=generator, dtype=torch.float64)
 
 
+def inputs(logps, old_logps, advantages):
+    return TermInputs(logps, old_logps, advantages, MASK, torch.zeros_like(logps))
+
+
 def tic_gradient(old, current, clip, epsilon_high=0.28):
     old_logps = token_logps(old)
 
     def loss(logits):
-        # The sum is repeated here in float64: the package takes it in float32, which would hide an exact identity.
-        log_weights = ((token_logps(logits) - old_logps) * MASK).sum(-1)
-        torch.testing.assert_close(
-            log_weights.float(), trajectory_log_weight(token_logps(logits), old_logps, MASK), rtol=1e-5, atol=1e-6
-        )
         return expected_loss(
             lambda advantages: (
-                trajectory_policy_loss(
-                    log_weights, advantages, clip=clip, epsilon_low=0.2, epsilon_high=epsilon_high
-                ).loss
+                trajectory_term(
+                    inputs(token_logps(logits), old_logps, advantages),
+                    trajectory_clip=clip,
+                    epsilon=0.2,
+                    epsilon_high=epsilon_high,
+                ).losses
             ),
             old,
         )
@@ -94,7 +97,9 @@ def score_gradient(old, at, per_length=False):
     lengths = MASK.sum(-1) if per_length else 1
     return -gradient(
         lambda logits: expected_loss(
-            lambda advantages: (score_policy_loss(token_logps(logits), advantages[:, None]) * MASK).sum(-1) / lengths,
+            lambda advantages: (
+                (score_term(inputs(token_logps(logits), token_logps(old), advantages)).losses * MASK).sum(-1) / lengths
+            ),
             old,
         ),
         at,

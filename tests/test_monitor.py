@@ -18,7 +18,7 @@ from trl_grpo_variants import theory
 from trl_grpo_variants.hub import public_files
 from trl_grpo_variants.monitor.callback import SuccessMonitor
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
-from trl_grpo_variants.objective.advantage import success_counts
+from trl_grpo_variants.objective.rewards import success_counts
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.prompts import identify
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits

@@ -161,17 +161,19 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         `dict[str, Any]`:
             Values by the names of the fields, and the rewards.
     """
-    level, clip = args.importance_sampling_level, args.trajectory_clip
+    parts = args.parts
+    read = parts.policy.reads(vars(args)) | (
+        parts.advantage.reads(vars(args)) if parts.advantage is not None else set()
+    )
+    named = [name for name in ("advantage", "policy_loss") if getattr(args, name) is not None]
     acting: dict[tuple[str, ...], bool] = {
         ("importance_sampling_level", "loss_type", "beta", "mirror_beta", "off_policy_mask_threshold"): True,
-        ("scale_rewards", "reward_variance_epsilon", "mask_zero_variance_groups", "group_preserving_split"): True,
+        ("scale_rewards", "mask_zero_variance_groups", "group_preserving_split"): True,
         ("multi_objective_aggregation", "mask_truncated_completions", "temperature", "router_aux_loss_coef"): True,
         ("top_entropy_quantile", "entropy_coef", "use_adaptive_entropy"): True,
-        ("trajectory_clip",): level == "trajectory",
-        ("no_is_gradient",): level == "none",
-        ("epsilon",): level in ("token", "sequence") or (level, clip) == ("trajectory", "two_sided"),
-        ("epsilon_high",): level in ("token", "sequence") or (level == "trajectory" and clip != "none"),
-        ("delta",): level in ("token", "sequence"),
+        tuple(name for name in read if hasattr(args, name)): True,
+        (*named, *(f"{name}_kwargs" for name in named)): True,
+        ("kl_estimator",): args.kl_estimator != "k3",
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,
         ("ref_model_mixup_alpha", "ref_model_sync_steps"): args.sync_ref_model,

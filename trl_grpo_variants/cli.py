@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .objective.formula import divergence_texts
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 from .version import __version__
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("list", help="List the variants with their parts.")
-    listing.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    form = listing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    form.add_argument("--markdown", action="store_true", help="Print the table as Markdown.")
     showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
     showing.add_argument("name", help="Name of the variant.")
     commands.add_parser(
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"unknown command {name!r}; the commands are {', '.join(commands.choices)}{near}")
         arguments = parser.parse_args(given)
         if arguments.command == "list":
-            return _list(as_json=arguments.json)
+            return _list(as_json=arguments.json, as_markdown=arguments.markdown)
         return _show(arguments.name)
     except (ValueError, ImportError) as error:
         print(f"trl-variants: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
@@ -75,10 +78,12 @@ def _versions() -> str:
     return f"trl_grpo_variants {__version__}, {trl}"
 
 
-def _list(*, as_json: bool) -> int:
+def _list(*, as_json: bool, as_markdown: bool) -> int:
     variants = [get_variant(name) for name in list_variants()]
     if as_json:
         print(json.dumps([_as_dict(variant) for variant in variants], indent=2))  # noqa: T201
+    elif as_markdown:
+        print(_markdown(variants))  # noqa: T201
     else:
         Console().print(_list_table(variants))
     return 0
@@ -126,28 +131,51 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
         "formula": variant.formula,
         "paper": f"https://arxiv.org/abs/{variant.paper.id}",
         "inert_when": variant.inert_when,
-        "settings": variant.settings,
+        "settings": dict(variant.settings),
     }
 
 
-def _parts(variant: Variant) -> dict[str, str]:
+def _columns(variant: Variant) -> dict[str, str]:
+    """What is particular to a variant, in its own words; TRL's where it says nothing."""
+    settings, parts = variant.settings, variant.parts
+    kl = " + ".join(divergence_texts(settings))
+    policy = parts.policy.text(settings) if "importance_sampling_level" in settings else "TRL's"
+    if settings.get("no_is_gradient") == "frozen":
+        policy += " at pi_old"
+    schedule = {
+        "num_iterations": lambda passes: f"{passes} pass{'es' if passes > 1 else ''}",
+        "inner_steps": lambda steps: f"{steps} steps per rollout",
+        "group_preserving_split": lambda _: "whole groups",
+    }
     return {
-        "advantage": str(variant.advantage),
-        "ratio and clip": str(variant.ratio),
-        "KL": str(variant.divergence),
-        "loss_type": variant.loss_type or "TRL's",
-        "schedule": str(variant.schedule),
+        "policy term": policy,
+        "advantage": parts.advantage.text(settings) if parts.advantage is not None else "TRL's",
+        "KL": kl or ("none" if "beta" in settings else "TRL's"),
+        "loss_type": settings.get("loss_type", "TRL's"),
+        "schedule": ", ".join(text(settings[name]) for name, text in schedule.items() if settings.get(name))
+        or "TRL's",
     }
+
+
+def _markdown(variants: list[Variant]) -> str:
+    """The table of the README."""
+    rows = [["variant", *_columns(variants[0]), "source"], ["---"] * (len(_columns(variants[0])) + 2)]
+    for variant in variants:
+        cells = [f"`{cell}`" if set(cell) & set("()+=") else cell for cell in _columns(variant).values()]
+        rows.append([f"`{variant.name}`", *cells, f"[{variant.paper.id}](https://arxiv.org/abs/{variant.paper.id})"])
+    # A bar would end a cell.
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _list_table(variants: list[Variant]) -> Table:
     table = Table(title="GRPO variants", show_lines=True)
     table.add_column("variant", style="bold", no_wrap=True)
-    for part in _parts(variants[0]):
+    for part in _columns(variants[0]):
         table.add_column(part)
     table.add_column("arXiv", no_wrap=True)
     for variant in variants:
-        table.add_row(variant.name, *_parts(variant).values(), variant.paper.id)
+        table.add_row(variant.name, *_columns(variant).values(), variant.paper.id)
     return table
 
 
@@ -155,7 +183,7 @@ def _show_table(variant: Variant) -> Table:
     table = Table(title=variant.name, caption=variant.summary, show_header=False, show_lines=True)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for part, written in _parts(variant).items():
+    for part, written in _columns(variant).items():
         table.add_row(part, written)
     table.add_row("objective", variant.formula)
     table.add_row("sets", "\n".join(f"{name}: {value}" for name, value in variant.settings.items()) or "nothing")

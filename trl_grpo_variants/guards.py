@@ -142,3 +142,30 @@ def check_rewards(
             "`stop_on_nonfinite=False` to go on without its group."
         )
     logger.warning(f"{sentence}so its group has no advantage.")
+
+
+def check_advantages(advantages: Any, rewards: torch.Tensor) -> None:
+    """
+    Refuse what is no advantage of each completion.
+
+    Args:
+        advantages (`Any`):
+            What a function has made of the rewards.
+        rewards (`torch.Tensor`):
+            Rewards `(N,)`; NaN where a completion could not be scored, which then need no advantage.
+
+    Raises:
+        `ValueError`: If it is no tensor of the rewards' shape.
+        [`NonFiniteError`]: If one of them is infinite or not a number.
+    """
+    if not isinstance(advantages, torch.Tensor) or advantages.shape != rewards.shape:
+        what = tuple(advantages.shape) if isinstance(advantages, torch.Tensor) else type(advantages).__name__
+        raise ValueError(
+            f"`advantage` must give a tensor with one advantage per completion, shape {tuple(rewards.shape)}; got {what}."
+        )
+    wrong = ~advantages.isfinite() & rewards.isfinite()
+    if wrong.any():
+        raise NonFiniteError(
+            f"`advantage` gave {advantages[wrong][0].item()} for a completion with the reward "
+            f"{rewards[wrong][0].item():g}; it has to be finite, so the run stops."
+        )

@@ -6,6 +6,8 @@
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from .combinations import part_label, unused_settings
+
 
 if TYPE_CHECKING:
     from .config import GRPOVariantConfig
@@ -25,7 +27,7 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
         `str`:
             A sentence that names the setting.
     """
-    idle = {} if args.is_stock else _idle_bounds(args)
+    idle = {} if args.is_stock else {name: f"{user} has no such bound" for name, user, _ in unused_settings(args)}
     if args.gradient_accumulation_steps % args.steps_per_generation == 0:
         idle["group_preserving_split"] = "each optimizer step gets the whole rollout"
     told = {name: reason for name, reason in idle.items() if name in chosen}
@@ -49,25 +51,44 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
             f"`delta={args.delta}` lies below {1 + high:g}, the upper bound of the clip, so that it bounds the ratio where "
             "the advantage is positive and never where it is negative; set it to at least that."
         )
+    yield from _idle_terms(args)
 
 
-def _idle_bounds(args: "GRPOVariantConfig") -> dict[str, str]:
-    """Bounds of the ratio that nothing uses, and why."""
-    level, clip, loss_type = args.importance_sampling_level, args.trajectory_clip, args.loss_type
-    has_low = has_high = True
-    if level == "none":
-        has_low = has_high = False
-        why = "`importance_sampling_level='none'` has no ratio to clip"
-    elif level == "trajectory":
-        has_low, has_high = clip == "two_sided", clip != "none"
-        why = f"`trajectory_clip={clip!r}` has no such bound"
-    else:
-        has_low, has_high = loss_type not in ("cispo", "sapo", "vespo"), loss_type not in ("sapo", "vespo")
-        why = f"`loss_type={loss_type!r}` has no such bound"
-    # The upper bound is the lower one's mirror image where it is not given.
-    used = {
-        "epsilon": has_low or (has_high and args.epsilon_high is None),
-        "epsilon_high": has_high,
-        "delta": has_low,
-    }
-    return {name: why for name, is_used in used.items() if not is_used}
+def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:
+    """Terms of the loss that cannot act with the schedule of the run."""
+    part = args.parts.policy
+    policy = part_label(args, "policy_loss")
+    if part.is_per_trajectory and args.num_iterations > 1:
+        yield (
+            f"`num_iterations={args.num_iterations}` passes over the same completions again, for which {policy} is no "
+            "longer unbiased (Lemma A.1 of TIC-GRPO needs new prompts in each optimizer step): set `num_iterations=1` and "
+            "raise `steps_per_generation` instead."
+        )
+    if args.is_on_policy:
+        remedy = "raise `steps_per_generation` above `gradient_accumulation_steps`, or `num_iterations` above 1"
+        because = (
+            f"with one optimizer step per rollout (`gradient_accumulation_steps={args.gradient_accumulation_steps}`, "
+            f"`steps_per_generation={args.steps_per_generation}`, `num_iterations={args.num_iterations}`)"
+        )
+        if part.is_inert_on_policy:
+            # More passes over the same completions are none for a trajectory's weight, see above.
+            split = remedy.partition(",")[0] if part.is_per_trajectory else remedy
+            yield (
+                f"{policy} does nothing {because}: the policy has not moved since the rollout and every ratio is 1. To "
+                f"let it act, {split}."
+            )
+        if args.delta is not None and not args.is_stock:
+            yield f"`delta={args.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}."
+        if args.mirror_beta != 0.0 and args.mirror_sync_steps is None:
+            yield (
+                f"`mirror_beta={args.mirror_beta}` does nothing {because}: the KL to the policy that made the rollout has "
+                f"no gradient at that policy. To let it act, {remedy}, or set `mirror_sync_steps`."
+            )
+    if args.mirror_sync_steps is not None:
+        steps = max(1, args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
+        if args.mirror_sync_steps <= steps:
+            yield (
+                f"`mirror_sync_steps={args.mirror_sync_steps}` does not outlive a rollout ({steps} optimizer steps), so "
+                "the snapshot is the policy that made the rollout, at the price of one more forward pass. Set it above "
+                f"{steps}, or leave it unset."
+            )

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
-from .objective.advantage import success_counts
 from .objective.ratio import effective_sample_size, std_per_sqrt_token
+from .objective.rewards import success_counts
 
 
 class RunningMeans:
@@ -28,7 +28,7 @@ class RunningMeans:
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._totals: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
-        # Of the micro-batches of the current optimizer step: log-weight, tokens, clipped, per trajectory.
+        # Of the micro-batches of the current optimizer step: log-weight and tokens, per trajectory.
         self._trajectories: list[torch.Tensor] = []
 
     def add(self, mode: str, name: str, total: float, count: float) -> None:
@@ -50,23 +50,27 @@ class RunningMeans:
         totals[1] += count
 
     @torch.no_grad()
-    def count_tokens(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
+    def count(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
         """
-        Count tokens. To be called in all processes, with the same names.
+        Count tokens or trajectories. To be called in all processes, with the same names.
 
         Args:
             mode (`str`):
                 `"train"` or `"eval"`.
             values (`dict[str, torch.Tensor]`):
-                Values `(B, T)` by the name of their metric.
+                Values `(B, T)` or `(B,)` by the name of their metric.
             mask (`torch.Tensor`):
-                Tokens `(B, T)` that count.
+                Tokens `(B, T)` that count; a trajectory without any does not.
         """
         if not values:
             return
-        totals = [torch.where(mask.bool(), value, 0.0).sum().float() for value in values.values()]
-        *sums, count = self._accelerator.reduce(torch.stack([*totals, mask.sum().float()]), reduction="sum").tolist()
-        for name, total in zip(values, sums, strict=True):
+        counted = {2: mask.bool(), 1: mask.any(dim=1)}
+        totals = [
+            torch.stack([torch.where(counted[value.dim()], value, 0.0).sum(), counted[value.dim()].sum()]).float()
+            for value in values.values()
+        ]
+        sums = self._accelerator.reduce(torch.stack(totals), reduction="sum").tolist()
+        for name, (total, count) in zip(values, sums, strict=True):
             self.add(mode, name, total, count)
 
     def count_success(
@@ -93,26 +97,17 @@ class RunningMeans:
         self._totals[mode].setdefault("success_prompts", [0.0, 1.0])[0] += counts["success_all"][1]
 
     @torch.no_grad()
-    def count_trajectories(
-        self, log_weights: torch.Tensor, clipped: torch.Tensor | None, advantages: torch.Tensor, mask: torch.Tensor
-    ) -> None:
+    def count_trajectories(self, log_weights: torch.Tensor, mask: torch.Tensor) -> None:
         """
         Count a micro-batch of training; with the last one of an optimizer step, statistics over all its trajectories.
 
         Args:
             log_weights (`torch.Tensor`):
                 Logarithms `(B,)` of the trajectories' weights.
-            clipped (`torch.Tensor`, *optional*):
-                Which of them `(B,)` the clip acts on, where there is one.
-            advantages (`torch.Tensor`):
-                Their advantages `(B,)`.
             mask (`torch.Tensor`):
                 Tokens `(B, T)` that count; a trajectory without any does not.
         """
-        columns = [log_weights, mask.sum(dim=1)]
-        if clipped is not None:
-            columns += [clipped & (advantages > 0), clipped & (advantages < 0)]
-        self._trajectories.append(torch.stack(columns, dim=1))
+        self._trajectories.append(torch.stack([log_weights, mask.sum(dim=1)], dim=1))
         if not self._accelerator.sync_gradients:
             return
         rows = self._accelerator.gather(torch.cat(self._trajectories))
@@ -120,13 +115,12 @@ class RunningMeans:
         rows = rows[rows[:, 1] > 0]
         if len(rows) == 0:
             rows = rows.new_full((1, rows.size(1)), torch.nan)
-        log_weights, lengths, *shares = rows.unbind(dim=1)
+        log_weights, lengths = rows.unbind(dim=1)
         statistics = {
             "log_weight_std": log_weights.std(correction=0),
             "log_weight_std_per_sqrt_token": std_per_sqrt_token(log_weights, lengths),
             "ess": effective_sample_size(log_weights),
         }
-        statistics |= zip(("clipped_positive", "clipped_negative"), (share.mean() for share in shares), strict=False)
         for name, value in statistics.items():
             is_known = not value.isnan()
             self.add("train", f"trajectory/{name}", value.item() if is_known else 0.0, float(is_known))

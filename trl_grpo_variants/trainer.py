@@ -18,21 +18,19 @@ from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
 from .forward.eligibility import are_exact, check_lines, lines_for, trimmed_for
-from .guards import FiniteGuard, NonFiniteError, check_rewards
+from .guards import FiniteGuard, NonFiniteError, check_advantages, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
-from .objective.advantage import has_variance, normalized_advantages, weighted_rewards
 from .objective.aggregation import token_weight
-from .objective.divergence import reverse_kl
-from .objective.policy import score_policy_loss, trajectory_policy_loss
+from .objective.divergences import ANCHORS
 from .objective.ratio import (
-    MAX_DIVERGENCE_LOG_RATIO,
     MAX_IMPORTANCE_LOG_RATIO,
     bounded_anchor,
-    importance_log_ratio,
     trajectory_log_weight,
 )
+from .objective.rewards import has_variance, weighted_rewards
+from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
@@ -130,8 +128,9 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         with fixed_reference, generation, warnings_at_the_user(grpo_trainer):
             super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
 
-        if args.owns_policy_term:
-            # The level of the parent's remaining terms: its KL is weighted per token whatever the policy term is.
+        self._method = args.objective
+        if self._method.policy is not None:
+            # TRL knows no other; of its terms there is none left that has a ratio.
             self.importance_sampling_level = "token"
         # Whether a term of the loss looks at the rows of a micro-batch together.
         self._relates_rows = args.relates_rows or self.aux_loss_enabled
@@ -184,24 +183,19 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         if not self.args.is_stock:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
-            self._bound_anchors(inputs, logps)
+            self._replace_anchors(inputs, logps)
         inputs["per_token_logps"] = logps
         inputs["entropies"] = entropies
         return logps, entropies, aux_loss
 
-    def _bound_anchors(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
-        """Make the anchors in the inputs of a loss ones whose ratios to the current log-probs are finite."""
-        limits = {
-            "old_per_token_logps": MAX_IMPORTANCE_LOG_RATIO,
-            "ref_per_token_logps": MAX_DIVERGENCE_LOG_RATIO,
-        }
-        for name, limit in limits.items():
-            if inputs.get(name) is not None:
-                inputs[name] = bounded_anchor(inputs[name].float(), logps, limit)
-        if "has_variance" in inputs and inputs.get("ref_per_token_logps") is not None:
-            # The KL to itself is zero and so is its gradient: these rows leave the parent's KL term.
-            kept = inputs["has_variance"].unsqueeze(1)
-            inputs["ref_per_token_logps"] = torch.where(kept, inputs["ref_per_token_logps"], logps.detach())
+    def _replace_anchors(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
+        """Make the anchors in the inputs of the parent's loss such that its terms are finite, and its KL is none."""
+        if inputs.get("old_per_token_logps") is not None:
+            old_logps = inputs["old_per_token_logps"].float()
+            inputs["old_per_token_logps"] = bounded_anchor(old_logps, logps, MAX_IMPORTANCE_LOG_RATIO)
+        if inputs.get("ref_per_token_logps") is not None:
+            # The KL to itself is zero and so is its gradient: the parent's KL term leaves the place to the one here.
+            inputs["ref_per_token_logps"] = logps.detach()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.args.extends_trl:
@@ -221,7 +215,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         local_rows = rollout["advantages"].size(0)
         first_row = self.accelerator.process_index * local_rows
         local = slice(first_row, first_row + local_rows)
-        advantages, varies = self._final_advantages(rollout["advantages"], rewards_per_func, num_generations, mode)
+        advantages, varies = self._final_advantages(rollout, rewards_per_func, num_generations, mode)
         rollout["advantages"] = advantages[local]
         if self.args.mask_zero_variance_groups and mode == "train":
             rollout["has_variance"] = varies[local]
@@ -242,9 +236,9 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         return rollout
 
     def _final_advantages(
-        self, local_advantages: torch.Tensor, rewards_per_func: torch.Tensor, num_generations: int, mode: str
+        self, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (N,) of all processes, exactly zero in groups of equal rewards, and whether a group has others."""
+        """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
         weights = self.reward_weights.to(rewards_per_func.device)
         rewards = weighted_rewards(rewards_per_func, weights)
         if self.multi_objective_aggregation == "normalize_then_sum":
@@ -253,11 +247,19 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         else:
             varies = has_variance(rewards, num_generations)
             zero_std = ~(has_variance(rewards, len(rewards)) if self.scale_rewards == "batch" else varies)
-        if self.args.reward_variance_epsilon is not None:
-            advantages = normalized_advantages(rewards, num_generations, self.args.reward_variance_epsilon)
+        if self._method.advantage is None:
+            advantages = self.accelerator.gather(rollout["advantages"])
         else:
-            advantages = self.accelerator.gather(local_advantages)
-        advantages = torch.where(varies, advantages, 0.0)
+            lengths = {}
+            if self._method.takes_lengths:
+                mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
+                lengths["lengths"] = self.accelerator.gather(mask.sum(dim=1))
+            advantages = self._method.advantage(rewards, num_generations, **lengths)
+            check_advantages(advantages, rewards)
+            advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
+        if self._method.is_zero_without_variance:
+            # What rounding leaves of equal rewards is no advantage.
+            advantages = torch.where(varies, advantages, 0.0)
         # What the parent has logged of its own.
         self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
         logged = self._logs["advantages"]
@@ -314,54 +316,65 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._anchors.freeze()
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-        needed = inputs.get("needed")
         self._loss_inputs = dict(inputs)
-        if self.args.owns_policy_term:
+        if self._method.policy is not None:
             # Zero advantages take the parent's policy term out exactly; its other terms stay.
             self._loss_inputs["advantages"] = torch.zeros_like(inputs["advantages"])
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
-            scored = self._loss_inputs | {"advantages": inputs["advantages"]}
+            scored = self._loss_inputs
         finally:
             self._loss_inputs = None
-        # Metrics are those of the rows that have been computed.
-        computed = mask if needed is None else mask * needed.unsqueeze(1)
-        means = {}
-        if self.args.trims or not self.args.is_stock:
-            means["entropy"] = scored["entropies"]
-            if self.beta != 0.0:
-                # The inputs hold the reference of the groups that the loss leaves out as well.
-                with torch.no_grad():
-                    means["kl"] = self._divergence(scored, inputs["ref_per_token_logps"], mask)
 
-        logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
-        # The logarithm of a trajectory's weight needs no bound, so it is taken to what the rollout holds.
-        log_weights = trajectory_log_weight(logps, logps.detach() if old_logps is None else old_logps, mask)
-        clipped = None
-        if self.args.adds_terms:
-            weight, accumulation = self._token_weight(inputs, mask, mode)
-            terms = loss.new_zeros(())
-            if self.args.owns_policy_term:
-                policy_loss, clipped = self._policy_term(scored, log_weights, mask)
-                terms = terms + (policy_loss * weight).sum()
-            if self.args.mirror_beta != 0.0:
-                divergence = self._divergence(scored, scored.get("mirror_per_token_logps"), mask)
-                # In an evaluation the previous policy of the rollout is the policy itself.
-                if mode == "train" or "mirror_per_token_logps" in scored:
-                    means["mirror_kl"] = divergence
-                kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
-                terms = terms + self.args.mirror_beta * (torch.where(kept.bool(), divergence, 0.0) * weight).sum()
-            loss = loss + terms / accumulation
-            self._correct_metrics(terms.detach(), mode)
-        self._means.count_tokens(mode, means, computed)
-        # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become,
-        # and an evaluation scores completions of the policy itself.
-        if mode == "train" and old_logps is not None and self._anchors.frozen is None:
-            self._means.count_trajectories(log_weights, clipped, inputs["advantages"], computed)
+        terms = self._term_inputs(inputs, scored)
+        # Metrics are those of the rows that have been computed, and a KL acts on groups that are not masked.
+        computed = terms.mask if "needed" not in inputs else terms.mask * inputs["needed"].unsqueeze(1)
+        kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
+        metrics: dict[str, torch.Tensor] = {}
+        if not self.args.is_stock:
+            weight, accumulation = self._token_weight(inputs, terms.mask, mode)
+            added, metrics = self._method.added_loss(
+                terms,
+                factor=self._policy_factor(terms, scored),
+                weight=weight,
+                kept=kept.bool(),
+                # An evaluation scores completions of the policy itself.
+                on_policy=mode == "eval" or inputs.get("old_per_token_logps") is None,
+            )
+            loss = loss + added / accumulation
+            self._correct_metrics(added.detach(), mode)
+        elif self.args.trims:
+            with torch.no_grad():
+                metrics = {ANCHORS[name].metric: value for name, value in self._method.divergences(terms).items()}
+        if self.args.trims or not self.args.is_stock:
+            metrics["entropy"] = terms.entropies
+        if mode == "eval" and "mirror_per_token_logps" not in inputs:
+            # In an evaluation the previous policy of the rollout is the policy itself.
+            metrics.pop("mirror_kl", None)
+        self._means.count(mode, metrics, computed)
+        # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become.
+        if mode == "train" and inputs.get("old_per_token_logps") is not None and self._anchors.frozen is None:
+            log_weights = trajectory_log_weight(terms.logps, terms.old_logps, terms.mask)
+            self._means.count_trajectories(log_weights, computed)
         if self._guard is not None and mode == "train":
             self._guard.watch(loss, self.state.global_step)
         return loss
+
+    def _term_inputs(self, inputs: dict[str, Any], scored: dict[str, Any]) -> TermInputs:
+        logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
+        # A ratio needs no bound before it is known what is made of it, so it is taken to what the rollout holds.
+        old_logps = logps.detach() if old_logps is None else old_logps
+        anchors = {"previous": inputs.get("mirror_per_token_logps", old_logps)}
+        if inputs.get("ref_per_token_logps") is not None:
+            anchors["reference"] = inputs["ref_per_token_logps"]
+        return TermInputs(
+            logps=logps,
+            old_logps=old_logps,
+            advantages=inputs["advantages"],
+            mask=inputs["completion_mask"] * inputs.get("tool_mask", 1),
+            entropies=scored["entropies"],
+            anchors=anchors,
+        )
 
     def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
         """Weight of a token as the parent's loss type has it, and the number of micro-batches to divide by."""
@@ -376,50 +389,21 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         # Divided by the tokens of the whole optimizer step, a micro-batch is not divided by their number again.
         return weight, 1 if self.loss_type in ("dapo", "cispo", "vespo") else accumulation
 
-    def _policy_term(
-        self, inputs: dict[str, Any], log_weights: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Losses (B,) of trajectories with their clip indicators, or losses (B, T) of tokens."""
-        logps, advantages = inputs["per_token_logps"], inputs["advantages"]
-        per_token_advantages = advantages.unsqueeze(1) if advantages.dim() == 1 else advantages
-        # What the parent multiplies its own policy term with.
-        factor = inputs.get("importance_sampling_ratio", torch.ones_like(logps[:, :1]))
+    def _policy_factor(self, terms: TermInputs, scored: dict[str, Any]) -> torch.Tensor:
+        """What the parent multiplies its own policy term with, (B, 1) or (B, T)."""
+        factor = scored.get("importance_sampling_ratio", torch.ones_like(terms.logps[:, :1]))
         if self.off_policy_mask_threshold is not None:
+            sampled = scored.get("sampling_per_token_logps", scored.get("old_per_token_logps", terms.logps.detach()))
             factor = factor * self.get_off_policy_mask(
-                advantages=per_token_advantages,
-                per_token_logps=logps,
-                sampling_per_token_logps=inputs.get(
-                    "sampling_per_token_logps", inputs.get("old_per_token_logps", logps.detach())
-                ),
-                mask=mask,
+                advantages=terms.token_advantages,
+                per_token_logps=terms.logps,
+                sampling_per_token_logps=sampled,
+                mask=terms.mask,
                 off_policy_threshold=self.off_policy_mask_threshold,
             )
-        if self.args.importance_sampling_level == "trajectory":
-            loss, clipped = trajectory_policy_loss(
-                log_weights,
-                advantages,
-                clip=self.args.trajectory_clip,
-                epsilon_low=self.epsilon_low,
-                epsilon_high=self.epsilon_high,
-            )
-            return torch.where(mask.any(dim=1), loss * factor.squeeze(1), 0.0), clipped
-        loss = score_policy_loss(logps, per_token_advantages) * factor
-        if self.top_entropy_quantile < 1.0:
-            loss = loss * self.get_high_entropy_mask(inputs["entropies"], mask, 1 - self.top_entropy_quantile)
-        return torch.where(mask.bool(), loss, 0.0), None
-
-    def _divergence(
-        self, scored: dict[str, Any], anchor_logps: torch.Tensor | None, mask: torch.Tensor
-    ) -> torch.Tensor:
-        """Divergences (B, T) from an anchor, by default the policy that made the rollout."""
-        logps, old_logps = scored["per_token_logps"], scored.get("old_per_token_logps")
-        old_logps = logps.detach() if old_logps is None else old_logps
-        anchor_logps = old_logps if anchor_logps is None else anchor_logps
-        anchor_logps = bounded_anchor(anchor_logps.float(), logps, MAX_DIVERGENCE_LOG_RATIO)
-        log_ratio = importance_log_ratio(logps, old_logps, mask, self.importance_sampling_level)
-        if not self.args.use_bias_correction_kl:
-            log_ratio = torch.zeros_like(log_ratio)
-        return reverse_kl(logps, anchor_logps, log_ratio)
+        if self._method.policy is not None and self.top_entropy_quantile < 1.0:
+            factor = factor * self.get_high_entropy_mask(terms.entropies, terms.mask, 1 - self.top_entropy_quantile)
+        return factor
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
@@ -432,7 +416,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         metrics = self._metrics[mode]
         if self._entropy_bonus_enabled:
             metrics["policy_loss"][-1] += self.accelerator.gather(terms).nanmean().item()
-        if self.args.owns_policy_term:
+        if self._method.policy is not None:
             # They would report on the policy term that has been taken out.
             for name in [name for name in metrics if name.startswith("clip_ratio/")]:
                 del metrics[name]

@@ -8,12 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.objective.advantage import (
-    has_variance,
-    normalized_advantages,
-    success_counts,
-    weighted_rewards,
-)
+from trl_grpo_variants.objective.advantages.normalized import smoothed_std_advantages
+from trl_grpo_variants.objective.rewards import has_variance, success_counts, weighted_rewards
 
 
 nan = math.nan
@@ -30,7 +26,9 @@ def test_normalized_advantages_equal_the_formula(groups, epsilon):
         variance = math.fsum((r - mean) ** 2 for r in group) / 4
         expected += [(r - mean) / math.sqrt(variance + epsilon) for r in group]
 
-    advantages = normalized_advantages(torch.tensor(groups, dtype=torch.float64).view(-1), 4, epsilon)
+    advantages = smoothed_std_advantages(
+        torch.tensor(groups, dtype=torch.float64).view(-1), 4, reward_variance_epsilon=epsilon
+    )
 
     torch.testing.assert_close(advantages, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
@@ -42,19 +40,21 @@ def test_binary_rewards_give_the_success_amplification_weights(successes):
     p = successes / 8
     omega = 1 / math.sqrt(p * (1 - p) + 1e-5)
 
-    advantages = normalized_advantages(rewards, 8, 1e-5)
+    advantages = smoothed_std_advantages(rewards, 8, reward_variance_epsilon=1e-5)
 
     assert advantages[0].item() == pytest.approx((1 - p) * omega, rel=1e-12)
     assert advantages[-1].item() == pytest.approx(-p * omega, rel=1e-12)
 
 
 def test_equal_rewards_have_zero_advantage():
-    assert normalized_advantages(torch.full((4,), 0.3), 4, 1e-5).abs().max() < 1e-4
+    assert smoothed_std_advantages(torch.full((4,), 0.3), 4, reward_variance_epsilon=1e-5).abs().max() < 1e-4
 
 
 def test_unscored_completions_have_zero_advantage_and_do_not_count():
-    advantages = normalized_advantages(torch.tensor([1.0, 0.0, nan, 1.0, nan, nan, nan, nan]), 4, 1e-5)
-    scored = normalized_advantages(torch.tensor([1.0, 0.0, 1.0]), 3, 1e-5)
+    advantages = smoothed_std_advantages(
+        torch.tensor([1.0, 0.0, nan, 1.0, nan, nan, nan, nan]), 4, reward_variance_epsilon=1e-5
+    )
+    scored = smoothed_std_advantages(torch.tensor([1.0, 0.0, 1.0]), 3, reward_variance_epsilon=1e-5)
 
     torch.testing.assert_close(advantages[[0, 1, 3]], scored)
     assert advantages[2] == 0

@@ -8,17 +8,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.objective.policy import score_policy_loss, trajectory_policy_loss
+from trl_grpo_variants.objective.policies.score import score_term
+from trl_grpo_variants.objective.policies.trajectory import trajectory_term
+from trl_grpo_variants.objective.terms import TermInputs
 
 
-def gradient(log_weight, advantage, **settings):
+def trajectory(log_weights, advantages, clip, epsilon=0.2, epsilon_high=0.28):
+    """Losses of trajectories of one token, whose ratio is the weight, and where they are clipped."""
+    logps = log_weights.unsqueeze(1)
+    inputs = TermInputs(logps, torch.zeros_like(logps), advantages, torch.ones_like(logps), torch.zeros_like(logps))
+    output = trajectory_term(inputs, trajectory_clip=clip, epsilon=epsilon, epsilon_high=epsilon_high)
+    positive, negative = (output.metrics[f"trajectory/clipped_{sign}"] for sign in ("positive", "negative"))
+    assert not (positive & (advantages <= 0)).any() and not (negative & (advantages >= 0)).any()
+    return output.losses, positive | negative
+
+
+def gradient(log_weight, advantage, clip):
     """Loss and its derivative by the logarithm of the weight."""
     log_weights = torch.tensor([log_weight], dtype=torch.float64, requires_grad=True)
-    term = trajectory_policy_loss(
-        log_weights, torch.tensor([advantage], dtype=torch.float64), epsilon_low=0.2, epsilon_high=0.28, **settings
-    )
-    term.loss.sum().backward()
-    return term.loss.item(), log_weights.grad.item(), term.clipped.item()
+    losses, clipped = trajectory(log_weights, torch.tensor([advantage], dtype=torch.float64), clip)
+    losses.sum().backward()
+    return losses.item(), log_weights.grad.item(), clipped.item()
 
 
 @given(st.floats(-3, 3), st.sampled_from([-1.5, 0.7]))
@@ -55,10 +65,10 @@ def test_what_is_not_clipped_is_unbounded(log_weight, clip):
 
 
 def test_a_large_cap_is_the_cap():
-    term = trajectory_policy_loss(torch.tensor([9.0]), torch.ones(1), clip="upper", epsilon_low=0.2, epsilon_high=5e3)
-    assert term.loss.item() == pytest.approx(-5001.0) and term.clipped.item()
-    term = trajectory_policy_loss(torch.tensor([8.0]), torch.ones(1), clip="upper", epsilon_low=0.2, epsilon_high=5e3)
-    assert term.loss.item() == pytest.approx(-math.exp(8.0)) and not term.clipped.item()
+    losses, clipped = trajectory(torch.tensor([9.0]), torch.ones(1), "upper", epsilon_high=5e3)
+    assert losses.item() == pytest.approx(-5001.0) and clipped.item()
+    losses, clipped = trajectory(torch.tensor([8.0]), torch.ones(1), "upper", epsilon_high=5e3)
+    assert losses.item() == pytest.approx(-math.exp(8.0)) and not clipped.item()
 
 
 @pytest.mark.parametrize("clip", ["upper", "two_sided", "none"])
@@ -67,12 +77,10 @@ def test_a_large_cap_is_the_cap():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_weights_give_finite_loss_and_gradient(clip, log_weight, advantage, dtype):
     log_weights = torch.tensor([log_weight], dtype=dtype, requires_grad=True)
-    term = trajectory_policy_loss(
-        log_weights, torch.tensor([advantage], dtype=dtype), clip=clip, epsilon_low=0.2, epsilon_high=0.28
-    )
-    term.loss.sum().backward()
+    losses, _ = trajectory(log_weights, torch.tensor([advantage], dtype=dtype), clip)
+    losses.sum().backward()
 
-    assert term.loss.isfinite().all()
+    assert losses.isfinite().all()
     assert log_weights.grad.isfinite().all()
 
 
@@ -83,21 +91,18 @@ def test_a_weight_that_would_overflow_is_reported_as_clipped(clip):
 
 
 def test_a_trajectory_has_one_advantage():
+    inputs = TermInputs(*[torch.zeros(2, 2)] * 5)
     with pytest.raises(ValueError, match=r"shape \(B,\); got shape \(2, 2\)"):
-        trajectory_policy_loss(torch.zeros(2), torch.zeros(2, 2), clip="upper", epsilon_low=0.2, epsilon_high=0.2)
+        trajectory_term(inputs, trajectory_clip="upper", epsilon=0.2, epsilon_high=0.2)
 
 
-def test_unknown_clip_is_refused():
-    with pytest.raises(ValueError, match="'lower'"):
-        trajectory_policy_loss(torch.zeros(2), torch.zeros(2), clip="lower", epsilon_low=0.2, epsilon_high=0.2)
-
-
-def test_score_loss_has_the_value_of_ratio_one_and_the_gradient_of_the_score():
+@pytest.mark.parametrize("advantages", [torch.randn(3), torch.randn(3, 4)], ids=["per trajectory", "per token"])
+def test_score_loss_has_the_value_of_ratio_one_and_the_gradient_of_the_score(advantages):
     logps = torch.randn(3, 4, requires_grad=True)
-    advantages = torch.randn(3, 1)
+    per_token = advantages if advantages.dim() == 2 else advantages.unsqueeze(1).expand(3, 4)
 
-    loss = score_policy_loss(logps, advantages)
-    loss.sum().backward()
+    losses = score_term(TermInputs(logps, *[torch.zeros(3, 4)] * 1, advantages, *[torch.ones(3, 4)] * 2)).losses
+    losses.sum().backward()
 
-    torch.testing.assert_close(loss, -advantages.expand(3, 4))
-    torch.testing.assert_close(logps.grad, -advantages.expand(3, 4))
+    torch.testing.assert_close(losses, -per_token)
+    torch.testing.assert_close(logps.grad, -per_token)

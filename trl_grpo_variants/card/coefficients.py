@@ -10,24 +10,30 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..combinations import CHOICES, unused_settings
 from ..config import GRPOVariantConfig
 
 
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
 _OBJECTIVE = (
     "importance_sampling_level",
+    "policy_loss",
+    "policy_loss_kwargs",
     "trajectory_clip",
     "no_is_gradient",
     "epsilon",
     "epsilon_high",
     "delta",
     "loss_type",
+    "advantage",
+    "advantage_kwargs",
     "scale_rewards",
     "reward_variance_epsilon",
     "mask_zero_variance_groups",
     "beta",
     "mirror_beta",
     "mirror_sync_steps",
+    "kl_estimator",
     "num_iterations",
     "steps_per_generation",
     "group_preserving_split",
@@ -35,6 +41,7 @@ _OBJECTIVE = (
     "max_completion_length",
     "temperature",
 )
+_NAMED = ("advantage", "advantage_kwargs", "policy_loss", "policy_loss_kwargs")
 _OPTIMISATION = (
     "learning_rate",
     "lr_scheduler_type",
@@ -80,15 +87,14 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
         `tuple[dict[str, str], dict[str, str]]`:
             Those that decide what is minimised, and all others.
     """
-    inert = set()
-    if args.importance_sampling_level != "trajectory":
-        inert.add("trajectory_clip")
-    if args.importance_sampling_level != "none":
-        inert.add("no_is_gradient")
-    decisive = {name: number(getattr(args, name)) for name in _OBJECTIVE if name not in inert}
+    unused = {name for name, *_ in unused_settings(args)}
+    # A choice between ways to do what is not done has nothing to say; a bound that is not used may be missed.
+    names = [name for name in _OBJECTIVE if name not in unused & CHOICES.keys()]
+    names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {})]
+    decisive = {name: number(getattr(args, name)) for name in names}
     if args.epsilon_high is None:
         decisive["epsilon_high"] = decisive["epsilon"]  # as TRL resolves it
-    for name in _unused_bounds(args):
+    for name in unused & decisive.keys() & {"epsilon", "epsilon_high", "delta"}:
         decisive[name] = "not used"
 
     parts = {
@@ -110,15 +116,6 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
         if name not in (*_OBJECTIVE, "variant") and not name.startswith(left_out) and _is_public(args, name)
     }
     return decisive, others | {"processes": str(args.world_size)}
-
-
-def _unused_bounds(args: GRPOVariantConfig) -> set[str]:
-    if args.importance_sampling_level == "none":
-        return {"epsilon", "epsilon_high", "delta"}
-    if args.importance_sampling_level == "trajectory":
-        unused = {"upper": {"epsilon"}, "none": {"epsilon", "epsilon_high"}}
-        return {"delta"} | unused.get(args.trajectory_clip, set())
-    return {"cispo": {"epsilon", "delta"}, "sapo": {"epsilon", "epsilon_high", "delta"}}.get(args.loss_type, set())
 
 
 def _is_public(args: GRPOVariantConfig, name: str) -> bool:

@@ -15,12 +15,13 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..config import GRPOVariantConfig
+from ..objective.formula import legend, objective_text
+from ..papers import TIC_GRPO, Paper
 from ..runs.success import Success
-from ..variants import TIC_GRPO, Variant, get_variant
+from ..variants import Variant, get_variant
 from ..version import __version__
 from ..vllm.eligibility import adapter_obstacle, engine_rank
 from .coefficients import coefficients, number
-from .formula import legend, objective, papers
 
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "model_card.md"
@@ -135,20 +136,20 @@ def model_card(
     )
     decisive, others = coefficients(args)
     settings = {} if variant is None else _settings(variant, args)
+    papers = list(dict.fromkeys([*([variant.paper] if variant else []), *args.parts.papers(vars(args))]))
     departures = [
         f"`{name}` is {decisive[name]}, not {value}"
         for name, value in settings.items()
         if decisive.get(name, value) not in (value, "not used")
     ]
-    formula = objective(args)
     return ModelCard.from_template(
         card_data,
         template_path=str(TEMPLATE),
         subject=subject,
         variant=variant,
         is_stock=args.is_stock,
-        formula=formula,
-        legend=legend(formula, args.use_bias_correction_kl),
+        formula=objective_text(args.parts, vars(args)),
+        legend=legend(args.parts, vars(args)),
         decisive=decisive,
         variant_settings=settings,
         others=others,
@@ -158,8 +159,8 @@ def model_card(
         figure=figure,
         datasets=datasets,
         links=list(links),
-        limits=_limits(args, subject, departures),
-        papers=papers(args),
+        limits=_limits(args, subject, departures, papers),
+        papers=papers,
         sampling={"temperature": args.temperature, "top_k": args.top_k or 0},
         literal=lambda text: json.dumps(text, ensure_ascii=False),
         max_tokens=args.max_completion_length,
@@ -169,7 +170,7 @@ def model_card(
 
 
 def _settings(variant: Variant, args: GRPOVariantConfig) -> dict[str, str]:
-    settings = variant.settings
+    settings = dict(variant.settings)
     inner_steps = settings.pop("inner_steps", None)
     if inner_steps is not None:
         settings["steps_per_generation"] = inner_steps * args.gradient_accumulation_steps
@@ -192,7 +193,7 @@ def _adapter_settings(config: Any) -> dict[str, str]:
     return {name: str(value) for name, value in settings.items() if value is not None}
 
 
-def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str]) -> list[str]:
+def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str], papers: list[Paper]) -> list[str]:
     limits = [
         "One run with one seed: how another run, another task or another variant would have ended cannot be concluded "
         "from it.",
@@ -202,12 +203,13 @@ def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str]) ->
     ]
     if departures:
         limits.append(f"The run departs from the variant: {'; '.join(departures)}.")
-    if args.is_on_policy and (args.owns_policy_term or (args.mirror_beta != 0.0 and args.mirror_sync_steps is None)):
+    acts_later = args.mirror_beta != 0.0 and args.mirror_sync_steps is None
+    if args.is_on_policy and (args.parts.policy.is_inert_on_policy or acts_later):
         limits.append(
             "Each rollout served one optimizer step, so every ratio was 1: importance weights, their clip and a KL to "
             "the policy that made the rollout had no effect on this run."
         )
-    if TIC_GRPO in papers(args):
+    if TIC_GRPO in papers:
         limits.append(
             "The formula follows the paper's text. It does not state its clip range, learning rate or group size, so "
             "those of this run are not the paper's."

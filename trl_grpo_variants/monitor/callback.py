@@ -17,8 +17,8 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from ..objective.advantage import full_reward, has_variance, weighted_rewards
 from ..objective.ratio import trajectory_log_weight
+from ..objective.rewards import full_reward, has_variance, weighted_rewards
 from ..runs.figures import save, success_figure
 from ..runs.prompts import Prompt
 from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits

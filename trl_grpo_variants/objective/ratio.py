@@ -3,7 +3,13 @@
 
 """Log-ratios between the policy and an older one, and the weight of a whole trajectory."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 # Bounds on log-ratios, in nats, so that no exponential overflows. Where the policy has made a token 22,000 times as
@@ -33,7 +39,7 @@ def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float
             Anchor log-probs of shape `(B, T)`.
     """
     current = logps.detach()
-    return torch.clamp(anchor_logps, min=current - limit, max=current + limit)
+    return anchor_logps.clamp(min=current - limit, max=current + limit)
 
 
 def importance_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor, level: str) -> torch.Tensor:
@@ -57,9 +63,8 @@ def importance_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor, mask: tor
     log_ratio = logps - old_logps
     if level == "token":
         return log_ratio
-    return torch.where(mask.bool(), log_ratio, 0.0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(
-        min=1
-    )
+    total = log_ratio.masked_fill(mask == 0, 0.0).sum(dim=1, keepdim=True)
+    return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def trajectory_log_weight(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -76,10 +81,12 @@ def trajectory_log_weight(logps: torch.Tensor, old_logps: torch.Tensor, mask: to
 
     Returns:
         `torch.Tensor`:
-            Float32 log-weights of shape `(B,)`; 0 for a sequence without tokens.
+            Log-weights of shape `(B,)`, at least in float32; 0 for a sequence without tokens.
     """
-    log_ratio = logps.float() - old_logps.float()
-    return torch.where(mask.bool(), log_ratio, 0.0).sum(dim=-1)
+    # A sum of many terms in half precision would lose them.
+    logps, old_logps = (x if x.element_size() > 4 else x.float() for x in (logps, old_logps))
+    log_ratio = logps - old_logps
+    return log_ratio.masked_fill(mask == 0, 0.0).sum(dim=-1)
 
 
 def effective_sample_size(log_weights: torch.Tensor) -> torch.Tensor:

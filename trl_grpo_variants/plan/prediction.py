@@ -134,7 +134,7 @@ class Prediction:
             fields |= {"scale_rewards": "group", "loss_type": "dr_grpo"}
             if "mirror_beta" in coefficients:
                 # With one optimizer step a rollout there is no previous policy; the other presets see to that.
-                fields["num_iterations"] = get_variant("mirror").schedule.num_iterations
+                fields["num_iterations"] = get_variant("mirror").settings["num_iterations"]
         else:
             both = len(coefficients) == 2
             anchors = "dual" if both else "reference" if "beta" in coefficients else "mirror"

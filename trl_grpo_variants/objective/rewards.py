@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Advantages and success within the group of completions of one prompt."""
+"""Rewards and success within the group of completions of one prompt."""
 
 import torch
 
@@ -28,32 +28,6 @@ def weighted_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> t
     """
     rewards = (rewards_per_func * weights).nansum(dim=1)
     return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
-
-
-def normalized_advantages(rewards: torch.Tensor, num_generations: int, variance_epsilon: float) -> torch.Tensor:
-    """
-    Mean + variance advantages with the smoothing inside the root, (r - mean) / sqrt(var + epsilon).
-
-    The variance is the population variance of the group: for binary rewards with group success p it is p(1 - p), which
-    is what the analysis of success amplification works with ([paper](https://huggingface.co/papers/2503.06639),
-    GRPO's effective loss). TRL's `scale_rewards="group"` divides by the sample standard deviation plus 1e-4 instead.
-
-    Args:
-        rewards (`torch.Tensor`):
-            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
-        num_generations (`int`):
-            Group size G; it divides N.
-        variance_epsilon (`float`):
-            Smoothing of the variance, in squared reward units; greater than 0.
-
-    Returns:
-        `torch.Tensor`:
-            Advantages of shape `(N,)`; 0 where the reward is NaN.
-    """
-    grouped = rewards.view(-1, num_generations)
-    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
-    variance = centered.square().nanmean(dim=1, keepdim=True)
-    return (centered / (variance + variance_epsilon).sqrt()).nan_to_num(nan=0.0).view(-1)
 
 
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:

@@ -3,7 +3,48 @@
 
 """KL divergence from the current policy to an anchor, as a loss whose gradient is that of the reverse KL."""
 
-import torch
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..papers import DEEPSEEKMATH, GRPO_DYNAMICS, Paper
+from .terms import Divergence, registry
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """
+    Policy that a KL pulls towards.
+
+    Parameters:
+        coefficient (`str`):
+            Field of the configuration.
+        symbol (`str`):
+            Its symbol.
+        meaning (`str`):
+            What it is.
+        metric (`str`):
+            Name of the divergence in the logs.
+        paper ([`~papers.Paper`]):
+            Who has put it into the loss.
+    """
+
+    coefficient: str
+    symbol: str
+    meaning: str
+    metric: str
+    paper: Paper
+
+
+ANCHORS = {
+    "reference": Anchor("beta", "pi_ref", "the reference policy", "kl", DEEPSEEKMATH),
+    "previous": Anchor("mirror_beta", "pi_prev", "the previous policy", "mirror_kl", GRPO_DYNAMICS),
+}
 
 
 def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
@@ -31,3 +72,13 @@ def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch
     d = anchor_logps - logps
     # expm1 keeps the digits that exp(d) - 1 would lose near the anchor, where the divergence is tiny.
     return log_ratio.exp() * (d.expm1() - d)
+
+
+K3 = Divergence(
+    name="k3",
+    function=reverse_kl,
+    formula="exp(d) - d - 1",
+    paper=DEEPSEEKMATH,
+)
+
+DIVERGENCES: dict[str, Divergence] = registry(K3)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.objective.divergence import reverse_kl
+from trl_grpo_variants.objective.divergences import reverse_kl
 from trl_grpo_variants.objective.ratio import (
     MAX_DIVERGENCE_LOG_RATIO,
     MAX_IMPORTANCE_LOG_RATIO,

@@ -1,0 +1,367 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which settings a configuration may have together. Names, ranges and uses come from the descriptions of the parts."""
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .checks import MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
+from .objective.choice import AXES, chosen_parts
+from .objective.divergences import ANCHORS, DIVERGENCES
+from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
+from .objective.terms import Part, Setting
+from .suggest import did_you_mean
+
+
+if TYPE_CHECKING:
+    from .config import GRPOVariantConfig
+
+
+# Sizes of a rollout and of an update; TRL computes with them unseen, and of the last two fills in one.
+_GIVEN_SIZES = ("gradient_accumulation_steps", "per_device_train_batch_size", "num_generations")
+SIZES = (*_GIVEN_SIZES, "steps_per_generation", "generation_batch_size")
+# These loss types give all tokens of an optimizer step one weight, so that one term per trajectory has a weight too.
+_UNIFORM_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
+_STOCK_CHOICES = {
+    "scale_rewards": ("group", "batch", "none"),
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "luspo", *WEIGHTING_LOSS_TYPES),
+}
+# Of TRL's settings, those that every script may set: where a part does not use them that is told and not refused.
+_BOUNDS_OF_TRL = ("epsilon", "epsilon_high")
+
+
+def _settings() -> dict[str, tuple[Setting, Part]]:
+    """Settings of all parts by name, each with the part that describes it first."""
+    described: dict[str, tuple[Setting, Part]] = {}
+    for parts, _ in AXES.values():
+        for part in parts.values():
+            for setting in part.settings:
+                described.setdefault(setting.name, (setting, part))
+    return described
+
+
+_SETTINGS = _settings()
+# Allowed texts of the fields that choose or set a part.
+CHOICES = {
+    "importance_sampling_level": (
+        "token",
+        "sequence",
+        *(part.fields["importance_sampling_level"] for part in AXES["policy_loss"][0].values() if part.fields),
+    ),
+    "kl_estimator": tuple(DIVERGENCES),
+} | {name: setting.choices for name, (setting, _) in _SETTINGS.items() if setting.choices}
+
+
+def check_sizes(args: "GRPOVariantConfig") -> None:
+    """
+    Check the sizes that others are computed from.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `ValueError`: If one is no whole number.
+    """
+    for name in SIZES:
+        check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
+
+
+def check_values(args: "GRPOVariantConfig") -> None:
+    """
+    Check each value by itself.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration whose fields are resolved.
+
+    Raises:
+        `ValueError`: If a value is of the wrong kind or out of its range.
+    """
+    for name, allowed in CHOICES.items():
+        check_choice(name, getattr(args, name), allowed)
+    check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
+    check_whole_number("mirror_sync_steps", args.mirror_sync_steps, optional=True)
+    check_whole_number("num_iterations", args.num_iterations)
+    for name, kind in type(args).__annotations__.items():
+        if kind is bool:
+            check_flag(name, getattr(args, name))
+    # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
+    own = not args.is_stock
+    for name, (setting, _) in _SETTINGS.items():
+        if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
+            _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
+    for name, allowed in _STOCK_CHOICES.items():
+        if own or not isinstance(getattr(args, name), str):
+            check_choice(name, getattr(args, name), allowed)
+    if not own:
+        return
+    check_number("beta", args.beta, at_least=0.0, at_most=MAX_COEFFICIENT)
+    check_number("top_entropy_quantile", args.top_entropy_quantile, at_least=0.0, at_most=1.0)
+    check_whole_number("max_completion_length", args.max_completion_length, optional=True)
+    check_whole_number("num_generations_eval", args.num_generations_eval, at_least=0, optional=True)
+    for name in ("use_vllm", "vllm_importance_sampling_correction", "use_bias_correction_kl", "sync_ref_model"):
+        check_flag(name, getattr(args, name))
+    if args.sync_ref_model:
+        check_whole_number("ref_model_sync_steps", args.ref_model_sync_steps)
+        check_number("ref_model_mixup_alpha", args.ref_model_mixup_alpha, at_least=0.0, at_most=1.0)
+    if args.use_vllm:
+        modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+        check_choice("vllm_importance_sampling_mode", args.vllm_importance_sampling_mode, modes)
+
+
+def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
+    if setting.choices:
+        check_choice(name, value, setting.choices)
+    else:
+        bounds = {"greater_than": setting.greater_than, "at_least": setting.at_least, "at_most": setting.at_most}
+        check_number(name, value, **bounds, optional=optional)
+
+
+def check_parts(args: "GRPOVariantConfig") -> None:
+    """
+    Check the settings of parts that are no fields against the functions that take them.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `ValueError`: If a setting is unknown, missing or out of its range, or a user's function cannot be called.
+    """
+    for axis in AXES:
+        part, kwargs, field = _part(args, axis), getattr(args, f"{axis}_kwargs"), f"{axis}_kwargs"
+        if kwargs is not None and (not isinstance(kwargs, dict) or not all(isinstance(name, str) for name in kwargs)):
+            raise ValueError(f"`{field}` must be a dictionary with names of settings; got {kwargs!r}.")
+        kwargs = kwargs or {}
+        known = {name: default for name, default in part.keywords().items() if not hasattr(args, name)}
+        for name in kwargs:
+            if name not in known:
+                allowed = f"takes {', '.join(f'`{name}`' for name in known)}" if known else "takes none"
+                near = did_you_mean(name, known, quote="`") if known else "."
+                raise ValueError(f"`{field}` sets `{name}`, but {part_label(args, axis)} {allowed}{near}")
+        missing = [
+            name for name, default in known.items() if default is inspect.Parameter.empty and name not in kwargs
+        ]
+        if missing:
+            raise ValueError(f"{part_label(args, axis)} needs `{missing[0]}`; give it in `{field}`.")
+        for setting in part.settings:
+            if setting.name in kwargs:
+                _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
+        if part.function is not None:
+            _check_signature(part, args, axis, known)
+
+
+def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: dict[str, Any]) -> None:
+    fields = [setting.name for setting in part.settings if setting.name in part.keywords()]
+    provided = [name for name in part.provided if part.takes(name)]
+    try:
+        signature = inspect.signature(part.function)  # type: ignore[arg-type]
+        signature.bind(*[None] * part.positional, **dict.fromkeys([*fields, *provided, *known]))
+    except (TypeError, ValueError) as error:
+        arguments = {"advantage": "(rewards, num_generations)", "policy_loss": "(inputs)"}[axis]
+        raise ValueError(
+            f"{part_label(args, axis)} must be callable as `function{arguments}`, with its settings as keywords: {error}."
+        ) from error
+
+
+def _part(args: "GRPOVariantConfig", axis: str) -> Part:
+    parts = chosen_parts(vars(args))
+    part = parts.advantage if axis == "advantage" else parts.policy
+    # Without a part there is a value of TRL's that is not known here.
+    return part if part is not None else AXES["advantage"][0]["group_std"]
+
+
+def part_label(args: "GRPOVariantConfig", axis: str) -> str:
+    """
+    Write the choice of a part as a user makes it.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+        axis (`str`):
+            Field that names it.
+
+    Returns:
+        `str`:
+            That field, or the one of TRL's that chooses it, with its value.
+    """
+    if getattr(args, axis) is not None:
+        return f"`{axis}={getattr(args, axis)!r}`"
+    field = list(_part(args, axis).fields or {}) or [AXES[axis][1]]
+    return f"`{field[-1]}={getattr(args, field[-1])!r}`"
+
+
+def unused_settings(args: "GRPOVariantConfig") -> Iterator[tuple[str, str, bool]]:
+    """
+    Tell the settings that the chosen parts do not read.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Yields:
+        `tuple[str, str, bool]`:
+            Field, what does not use it, and whether another part would be needed for it.
+    """
+    for axis, (parts, _) in AXES.items():
+        part = _part(args, axis)
+        own, read = {setting.name: setting for setting in part.settings}, part.reads(vars(args))
+        names = {setting.name for other in parts.values() for setting in other.settings if hasattr(args, setting.name)}
+        # The upper bound is the lower one's mirror image where it is not given.
+        if "epsilon_high" in read and args.epsilon_high is None:
+            read = read | {"epsilon"}
+        for name in sorted(names - read):
+            if name in own:
+                field = next(f for f, allowed in own[name].only_with.items() if getattr(args, f) not in allowed)
+                yield name, f"`{field}={getattr(args, field)!r}`", False
+            else:
+                yield name, part_label(args, axis), True
+
+
+def check_combinations(args: "GRPOVariantConfig") -> None:
+    """
+    Check that the settings mean something together.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration whose fields are resolved.
+
+    Raises:
+        `ValueError`: If they do not.
+    """
+    _check_choices_agree(args)
+    defaults = {"trajectory_clip": "upper", "no_is_gradient": "current"}
+    for name, user, needs_another in unused_settings(args):
+        is_set = getattr(args, name) != defaults.get(name)
+        if needs_another and is_set and name not in _BOUNDS_OF_TRL and not args.is_stock:
+            others = [part for parts, _ in AXES.values() for part in parts.values() if name in part.reads(vars(args))]
+            wanted = (others[0].fields or {}) if others else {}
+            fields = [
+                f"`{field}={value!r}`"
+                for field, value in wanted.items()
+                if getattr(args, field) != value and field != name
+            ]
+            remedy = f"it needs {fields[0]}" if fields else "leave it unset"
+            raise ValueError(f"`{name}={getattr(args, name)!r}` is not used by {user}; {remedy}.")
+    _check_policy_term(args)
+    _check_divergences(args)
+    _check_advantages(args)
+    if args.pack_rollout and args.share_prompt:
+        raise ValueError(
+            "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."
+        )
+
+
+def _check_choices_agree(args: "GRPOVariantConfig") -> None:
+    """A part that is named, and the one that the fields of TRL's choose."""
+    for axis, (parts, _) in AXES.items():
+        if getattr(args, axis) is None:
+            continue
+        named = _part(args, axis)
+        by_fields = next((part for part in parts.values() if part.is_chosen_by(vars(args))), None)
+        if by_fields is not None and by_fields is not named and by_fields.name not in ("group_std", "clipped"):
+            field = list(by_fields.fields or {})[-1]
+            raise ValueError(
+                f"{part_label(args, axis)} and `{field}={getattr(args, field)!r}` choose two different parts; leave one of "
+                "them unset."
+            )
+
+
+def _check_policy_term(args: "GRPOVariantConfig") -> None:
+    part, user = chosen_parts(vars(args)).policy, part_label(args, "policy_loss")
+    if not args.is_stock and args.loss_type == "dr_grpo" and args.max_completion_length is None:
+        raise ValueError(
+            "`loss_type='dr_grpo'` divides by `max_completion_length`, which is None; give it a whole number of at "
+            "least 1."
+        )
+    if part.function is None:
+        return
+    if args.loss_type in WEIGHTING_LOSS_TYPES:
+        raise ValueError(
+            f"`loss_type={args.loss_type!r}` is a way to weight tokens by their ratio, which {user} replaces; use a loss "
+            f"type that only aggregates{f', {part.loss_type!r} for that of the paper' if part.loss_type else ''}."
+        )
+    if not part.is_per_trajectory:
+        return
+    if args.loss_type not in _UNIFORM_LOSS_TYPES:
+        raise ValueError(
+            f"`loss_type={args.loss_type!r}` weights a sequence by its length, but {user} has one term per sequence; use "
+            f"one of {', '.join(map(repr, _UNIFORM_LOSS_TYPES))} ({part.loss_type!r} is the paper's)."
+        )
+    if args.top_entropy_quantile < 1.0:
+        raise ValueError(
+            f"`top_entropy_quantile={args.top_entropy_quantile}` selects tokens, but {user} has one term per sequence; "
+            "leave it at 1.0."
+        )
+    if args.use_vllm and args.vllm_importance_sampling_correction:
+        if not args.vllm_importance_sampling_mode.startswith("sequence"):
+            raise ValueError(
+                f"`vllm_importance_sampling_mode={args.vllm_importance_sampling_mode!r}` gives a factor per token, but "
+                f"{user} has one term per sequence; use 'sequence_truncate' or 'sequence_mask'."
+            )
+
+
+def _check_divergences(args: "GRPOVariantConfig") -> None:
+    if args.mirror_sync_steps is not None and args.mirror_beta == 0.0:
+        raise ValueError(
+            f"`mirror_sync_steps={args.mirror_sync_steps}` holds an anchor that nothing uses; set `mirror_beta` "
+            "to a value greater than 0, or leave `mirror_sync_steps` unset."
+        )
+    if args.mirror_beta != 0.0:
+        if args.no_is_gradient == "frozen" and args.mirror_sync_steps is None:
+            raise ValueError(
+                f"`mirror_beta={args.mirror_beta}` can never act with `no_is_gradient='frozen'`: the KL to the "
+                "policy that made the rollout has no gradient at that policy. Set `mirror_sync_steps` for an "
+                "older anchor, or use `no_is_gradient='current'`."
+            )
+        if not args.use_bias_correction_kl:
+            raise ValueError(
+                "`use_bias_correction_kl=False` would turn the KL to the previous policy "
+                f"(`mirror_beta={args.mirror_beta}`) into a forward KL; leave it at True."
+            )
+    if args.sync_ref_model and args.beta == 0.0:
+        raise ValueError("`sync_ref_model=True` moves a reference that `beta=0.0` does not use; set `beta` > 0.")
+    if args.kl_estimator != "k3" and not any(getattr(args, anchor.coefficient) for anchor in ANCHORS.values()):
+        coefficients = " or ".join(f"`{anchor.coefficient}`" for anchor in ANCHORS.values())
+        raise ValueError(f"`kl_estimator={args.kl_estimator!r}` estimates a KL that nothing uses; set {coefficients}.")
+
+
+def _check_advantages(args: "GRPOVariantConfig") -> None:
+    if args.mask_zero_variance_groups and args.beta == 0.0 and args.mirror_beta == 0.0:
+        raise ValueError(
+            "`mask_zero_variance_groups=True` can never act without a KL term: the policy term of such a group is zero "
+            "already. Set `beta` or `mirror_beta`, or leave it off."
+        )
+    sums = {
+        "mask_zero_variance_groups": args.mask_zero_variance_groups,
+        "advantage": args.advantage is not None and _part(args, "advantage").function is not None,
+    }
+    for name, needs_sum in sums.items():
+        if needs_sum and args.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"`{name}={getattr(args, name)!r}` works on the summed reward of a completion, so it needs "
+                f"`multi_objective_aggregation='sum_then_normalize'`; got {args.multi_objective_aggregation!r}."
+            )
+
+
+def check_whole_groups(args: "GRPOVariantConfig") -> None:
+    """
+    Check that each process can hold whole groups, if it is to.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration, with the sizes that TRL fills in.
+
+    Raises:
+        `ValueError`: If a group would be divided.
+    """
+    for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
+        rows = getattr(args, what) * args.per_device_train_batch_size
+        if rows % args.num_generations != 0:
+            raise ValueError(
+                f"`group_preserving_split=True` needs `per_device_train_batch_size * {what}` to be a multiple of "
+                f"`num_generations`, so that a process holds whole groups; got {rows} and {args.num_generations}."
+            )

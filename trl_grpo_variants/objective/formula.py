@@ -1,0 +1,109 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What is minimised, in one line of plain text, and what its symbols mean: written from the parts' descriptions."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .choice import Parts
+from .divergences import ANCHORS
+from .terms import written
+
+
+_SUMS = {
+    None: "agg_t",
+    "grpo": "mean_i (1/|o_i|) sum_t",
+    "sapo": "mean_i (1/|o_i|) sum_t",
+    "bnpo": "(1/N) sum_i sum_t",
+    "dr_grpo": "(1/T) mean_i sum_t",
+    "luspo": "mean_i sum_t",
+}
+
+
+def objective_text(parts: Parts, values: Mapping[str, Any]) -> str:
+    """
+    Write what is minimised.
+
+    Args:
+        parts ([`~objective.choice.Parts`]):
+            Parts of the method.
+        values (`Mapping[str, Any]`):
+            Their settings; one that is missing is written as its symbol.
+
+    Returns:
+        `str`:
+            Formula in plain text.
+    """
+    sums = _SUMS.get(values.get("loss_type"), "(1/N) sum_i sum_t")
+    divergences = divergence_texts(values)
+    if parts.policy.is_per_trajectory:
+        sums = sums.removesuffix(" sum_t")
+        divergences = [f"sum_t {term}" for term in divergences]
+    text = f"{sums} [{' + '.join([parts.policy.text(values), *divergences])}]"
+    if values.get("entropy_coef") or values.get("use_adaptive_entropy"):
+        text += f" - {written(values, 'entropy_coef')} mean_t H(pi)"
+    if values.get("no_is_gradient") == "frozen":
+        text = f"gradient at pi = pi_old of {text}"
+    return f"{text},  A = {parts.advantage.text(values)}" if parts.advantage else text
+
+
+def divergence_texts(values: Mapping[str, Any]) -> list[str]:
+    """
+    Write the KL terms.
+
+    Args:
+        values (`Mapping[str, Any]`):
+            Settings.
+
+    Returns:
+        `list[str]`:
+            One text per anchor with a coefficient.
+    """
+    return [
+        f"{written(values, anchor.coefficient)} KL(pi || {anchor.symbol})"
+        for anchor in ANCHORS.values()
+        if values.get(anchor.coefficient)
+    ]
+
+
+def legend(parts: Parts, values: Mapping[str, Any]) -> list[str]:
+    """
+    Say what the symbols of the formula stand for, those that it has.
+
+    Args:
+        parts ([`~objective.choice.Parts`]):
+            Parts of the method.
+        values (`Mapping[str, Any]`):
+            Their settings.
+
+    Returns:
+        `list[str]`:
+            One entry per symbol.
+    """
+    text = objective_text(parts, values)
+    return [
+        f"`{symbol}`: {meaning}"
+        for symbol, meaning in _meanings(parts, values)
+        if symbol == "pi" or re.search(rf"\b{re.escape(symbol)}\b", text)
+    ]
+
+
+def _meanings(parts: Parts, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "pi", "the policy; `o_i`: completion `i` of the batch, with the tokens `t`"
+    yield "pi_old", "the policy that made the rollout"
+    yield "rho", "ratio of a token's probability under `pi` to that under the policy that made the rollout"
+    yield from parts.policy.symbols.items()
+    for anchor in ANCHORS.values():
+        yield anchor.symbol, anchor.meaning
+    estimate, ratio = parts.divergence.text(values), ""
+    if values.get("use_bias_correction_kl", True):
+        estimate, ratio = f"ratio ({estimate})", " and `ratio` that of `pi` to the policy that made the rollout"
+    yield "KL", f"estimated per token as `{estimate}`, with `d` the log-ratio of the anchor to `pi`{ratio}"
+    yield "H", "entropy of the next token"
+    yield "T", "`max_completion_length`"
+    yield "N", "number of tokens in the batch"
+    yield "A", "advantage; `r` a completion's reward, `mean`, `std` and `var` those of its group"
+    if parts.advantage is not None:
+        yield from parts.advantage.symbols.items()

@@ -1,0 +1,179 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The terms that are added to TRL's loss, from the parts of a method: each term, its weight, one sum."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from .choice import chosen_parts
+from .divergences import ANCHORS
+from .ratio import MAX_DIVERGENCE_LOG_RATIO, MAX_IMPORTANCE_LOG_RATIO, bounded_anchor, importance_log_ratio
+from .terms import Part, TermInputs, TermOutput
+
+
+@dataclass(frozen=True)
+class Objective:
+    """
+    The parts of a method with their settings, as functions of tensors.
+
+    Parameters:
+        advantage (`Callable`, *optional*):
+            Gives advantages `(N,)` for rewards `(N,)`, a group size and, if it takes them, lengths `(N,)`; `None`
+            where TRL computes them.
+        takes_lengths (`bool`):
+            Whether the advantage asks for lengths.
+        is_zero_without_variance (`bool`):
+            Whether groups of equal rewards have no advantage.
+        policy (`Callable`, *optional*):
+            Gives the [`TermOutput`] of [`TermInputs`]; `None` where TRL computes the policy term.
+        is_inert_on_policy (`bool`):
+            Whether the policy term is the plain policy gradient where the policy is the one that made the rollout.
+        divergence (`Callable`):
+            Estimates a KL, see [`~objective.divergences.reverse_kl`].
+        coefficients (`Mapping[str, float]`):
+            Coefficients of the KL terms by the name of their anchor.
+        level (`str`):
+            Level of the ratio that the KL terms carry, `"token"` or `"sequence"`.
+        corrects_divergences (`bool`):
+            Whether they carry one.
+    """
+
+    advantage: Callable[..., torch.Tensor] | None
+    takes_lengths: bool
+    is_zero_without_variance: bool
+    policy: Callable[[TermInputs], Any] | None
+    is_inert_on_policy: bool
+    divergence: Callable[..., torch.Tensor]
+    coefficients: Mapping[str, float]
+    level: str
+    corrects_divergences: bool
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Objective":
+        """
+        Look the parts up and give them their settings.
+
+        Args:
+            values (`Mapping[str, Any]`):
+                Fields of a resolved configuration.
+
+        Returns:
+            [`Objective`]:
+                Functions of tensors.
+        """
+        parts = chosen_parts(values)
+        coefficients = {name: values[anchor.coefficient] for name, anchor in ANCHORS.items()}
+        advantage = _bound(parts.advantage, values, "advantage_kwargs")
+        level = values["importance_sampling_level"]
+        return cls(
+            advantage=advantage,
+            takes_lengths=parts.advantage is not None and parts.advantage.takes("lengths"),
+            is_zero_without_variance=parts.advantage is None or parts.advantage.is_zero_without_variance,
+            policy=_bound(parts.policy, values, "policy_loss_kwargs"),
+            is_inert_on_policy=parts.policy.is_inert_on_policy,
+            divergence=_bound(parts.divergence, values, ""),
+            coefficients={name: value for name, value in coefficients.items() if value != 0.0},
+            # A policy term of another level leaves the KL terms a ratio of each token.
+            level="sequence" if level == "sequence" else "token",
+            corrects_divergences=values["use_bias_correction_kl"],
+        )
+
+    def divergences(self, inputs: TermInputs) -> dict[str, torch.Tensor]:
+        """
+        Estimate the KL to each anchor that has a coefficient.
+
+        Args:
+            inputs ([`TermInputs`]):
+                Micro-batch.
+
+        Returns:
+            `dict[str, torch.Tensor]`:
+                Values `(B, T)` in nats, by the name of the anchor.
+        """
+        logps = inputs.logps
+        old_logps = bounded_anchor(inputs.old_logps.float(), logps, MAX_IMPORTANCE_LOG_RATIO)
+        log_ratio = importance_log_ratio(logps, old_logps, inputs.mask, self.level)
+        if not self.corrects_divergences:
+            log_ratio = torch.zeros_like(log_ratio)
+        return {
+            name: self.divergence(
+                logps, bounded_anchor(inputs.anchors[name].float(), logps, MAX_DIVERGENCE_LOG_RATIO), log_ratio
+            )
+            for name in self.coefficients
+        }
+
+    def added_loss(
+        self,
+        inputs: TermInputs,
+        *,
+        factor: torch.Tensor,
+        weight: torch.Tensor,
+        kept: torch.Tensor,
+        on_policy: bool = False,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Sum all that TRL does not compute.
+
+        Args:
+            inputs ([`TermInputs`]):
+                Micro-batch.
+            factor (`torch.Tensor`):
+                What TRL multiplies its own policy term with, `(B, 1)` or `(B, T)`.
+            weight (`torch.Tensor`):
+                Weight of a token, see [`~objective.aggregation.token_weight`].
+            kept (`torch.Tensor`):
+                Booleans `(B, T)`: the tokens on which a KL acts.
+            on_policy (`bool`, *optional*, defaults to `False`):
+                Whether the policy is the one that made the rollout, at which the metrics of some terms are constants,
+                which are left out.
+
+        Returns:
+            `tuple[torch.Tensor, dict[str, torch.Tensor]]`:
+                The sum, and values `(B, T)` or `(B,)` whose means are metrics.
+        """
+        total = inputs.logps.new_zeros(())
+        metrics: dict[str, torch.Tensor] = {}
+        if self.policy is not None:
+            output = self.policy(inputs)
+            output = output if isinstance(output, TermOutput) else TermOutput(output)
+            total = total + (_counted(output.losses, inputs.mask, factor, weight) * weight).sum()
+            if not (on_policy and self.is_inert_on_policy):
+                metrics |= output.metrics
+        for name, values in self.divergences(inputs).items():
+            metrics[ANCHORS[name].metric] = values
+            total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
+        return total, metrics
+
+
+def _counted(losses: Any, mask: torch.Tensor, factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Losses of the policy term, times their factor, and 0 where there is no token that counts."""
+    if not isinstance(losses, torch.Tensor) or losses.shape not in (mask.shape, mask.shape[:1]):
+        shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+        raise ValueError(
+            f"A policy term gives a loss per token, shape {tuple(mask.shape)}, or per trajectory, shape "
+            f"{tuple(mask.shape[:1])}; got {shape}."
+        )
+    if losses.dim() == 2:
+        return torch.where(mask.bool(), losses * factor, 0.0)
+    if weight.dim() > 0 or factor.size(1) > 1:
+        raise ValueError(
+            "A policy term that gives one loss per trajectory needs a loss type that weights all tokens alike ('dr_grpo', "
+            "'dapo', 'bnpo') and a factor per sequence from vLLM's correction."
+        )
+    return torch.where(mask.any(dim=1), losses * factor.squeeze(1), 0.0)
+
+
+def _bound(part: Part | None, values: Mapping[str, Any], kwargs: str) -> Any:
+    """A part's function with its settings."""
+    if part is None or part.function is None:
+        return None
+    high = values["epsilon"] if values["epsilon_high"] is None else values["epsilon_high"]
+    fields = {**values, "epsilon_high": high}
+    own = {setting.name for setting in part.settings}
+    settings = {name: fields[name] for name in part.keywords() if name in own and name in fields}
+    return partial(part.function, **settings, **(values.get(kwargs) or {}))

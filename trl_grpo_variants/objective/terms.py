@@ -1,0 +1,323 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a method is made of: typed inputs and outputs of its parts, and the description beside each of them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ..papers import Paper
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TermInputs:
+    """
+    What a term of the loss may look at: a micro-batch of B completions with up to T tokens.
+
+    Parameters:
+        logps (`torch.Tensor`):
+            Log-probs `(B, T)` of the policy; the only tensor with a gradient.
+        old_logps (`torch.Tensor`):
+            Log-probs `(B, T)` of the policy that made the rollout.
+        advantages (`torch.Tensor`):
+            Advantages `(B,)`, or `(B, T)` where tools or a user give one per token.
+        mask (`torch.Tensor`):
+            `(B, T)`, 1 for the tokens that the policy produced and that count.
+        entropies (`torch.Tensor`):
+            Entropies `(B, T)` of the policy, in nats, without a gradient unless the loss has an entropy bonus.
+        anchors (`Mapping[str, torch.Tensor]`):
+            Log-probs `(B, T)` of other policies by name, see [`~objective.divergences.ANCHORS`].
+    """
+
+    logps: torch.Tensor
+    old_logps: torch.Tensor
+    advantages: torch.Tensor
+    mask: torch.Tensor
+    entropies: torch.Tensor
+    anchors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def token_advantages(self) -> torch.Tensor:
+        """Advantages that broadcast to tokens: `(B, 1)` or `(B, T)`."""
+        return self.advantages.unsqueeze(1) if self.advantages.dim() == 1 else self.advantages
+
+
+@dataclass(frozen=True)
+class TermOutput:
+    """
+    What a policy term gives.
+
+    Parameters:
+        losses (`torch.Tensor`):
+            Losses `(B, T)` of tokens or `(B,)` of trajectories, to be minimised, before they are aggregated.
+        metrics (`Mapping[str, torch.Tensor]`):
+            Values `(B, T)` or `(B,)` by name, whose means over tokens or trajectories are logged.
+    """
+
+    losses: torch.Tensor
+    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    Value that a part reads: a field of the configuration of that name, else an entry of the part's `*_kwargs`.
+
+    Parameters:
+        name (`str`):
+            Name, that of the function's keyword.
+        choices (`tuple[str, ...]`, *optional*):
+            Allowed texts; without any the setting is a number.
+        at_least (`float`, *optional*):
+            Least number.
+        greater_than (`float`, *optional*):
+            Bound that a number does not reach.
+        at_most (`float`, *optional*):
+            Greatest number.
+        only_with (`Mapping[str, tuple]`, *optional*):
+            Values of other fields with which it is read; by default always.
+    """
+
+    name: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    greater_than: float | None = None
+    at_most: float | None = None
+    only_with: Mapping[str, tuple] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    Description of one part of a method, from which its names, checks, texts and tests are made.
+
+    Parameters:
+        name (`str`):
+            Name.
+        function (`Callable`, *optional*):
+            What computes it; `None` where TRL does.
+        formula (`str` or `Callable`):
+            Formula in plain text, or a function that writes it for the values of a configuration.
+        paper ([`~papers.Paper`], *optional*):
+            Source; only a user's own function has none.
+        settings (`tuple[Setting, ...]`):
+            What it reads.
+        symbols (`Mapping[str, str]`):
+            Symbols of the formula that no other part explains, with their meanings.
+        fields (`Mapping[str, Any]`, *optional*):
+            Fields of the configuration that choose it, with the values that naming it gives them. Without, it is
+            chosen by its name alone.
+    """
+
+    name: str
+    function: Callable[..., Any] | None
+    formula: str | Callable[[Mapping[str, Any]], str]
+    paper: Paper | None
+    settings: tuple[Setting, ...] = ()
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] | None = None
+
+    # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
+    positional: ClassVar[int] = 1
+    provided: ClassVar[tuple[str, ...]] = ()
+
+    def text(self, values: Mapping[str, Any]) -> str:
+        """
+        Write the formula.
+
+        Args:
+            values (`Mapping[str, Any]`):
+                Settings; one that is missing is written as its symbol.
+
+        Returns:
+            `str`:
+                Formula in plain text.
+        """
+        return self.formula if isinstance(self.formula, str) else self.formula(values)
+
+    def reads(self, values: Mapping[str, Any]) -> set[str]:
+        """
+        Tell which settings act.
+
+        Args:
+            values (`Mapping[str, Any]`):
+                Fields of a configuration.
+
+        Returns:
+            `set[str]`:
+                Their names.
+        """
+        return {
+            setting.name
+            for setting in self.settings
+            if all(values.get(name) in allowed for name, allowed in setting.only_with.items())
+        }
+
+    def is_chosen_by(self, values: Mapping[str, Any]) -> bool:
+        """
+        Tell whether fields choose it.
+
+        Args:
+            values (`Mapping[str, Any]`):
+                Fields of a configuration.
+
+        Returns:
+            `bool`:
+                Whether each has the value that it is chosen by; of a field that it reads, any value.
+        """
+        read = {setting.name for setting in self.settings}
+        return self.fields is not None and all(
+            (name in read and value is not None and values.get(name) is not None) or values.get(name) == value
+            for name, value in self.fields.items()
+        )
+
+    def keywords(self) -> dict[str, Any]:
+        """
+        Keywords of the function that a configuration may give, with their defaults.
+
+        Returns:
+            `dict[str, Any]`:
+                Defaults by name; `inspect.Parameter.empty` for one that has to be given.
+        """
+        parameters = {} if self.function is None else inspect.signature(self.function).parameters
+        given = [*list(parameters)[: self.positional], *self.provided]
+        return {name: parameter.default for name, parameter in parameters.items() if name not in given}
+
+    def takes(self, name: str) -> bool:
+        """
+        Tell whether the function has an argument.
+
+        Args:
+            name (`str`):
+                Its name.
+
+        Returns:
+            `bool`:
+                Whether it has.
+        """
+        return self.function is not None and name in inspect.signature(self.function).parameters
+
+
+@dataclass(frozen=True)
+class Advantage(Part):
+    """
+    How rewards become advantages, once per rollout: `function(rewards, num_generations, **settings)` takes the rewards
+    `(N,)` of all processes, the groups one after the other, NaN where a completion could not be scored, and gives
+    advantages `(N,)`. It may ask for `lengths` `(N,)`, the tokens of each completion that count.
+
+    Parameters:
+        is_zero_without_variance (`bool`):
+            Whether groups of equal rewards have no advantage; they are then exactly zero.
+    """
+
+    is_zero_without_variance: bool = True
+    positional: ClassVar[int] = 2
+    provided: ClassVar[tuple[str, ...]] = ("lengths",)
+
+
+@dataclass(frozen=True)
+class PolicyTerm(Part):
+    """
+    Policy term of the loss: `function(inputs, **settings)` takes [`TermInputs`] and gives a [`TermOutput`].
+
+    Parameters:
+        is_per_trajectory (`bool`):
+            Whether it has one loss per trajectory, which only a loss type that weights all tokens alike can sum.
+        is_inert_on_policy (`bool`):
+            Whether it is the plain policy gradient while the policy is the one that made the rollout.
+        loss_type (`str`, *optional*):
+            The paper's aggregation.
+    """
+
+    is_per_trajectory: bool = False
+    is_inert_on_policy: bool = True
+    loss_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Divergence(Part):
+    """
+    Estimator of the KL to an anchor: `function(logps, anchor_logps, log_ratio)` gives values `(B, T)`, see
+    [`~objective.divergences.reverse_kl`].
+    """
+
+    positional: ClassVar[int] = 3
+
+
+def written(values: Mapping[str, Any], name: str, start: float = 0, sign: int = 1) -> str:
+    """
+    Write a number of a formula, `start + sign * value`.
+
+    Args:
+        values (`Mapping[str, Any]`):
+            Settings.
+        name (`str`):
+            The one to write.
+        start (`float`, *optional*, defaults to `0`):
+            What it is added to.
+        sign (`int`, *optional*, defaults to `1`):
+            1, or -1 where it is subtracted.
+
+    Returns:
+        `str`:
+            The number, or an expression with the setting's name where it has no value.
+    """
+    value = values.get(name)
+    if value is None:
+        return f"{start:g} {'+' if sign > 0 else '-'} {name}" if start else name
+    number = start + sign * value
+    # A sum is rounded; a value that was given is not.
+    text = f"{number:g}" if start or float(f"{number:g}") == number else str(number)
+    return re.sub(r"e-0(\d)$", r"e-\1", text)
+
+
+def upper_range(values: Mapping[str, Any]) -> str:
+    """
+    Tell which setting is the upper clip range.
+
+    Args:
+        values (`Mapping[str, Any]`):
+            Settings.
+
+    Returns:
+        `str`:
+            `"epsilon_high"`, or `"epsilon"`, of which it is the mirror image in TRL where it is not given.
+    """
+    return "epsilon" if values.get("epsilon_high") is None and values.get("epsilon") is not None else "epsilon_high"
+
+
+P = TypeVar("P", bound=Part)
+
+
+def registry(*parts: P) -> dict[str, P]:
+    """
+    Collect the parts of an axis.
+
+    Args:
+        parts ([`Part`]):
+            Descriptions.
+
+    Returns:
+        `dict[str, Part]`:
+            The descriptions by name.
+
+    Raises:
+        `ValueError`: If two have the same name, or one lacks its formula or its paper.
+    """
+    named: dict[str, P] = {}
+    for part in parts:
+        if part.name in named:
+            raise ValueError(f"Two parts are named {part.name!r}; choose another name.")
+        if not part.formula or part.paper is None:
+            raise ValueError(f"{part.name!r} needs a formula and the paper that it is from.")
+        named[part.name] = part
+    return named
