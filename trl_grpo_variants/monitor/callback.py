@@ -186,13 +186,7 @@ class SuccessMonitor(TrainerCallback):
         return scalars
 
     def draw(self, path: Path) -> None:
-        """
-        Draw predicted against measured success, unless a figure of another origin is there already.
-
-        Args:
-            path (`Path`):
-                File to write.
-        """
+        """Draw predicted against measured success to this file, unless a figure of another origin is there already."""
         if path.exists() and _OWN_FIGURE.encode() not in path.read_bytes()[:4096]:
             return
         try:

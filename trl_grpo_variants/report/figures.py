@@ -48,7 +48,7 @@ def prompts_figure(by_kind: dict[str, list[Trajectory]]) -> "Figure | None":
 
 def metrics_figure(run: Run, panels: dict[str, dict[str, str]], lowest: float | None = None) -> "Figure | None":
     """
-    Metrics over the run, one axes per panel; those without any logged metric are left out.
+    Metrics over the run, one axes per panel, side by side; those without any logged metric are left out.
 
     Args:
         run ([`Run`]):
@@ -57,10 +57,6 @@ def metrics_figure(run: Run, panels: dict[str, dict[str, str]], lowest: float | 
             Labels by metric, by title.
         lowest (`float`, *optional*):
             Lower end of the vertical axes, if they have one.
-
-    Returns:
-        `matplotlib.figure.Figure` or `None`:
-            Figure with the panels side by side.
     """
     logged = {
         title: {label: series for name, label in metrics.items() if (series := run.series(name))[0].size}

@@ -59,17 +59,7 @@ def save(figure: "Figure", path: Path | BytesIO, *, software: str | None = None)
 
 
 def success_figure(visits: "pd.DataFrame") -> "Figure | None":
-    """
-    Predicted and measured success over the rollouts, and against each other.
-
-    Args:
-        visits (`pandas.DataFrame`):
-            Visits, as `read_visits` gives them.
-
-    Returns:
-        `matplotlib.figure.Figure` or `None`:
-            One axes if nothing was predicted, and else two; `None` without any visit.
-    """
+    """Predicted and measured success over the rollouts, and against each other if anything was predicted."""
     if visits.empty:
         return None
     rollouts = np.unique(visits["rollout"])

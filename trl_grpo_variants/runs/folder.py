@@ -72,20 +72,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """
-    Read a run.
-
-    Args:
-        folder (`Path`):
-            Output folder of the run.
-
-    Returns:
-        [`Run`]:
-            What there is of it.
-
-    Raises:
-        `ValueError`: If there is no such folder, or nothing of a GRPO run in it; one sentence.
-    """
+    """What there is of a run; a `ValueError` of one sentence without its folder, or anything of a GRPO run in it."""
     from .visits import FILE_NAME, read_visits
 
     if not os.path.isdir(folder):

@@ -13,19 +13,7 @@ Z = 1.96  # standard deviations that hold 95 % of a normal distribution
 
 
 def wilson_interval(share: ArrayLike, observations: ArrayLike) -> tuple[Array, Array]:
-    """
-    Binomial interval of a share.
-
-    Args:
-        share (`ArrayLike`):
-            Observed shares, in [0, 1].
-        observations (`ArrayLike`):
-            Numbers of independent observations.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`:
-            Lower and upper ends.
-    """
+    """Ends of the binomial intervals of shares in [0, 1], from their numbers of independent observations."""
     share, z2 = np.asarray(share, dtype=np.float64), Z**2 / np.asarray(observations, dtype=np.float64)
     centre, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
     return np.maximum(0.0, (centre - half) / (1 + z2)), np.minimum(1.0, (centre + half) / (1 + z2))
@@ -41,7 +29,7 @@ def measured_success(successes: Array, completions: Array) -> tuple[float, float
 
     Args:
         successes (`np.ndarray`):
-            Successes k of each prompt, shape `(n,)`.
+            Successes k of each prompt, shape `(prompts,)`.
         completions (`np.ndarray`):
             Its completions n, at least 1.
 
