@@ -36,48 +36,19 @@ class CheckpointError(RuntimeError):
 
 
 def agree(problem: str | None, error: type[Exception]) -> None:
-    """
-    Let all processes fail where one does. To be called by all of them.
-
-    Args:
-        problem (`str`, *optional*):
-            What is wrong in this process.
-        error (`type[Exception]`):
-            What to raise.
-
-    Raises:
-        `Exception`: Of the given type, with the first problem, if there is one in any process.
-    """
+    """Let all processes raise an error where one has a problem, the first one. To be called by all of them."""
     problems = [found for found in gather_object([problem]) if found is not None]
     if problems:
         raise error(problems[0])
 
 
 def state_path(checkpoint: str | os.PathLike, part: int | str) -> Path:
-    """
-    Path of one part of the state within a checkpoint.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            Folder of the checkpoint.
-        part (`int` or `str`):
-            Rank of the process that it belongs to, or `SHARED`.
-
-    Returns:
-        `Path`:
-            Path of the file.
-    """
+    """Path of one part of the state within a checkpoint: that of a process, by its rank, or `SHARED`."""
     return Path(checkpoint) / f"rollout_state_{part}.pt"
 
 
 def clear(checkpoint: Path) -> None:
-    """
-    Take from a folder what would make it, while it is written a second time, look like a whole checkpoint.
-
-    Args:
-        checkpoint (`Path`):
-            Folder of the checkpoint, which need not exist.
-    """
+    """Take from a folder what would make it, while it is written a second time, look like a whole checkpoint."""
     for path in [checkpoint / TRAINER_STATE_NAME, *checkpoint.glob("rollout_state_*")]:
         path.unlink(missing_ok=True)
 
@@ -104,13 +75,7 @@ def save_state(state: dict[str, Any], schedule: dict[str, int], objective: dict[
 
 def load_state(path: Path, schedule: dict[str, int]) -> dict[str, Any] | None:
     """
-    Read a state. Nothing in the file is executed.
-
-    Args:
-        path (`Path`):
-            File to read.
-        schedule (`dict[str, int]`):
-            Settings of the run that resumes.
+    Read a state for a run of the given schedule. Nothing in the file is executed.
 
     Returns:
         `dict[str, Any]` or `None`:
@@ -148,19 +113,7 @@ def load_state(path: Path, schedule: dict[str, int]) -> dict[str, Any] | None:
 
 
 def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) -> dict[str, Any]:
-    """
-    What a run minimises: the resolved settings that its loss and its advantages are made of, as far as they act.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration of the run.
-        rewards (`list[tuple[str, float]]`):
-            Names and weights of the reward functions.
-
-    Returns:
-        `dict[str, Any]`:
-            Values by the names of the fields, and the rewards.
-    """
+    """What a run minimises: the resolved settings that its loss and its advantages are made of, as far as they act."""
     parts = args.parts
     read = parts.policy.reads(vars(args)) | (
         parts.advantage.reads(vars(args)) if parts.advantage is not None else set()
@@ -191,21 +144,7 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
 
 
 def objective_changes(checkpoint: str | os.PathLike, saved: dict[str, Any], current: dict[str, Any]) -> str | None:
-    """
-    Say in a sentence what a run that resumes would minimise differently.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            Folder of the checkpoint.
-        saved (`dict[str, Any]`):
-            Objective of the run that saved it.
-        current (`dict[str, Any]`):
-            Objective of the run that resumes.
-
-    Returns:
-        `str` or `None`:
-            Sentence that names each difference with both values, or `None` where there is none.
-    """
+    """Name, in a sentence, each difference between the objective of a checkpoint and that of the run that resumes."""
     changed = _differences(saved, current)
     return changed and f"The checkpoint {checkpoint} was saved under another objective: {changed}."
 

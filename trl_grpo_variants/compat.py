@@ -41,16 +41,7 @@ SEAMS = (
 
 
 def check_trl(found: str) -> None:
-    """
-    Check that a version of TRL is one that this package declares to support.
-
-    Args:
-        found (`str`):
-            Version of TRL.
-
-    Raises:
-        `ImportError`: If it is not.
-    """
+    """Refuse, with an `ImportError`, a version of TRL that this package does not declare to support."""
     supported = next(r.specifier for r in map(Requirement, _requirements()) if r.name == "trl" and r.marker is None)
     if not supported.contains(found, prereleases=True):
         raise ImportError(
@@ -85,12 +76,6 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
     """
     Check that the parent class is one that the variants can act on.
 
-    Args:
-        parent (`type`):
-            Class that the trainer derives from.
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
     Raises:
         `RuntimeError`: If the parent is not TRL's own trainer or lacks a method.
         `NotImplementedError`: If the installed TRL would bypass the loss.
@@ -115,17 +100,7 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
 
 
 def sharding_backend(args: "GRPOVariantConfig") -> str | None:
-    """
-    Tell which backend shards the parameters.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Returns:
-        `str` or `None`:
-            `"DeepSpeed"`, `"FSDP"`, or `None` for one process and DDP.
-    """
+    """The backend that shards the parameters: `"DeepSpeed"`, `"FSDP"`, or `None` for one process and DDP."""
     if args.deepspeed_plugin is not None:
         return "DeepSpeed"
     if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):

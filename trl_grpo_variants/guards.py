@@ -44,17 +44,9 @@ class FiniteGuard(TrainerCallback):
 
     def watch(self, loss: torch.Tensor, step: int) -> None:
         """
-        Take note of a loss before its backward pass.
+        Take note of this process's loss of a micro-batch before its backward pass.
 
-        Args:
-            loss (`torch.Tensor`):
-                0-d tensor: this process's loss of a micro-batch.
-            step (`int`):
-                Optimizer steps taken before.
-
-        Raises:
-            [`NonFiniteError`]: If the step would be taken within the backward pass, and the loss of any process is not
-                finite.
+        Where the step is taken within that pass, a loss of any process that is not finite raises a [`NonFiniteError`].
         """
         infinite = ~loss.detach().isfinite()
         self._loss = infinite if self._loss is None else self._loss | infinite
@@ -85,17 +77,7 @@ class FiniteGuard(TrainerCallback):
 
 @torch.no_grad()
 def has_nonfinite_gradient(model: nn.Module) -> torch.Tensor:
-    """
-    Tell whether a gradient is infinite or not a number; of sharded ones, this process's part.
-
-    Args:
-        model (`nn.Module`):
-            Model after a backward pass.
-
-    Returns:
-        `torch.Tensor`:
-            0-d boolean.
-    """
+    """Whether a gradient is infinite or not a number, as a 0-d tensor; of sharded ones, this process's part."""
     gradients = [local(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
     # The largest magnitude passes on what is not finite, and unlike a sum of squares does not overflow. A shard may be
     # empty.
@@ -120,10 +102,7 @@ def check_rewards(
         rows (`Sequence[dict]`):
             Rows of the data set that this process has completed.
         stop (`bool`):
-            Whether to raise, or else to warn.
-
-    Raises:
-        [`NonFiniteError`]: If a reward is infinite.
+            Whether to raise a [`NonFiniteError`], or else to warn.
     """
     infinite = rewards_per_func.isinf().nonzero().tolist()
     if not infinite:

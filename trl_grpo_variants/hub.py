@@ -41,7 +41,7 @@ _PRIVATE_FILES = ("rollout_state_*", "training_args.bin", "ref/*", "README.md", 
 
 def public_files(folder: str | os.PathLike, processing_class: Any = None, *, has_own_code: bool = False) -> list[str]:
     """
-    Files of an output folder that make up a model: what is not known to belong to one is left out.
+    Files of an output folder that make up a model, relative to it: what is not known to belong to one is left out.
 
     Args:
         folder (`str` or `os.PathLike`):
@@ -50,10 +50,6 @@ def public_files(folder: str | os.PathLike, processing_class: Any = None, *, has
             Tokenizer or processor whose files count.
         has_own_code (`bool`, *optional*, defaults to `False`):
             Whether the model comes with modules of its own.
-
-    Returns:
-        `list[str]`:
-            Paths relative to the folder.
     """
     expected = {*_MODEL_FILES, *(["*.py"] if has_own_code else [])}
     own: set[str] = set()
@@ -70,17 +66,7 @@ def public_files(folder: str | os.PathLike, processing_class: Any = None, *, has
 
 @contextmanager
 def without_token(args: TrainingArguments) -> Iterator[str | None]:
-    """
-    Within the context, arguments that are saved hold no token.
-
-    Args:
-        args ([`~transformers.TrainingArguments`]):
-            Arguments of a run.
-
-    Yields:
-        `str` or `None`:
-            Their token.
-    """
+    """Within the context, which yields the token, arguments that are saved hold none."""
     token = args.hub_token
     with replaced(args, hub_token=None):
         yield token
@@ -92,10 +78,6 @@ def publishing(trainer: Any) -> Iterator[None]:
     Within the context, pushes of `transformers`' trainer upload the model and its card and nothing else.
 
     Of a run that is stock TRL the same files are uploaded as without this package, but for the token in them.
-
-    Args:
-        trainer ([`GRPOVariantTrainer`]):
-            Trainer that pushes.
 
     Raises:
         `RuntimeError`: If this version of `transformers` uploads in a way that is not known.

@@ -32,19 +32,7 @@ class RunningMeans:
         self._trajectories: list[torch.Tensor] = []
 
     def add(self, mode: str, name: str, total: float, count: float) -> None:
-        """
-        Count a batch, of all processes.
-
-        Args:
-            mode (`str`):
-                `"train"` or `"eval"`.
-            name (`str`):
-                Name of the metric.
-            total (`float`):
-                Sum over what the batch holds.
-            count (`float`):
-                How much it holds; 0 keeps the name in the log.
-        """
+        """Count a batch of all processes: a sum over what it holds, and how much that is; 0 keeps the name."""
         totals = self._totals[mode].setdefault(name, [0.0, 0.0])
         totals[0] += total
         totals[1] += count
@@ -52,15 +40,9 @@ class RunningMeans:
     @torch.no_grad()
     def count(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
         """
-        Count tokens or trajectories. To be called in all processes, with the same names.
+        Count values `(B, T)` of the tokens in a mask, or `(B,)` of the trajectories that have any.
 
-        Args:
-            mode (`str`):
-                `"train"` or `"eval"`.
-            values (`dict[str, torch.Tensor]`):
-                Values `(B, T)` or `(B,)` by the name of their metric.
-            mask (`torch.Tensor`):
-                Tokens `(B, T)` that count; a trajectory without any does not.
+        To be called in all processes, with the same names.
         """
         if not values:
             return
@@ -130,17 +112,7 @@ class RunningMeans:
         self._trajectories = []
 
     def pop(self, mode: str) -> dict[str, float]:
-        """
-        The means, after which counting begins anew.
-
-        Args:
-            mode (`str`):
-                `"train"` or `"eval"`.
-
-        Returns:
-            `dict[str, float]`:
-                Means by name; NaN, which TRL logs as `None`, where nothing was counted.
-        """
+        """Means by name, after which counting begins anew; NaN, which TRL logs as `None`, where there is none."""
         totals, self._totals[mode] = self._totals[mode], {}
         return {name: total / count if count else math.nan for name, (total, count) in totals.items()}
 
@@ -149,29 +121,16 @@ class RunningMeans:
         return {name: list(totals) for name, totals in self._totals["train"].items()}
 
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
-        """
-        Go on from sums and counts that were saved.
-
-        Args:
-            state_dict (`dict[str, list[float]]`):
-                What [`~RunningMeans.state_dict`] returned.
-        """
+        """Go on from sums and counts that were saved."""
         self._totals["train"] = {name: list(totals) for name, totals in state_dict.items()}
 
 
 def distinct_rows(rows: int) -> int:
     """
-    Count the rows of an evaluation batch that are no repetition.
+    Count the rows of an evaluation batch, of all processes, that are no repetition.
 
     Several processes get equal shares of the last batch, for which the first rows of the data are taken once more.
-
-    Args:
-        rows (`int`):
-            Rows of the batch in all processes.
-
-    Returns:
-        `int`:
-            Rows, from the first on, that have not been there before. All of them where the data has no length.
+    Where the data has no length, all rows count.
     """
     state = GradientState()
     if not state.end_of_dataloader:

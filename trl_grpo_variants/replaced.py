@@ -10,15 +10,7 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """
-    Replace attributes of a module, a class or an object within the context.
-
-    Args:
-        owner (`Any`):
-            What has the attributes.
-        values:
-            New values by name.
-    """
+    """Replace attributes of a module, a class or an object within the context."""
     own = {name: value for name, value in vars(owner).items() if name in values}
     try:
         for name, value in values.items():

@@ -24,16 +24,10 @@ class RewardFunctionError(RuntimeError):
 @contextmanager
 def kept_rewards(trainer: Any) -> Iterator[list[torch.Tensor]]:
     """
-    Keep the rewards that a rollout is scored with, of which TRL returns the advantages only.
+    Keep the rewards `(N, F)` of the rollouts within the context, of which TRL returns the advantages only.
 
-    Args:
-        trainer ([`~trl.GRPOTrainer`]):
-            Trainer. What it calls for its rewards may be a method that a subclass overrides or a function that the user
-            has set on the instance; the rewards are those that it returns, and it is back in place afterwards.
-
-    Yields:
-        `list[torch.Tensor]`:
-            Rewards `(N, F)` of each rollout that is made within the context.
+    What the trainer calls for its rewards may be a method that a subclass overrides or a function that the user has
+    set on the instance, so that no class stands around all of them: it is replaced for the time of the rollout.
     """
     kept: list[torch.Tensor] = []
     calculate = trainer._calculate_rewards
@@ -50,7 +44,7 @@ def rewards_or_failure(
     calculate: Callable[[], torch.Tensor], size: tuple[int, int], accelerator: Accelerator
 ) -> torch.Tensor:
     """
-    Calculate rewards in all processes, or raise in all of them.
+    Calculate rewards `(N, F)` in all processes, or raise in all of them.
 
     A process whose reward function raises would leave the others waiting for its rewards for ever.
 
@@ -62,10 +56,6 @@ def rewards_or_failure(
             Rows of this process and number of reward functions.
         accelerator ([`~accelerate.Accelerator`]):
             Accelerator of the trainer.
-
-    Returns:
-        `torch.Tensor`:
-            Rewards `(N, F)` of all processes.
 
     Raises:
         `RewardFunctionError`: If a reward function has raised and there are several processes; alone, its own

@@ -40,13 +40,8 @@ def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
     """
     Check that there are prompts for a rollout, and tell if an epoch does not use all.
 
-    TRL's sampler leaves out what does not fill a rollout, so that with too few prompts a run would train no step.
-
-    Args:
-        dataset (`Any`):
-            Training data. One without a length, like a stream, is not checked.
-        args ([`GRPOVariantConfig`]):
-            Configuration.
+    TRL's sampler leaves out what does not fill a rollout, so that with too few prompts a run would train no step. Data
+    without a length, like a stream, is not checked.
 
     Raises:
         `ValueError`: If there are fewer prompts than a rollout takes.
@@ -72,17 +67,7 @@ def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
 
 
 def forward_inputs(rollout: dict[str, Any]) -> dict[str, Any]:
-    """
-    What TRL's forward pass takes of a rollout.
-
-    Args:
-        rollout (`dict[str, Any]`):
-            Generated and scored batch.
-
-    Returns:
-        `dict[str, Any]`:
-            Arguments of `_get_per_token_logps_and_entropies` by name.
-    """
+    """What TRL's forward pass takes of a rollout, by the names of its arguments."""
     prompt_ids, completion_ids = rollout["prompt_ids"], rollout["completion_ids"]
     return {
         "input_ids": torch.cat([prompt_ids, completion_ids], dim=1),
@@ -98,17 +83,6 @@ def split_by_group(rollout: dict[str, Any], steps_per_generation: int) -> list[d
 
     TRL shuffles the completions first, which spreads a group over the optimizer steps. The sampler has shuffled the
     prompts already, so keeping the order loses no randomness.
-
-    Args:
-        rollout (`dict[str, Any]`):
-            Generated and scored batch; tensors and lists have the batch as first dimension, the groups one after the
-            other.
-        steps_per_generation (`int`):
-            Number of micro-batches.
-
-    Returns:
-        `list[dict[str, Any]]`:
-            Micro-batches of equal size.
     """
     micro_batches = split_tensor_dict(split_pixel_values_by_grid(rollout), steps_per_generation)
     return [unsplit_pixel_values_by_grid(micro_batch) for micro_batch in micro_batches]
@@ -183,17 +157,9 @@ def _selected(value: Any, rows: torch.Tensor) -> Any:
 
 def prompt_groups(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
-    Number the prompts of a batch.
+    Number the prompts of a batch: `(B,)`, from 0, the same for rows whose prompts are the same.
 
-    Args:
-        ids (`torch.Tensor`):
-            Tokens of the prompts `(B, P)`.
-        mask (`torch.Tensor`):
-            Their mask `(B, P)`. The token of the padding may also be one of a prompt.
-
-    Returns:
-        `torch.Tensor`:
-            `(B,)`, the same number, counted from 0, for rows whose prompts are the same.
+    The token of the padding may also be one of a prompt, so that tokens and mask `(B, P)` both count.
     """
     *_, groups = torch.cat([ids, mask.to(ids.dtype)], dim=1).unique(dim=0, return_inverse=True)
     return groups
@@ -203,7 +169,7 @@ def carries_gradient(
     advantages: torch.Tensor, mask: torch.Tensor, has_variance: torch.Tensor | None, has_divergence: bool
 ) -> torch.Tensor:
     """
-    Tell which rows have any effect on the gradient.
+    Which rows `(B,)` have any effect on the gradient: those with a token, and an advantage or a divergence.
 
     Args:
         advantages (`torch.Tensor`):
@@ -214,10 +180,6 @@ def carries_gradient(
             Whether the divergences act on a row `(B,)`. If not given, they act on all.
         has_divergence (`bool`):
             Whether the loss has a divergence from another policy.
-
-    Returns:
-        `torch.Tensor`:
-            `(B,)`, `False` where a row has no token, or no advantage and no divergence.
     """
     has_effect = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
     if has_divergence:
@@ -227,16 +189,10 @@ def carries_gradient(
 
 def start_epoch(sampler: RepeatSampler, epoch: int) -> None:
     """
-    Let a sampler of prompts draw the order of an epoch, whatever it has drawn so far.
+    Let a sampler of prompts draw the order that follows a number of epochs, whatever it has drawn so far.
 
     A sampler draws one order per epoch from one generator, so that a run that resumes in a later epoch would begin with
     the order of the first.
-
-    Args:
-        sampler ([`~trl.trainer.utils.RepeatSampler`]):
-            Sampler that shuffles with a seed.
-        epoch (`int`):
-            Epochs before.
     """
     if sampler.shuffle and sampler.seed is not None:
         sampler.generator.manual_seed(sampler.seed)

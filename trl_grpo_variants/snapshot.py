@@ -71,12 +71,9 @@ class Anchor:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """
-        The parameters by name.
+        The parameters by name, in the same memory.
 
-        Returns:
-            `dict[str, torch.Tensor]`:
-                Tensors that share the policy's memory; of those that FSDP2 shards, this process's part, and of those
-                that DeepSpeed shards, copies of the whole.
+        Of those that FSDP2 shards, this process's part, and of those that DeepSpeed shards, copies of the whole.
         """
         with _gathered(self._model) as is_gathered:
             named = {name: local(parameter.detach()) for name, parameter in _named_parameters(self._model).items()}
@@ -84,16 +81,7 @@ class Anchor:
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """
-        Set the parameters to those that were saved.
-
-        Args:
-            state_dict (`dict[str, torch.Tensor]`):
-                What [`~Anchor.state_dict`] returned.
-
-        Raises:
-            `ValueError`: If the names or shapes are those of another policy.
-        """
+        """Set the parameters to those that were saved, or raise a `ValueError` if they are another policy's."""
         if _shapes(state_dict) != _shapes(self.state_dict()):
             raise ValueError("The saved snapshot has other trainable parameters than the policy that is to resume.")
         with _gathered(self._model):
@@ -148,13 +136,7 @@ class PolicySnapshot(Anchor):
                 value.lerp_(parameter, mixup)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """
-        The snapshot's parameters by name.
-
-        Returns:
-            `dict[str, torch.Tensor]`:
-                Tensors that share the snapshot's memory; of sharded ones, this process's part.
-        """
+        """The snapshot's parameters by name, in the same memory; of sharded ones, this process's part."""
         self._follow_parameters()
         return {name: local(value) for name, value in zip(self._names, self._values, strict=True)}
 
@@ -253,24 +235,12 @@ class Anchors:
             self.reference = Anchor(ref_model)
 
     def named(self) -> dict[str, Anchor]:
-        """
-        Those that there are.
-
-        Returns:
-            `dict[str, Anchor]`:
-                Anchors by the names that checkpoints know them by.
-        """
+        """Those that there are, by the names that checkpoints know them by."""
         anchors = {"frozen": self.frozen, "mirror": self.mirror, "reference": self.reference}
         return {name: anchor for name, anchor in anchors.items() if anchor is not None}
 
     def refresh(self, step: int) -> None:
-        """
-        Move those that follow the rollouts to the policy that has just made one.
-
-        Args:
-            step (`int`):
-                Optimizer steps taken before.
-        """
+        """Move those that follow the rollouts to the policy that has made one, after `step` optimizer steps."""
         if self.frozen is not None:
             self.frozen.refresh()
         if self.mirror is not None:
@@ -311,13 +281,7 @@ class Anchors:
         return {"mirror_synced_at": self._mirror_synced_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """
-        Go on with the schedule that was saved.
-
-        Args:
-            state_dict (`dict[str, Any]`):
-                What [`~Anchors.state_dict`] returned, among other things.
-        """
+        """Go on with the schedule that was saved."""
         self._mirror_synced_at = state_dict["mirror_synced_at"]
 
 

@@ -9,21 +9,9 @@ from difflib import get_close_matches
 
 def did_you_mean(name: str, known: Iterable[str], quote: str = "'") -> str:
     """
-    End of a message about an unknown name.
+    End of a message about an unknown name: `"; did you mean 'NAME'?"` with the nearest known one, or `"."`.
 
     Case, surrounding spaces, and hyphens in the place of underscores count for nothing in the comparison.
-
-    Args:
-        name (`str`):
-            Name that was given.
-        known (`Iterable[str]`):
-            Names that exist.
-        quote (`str`, *optional*, defaults to `"'"`):
-            Quotation mark around the suggestion.
-
-    Returns:
-        `str`:
-            `"; did you mean 'NAME'?"` with the nearest known name, or `"."` if none is near.
     """
     by_key = {_key(candidate): candidate for candidate in known}
     # A word of a name of two words is near it.

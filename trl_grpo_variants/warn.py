@@ -18,15 +18,7 @@ _LIBRARIES = {"trl_grpo_variants", "trl", "transformers", "dataclasses"}
 
 
 def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """
-    Warn of something that the user has written.
-
-    Args:
-        message (`str` or `Warning`):
-            What to tell.
-        category (`type[Warning]`, *optional*, defaults to `UserWarning`):
-            Kind of warning.
-    """
+    """Warn of something that the user has written."""
     # From the frame of this function, which is the first.
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_library(frame.f_globals.get("__name__", "")):
@@ -40,10 +32,6 @@ def warnings_at_the_user(module: Any) -> Iterator[None]:
     Within the context, warnings that a module addresses to its caller point at the user's line.
 
     TRL counts frames up to the line that constructs its class, between which and the user lie those of a subclass.
-
-    Args:
-        module (`ModuleType`):
-            Module that warns.
     """
     with replaced(module, warnings=_Warnings(module.warnings)):
         yield
