@@ -52,72 +52,132 @@ def aggregate(terms: list[list[torch.Tensor]], loss_type: str, batch: Batch) -> 
     return total / normalizer[loss_type]
 
 
+def clipped(logps, old_logps, advantage, *, level, epsilon, epsilon_high, **_):
+    """TRL's term: PPO's clip of each token's ratio, or of the geometric mean of all."""
+    ratios = [torch.exp(logp - old) for logp, old in zip(logps, old_logps, strict=True)]
+    if level == "sequence":
+        ratios = [geometric_mean(ratios)] * len(ratios)
+    bounded = [torch.clamp(ratio, 1 - epsilon, 1 + epsilon_high) for ratio in ratios]
+    return [-torch.minimum(r * advantage, b * advantage) for r, b in zip(ratios, bounded, strict=True)]
+
+
+def score(logps, old_logps, advantage, **_):
+    return [-torch.exp(logp - logp.detach()) * advantage for logp in logps]
+
+
+def trajectory(logps, old_logps, advantage, *, clip, epsilon, epsilon_high, **_):
+    """One term per sequence: it stands with the first token and is counted once."""
+    weight = torch.ones((), dtype=torch.float64)
+    for logp, old in zip(logps, old_logps, strict=True):
+        weight = weight * torch.exp(logp - old)
+    cap = torch.tensor(1 + epsilon_high, dtype=torch.float64)
+    term = {
+        "upper": torch.minimum(weight, cap) * advantage,
+        "two_sided": torch.minimum(weight * advantage, torch.clamp(weight, 1 - epsilon, cap) * advantage),
+        "none": weight * advantage,
+    }[clip]
+    return [-term, *[torch.zeros((), dtype=torch.float64)] * (len(logps) - 1)]
+
+
+# By the names of the registries: terms of the counted tokens of a sequence, divergences of a token, and advantages of
+# consecutive groups.
+POLICY_TERMS = {"clipped": clipped, "score": score, "trajectory": trajectory}
+DIVERGENCES = {"k3": lambda ratio, d: ratio * (torch.exp(d) - d - 1)}
+
+
+def geometric_mean(ratios):
+    mean = torch.ones((), dtype=torch.float64)
+    for ratio in ratios:
+        mean = mean * ratio ** (1 / len(ratios))
+    return mean
+
+
 def loss(
     batch: Batch,
     *,
-    level: str,
     loss_type: str,
+    level: str = "token",
+    policy: str | None = None,
     clip: str = "upper",
     epsilon: float = 0.2,
     epsilon_high: float = 0.2,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
+    estimator: str = "k3",
 ) -> torch.Tensor:
     """Policy term plus both KL terms of one micro-batch, without gradient accumulation."""
+    settings = {"level": level, "clip": clip, "epsilon": epsilon, "epsilon_high": epsilon_high}
+    term = POLICY_TERMS[policy or {"none": "score", "trajectory": "trajectory"}.get(level, "clipped")]
     rows = [[t for t in range(batch.mask.size(1)) if batch.mask[i, t]] for i in range(batch.mask.size(0))]
-    policy: list[list[torch.Tensor]] = []
-    divergence: list[list[torch.Tensor]] = []
+    losses: list[list[torch.Tensor]] = []
+    divergences: list[list[torch.Tensor]] = []
     for i, tokens in enumerate(rows):
-        advantage = batch.advantages[i]
-        weight = torch.ones((), dtype=torch.float64)
-        # The geometric mean of the ratios of the sequence's tokens.
-        sequence_ratio = torch.ones((), dtype=torch.float64)
-        for t in tokens:
-            sequence_ratio = sequence_ratio * torch.exp((batch.logps[i, t] - batch.old_logps[i, t]) / len(tokens))
-        policy.append([])
-        divergence.append([])
-        for t in tokens:
-            logp, old = batch.logps[i, t], batch.old_logps[i, t]
-            ratio = torch.exp(logp - old)
-            weight = weight * ratio
-            if level == "sequence":
-                ratio = sequence_ratio
-            clipped = torch.clamp(ratio, 1 - epsilon, 1 + epsilon_high)
-            term = {
-                "sequence": -torch.minimum(ratio * advantage, clipped * advantage),
-                "token": -torch.minimum(ratio * advantage, clipped * advantage),
-                "none": -torch.exp(logp - logp.detach()) * advantage,
-                "trajectory": torch.zeros(()),
-            }[level]
-            policy[-1].append(term * batch.sampler_factor[i, t])
-            kl = torch.zeros((), dtype=torch.float64)
-            for coefficient, anchor in ((beta, batch.ref_logps[i, t]), (mirror_beta, batch.anchor_logps[i, t])):
-                d = anchor - logp
-                kl = kl + coefficient * ratio * (torch.exp(d) - d - 1)
-            divergence[-1].append(kl)
-        if level == "trajectory" and tokens:
-            cap = 1 + epsilon_high
-            capped = {
-                "upper": torch.minimum(weight, torch.tensor(cap, dtype=torch.float64)) * advantage,
-                "two_sided": torch.minimum(weight * advantage, torch.clamp(weight, 1 - epsilon, cap) * advantage),
-                "none": weight * advantage,
-            }[clip]
-            # One term per sequence: it stands with the first token and is counted once.
-            policy[-1][0] = -capped * batch.sampler_factor[i, tokens[0]]
-    return aggregate(policy, loss_type, batch) + aggregate(divergence, loss_type, batch)
+        logps, old_logps = [batch.logps[i, t] for t in tokens], [batch.old_logps[i, t] for t in tokens]
+        terms = term(logps, old_logps, batch.advantages[i], **settings) if tokens else []
+        losses.append([value * batch.sampler_factor[i, t] for value, t in zip(terms, tokens, strict=True)])
+        divergences.append([])
+        ratios = [torch.exp(logp - old) for logp, old in zip(logps, old_logps, strict=True)]
+        if level == "sequence":
+            ratios = [geometric_mean(ratios)] * len(ratios)
+        for ratio, logp, t in zip(ratios, logps, tokens, strict=True):
+            pairs = ((beta, batch.ref_logps[i, t]), (mirror_beta, batch.anchor_logps[i, t]))
+            kl = sum(coefficient * DIVERGENCES[estimator](ratio, anchor - logp) for coefficient, anchor in pairs)
+            divergences[-1].append(kl)
+    return aggregate(losses, loss_type, batch) + aggregate(divergences, loss_type, batch)
 
 
-def normalized_advantages(rewards: list[float], num_generations: int, normalization: str) -> list[float]:
-    """Advantages of consecutive groups: "mean", "trl" (sample std + 1e-4) or "paper" (sqrt(var + 1e-5))."""
+def groups(rewards, num_generations):
+    return [rewards[start : start + num_generations] for start in range(0, len(rewards), num_generations)]
+
+
+def centered(rewards, num_generations, scale):
+    """Rewards less their group's mean, divided by what `scale` makes of the group's deviations; 0 without a reward."""
     advantages = []
-    for start in range(0, len(rewards), num_generations):
-        group = rewards[start : start + num_generations]
-        mean = math.fsum(group) / len(group)
-        squares = math.fsum((r - mean) ** 2 for r in group)
-        scale = {
-            "mean": 1.0,
-            "trl": math.sqrt(squares / (len(group) - 1)) + 1e-4,
-            "paper": math.sqrt(squares / len(group) + 1e-5),
-        }[normalization]
-        advantages += [(r - mean) / scale for r in group]
+    for group in groups(rewards, num_generations):
+        scored = [r for r in group if not math.isnan(r)]
+        mean = math.fsum(scored) / max(len(scored), 1)
+        deviations = [0.0 if math.isnan(r) else r - mean for r in group]
+        unit = scale(math.fsum(d * d for d in deviations), len(scored))
+        advantages += [d / unit for d in deviations]
     return advantages
+
+
+def deviation(rewards):
+    mean = math.fsum(rewards) / len(rewards)
+    return math.sqrt(math.fsum((r - mean) ** 2 for r in rewards) / (len(rewards) - 1))
+
+
+def mean_only(rewards, num_generations, **_):
+    return centered(rewards, num_generations, lambda squares, n: 1.0)
+
+
+def group_std(rewards, num_generations, **_):
+    return centered(rewards, num_generations, lambda squares, n: math.sqrt(squares / max(n - 1, 1)) + 1e-4)
+
+
+def smoothed_std(rewards, num_generations, *, reward_variance_epsilon=1e-5, **_):
+    return centered(
+        rewards, num_generations, lambda squares, n: math.sqrt(squares / max(n, 1) + reward_variance_epsilon)
+    )
+
+
+def batch_std(rewards, num_generations, **_):
+    unit = deviation([r for r in rewards if not math.isnan(r)]) + 1e-4
+    return centered(rewards, num_generations, lambda squares, n: unit)
+
+
+def per_reward(rewards, num_generations, *, rewards_per_func, weights, **_):
+    """GDPO: each function by itself, then the sum over all of the batch."""
+    columns = [group_std(list(column), num_generations) for column in zip(*rewards_per_func, strict=True)]
+    sums = [math.fsum(w * a for w, a in zip(weights, row, strict=True)) for row in zip(*columns, strict=True)]
+    mean, unit = math.fsum(sums) / len(sums), deviation(sums) + 1e-4
+    return [(total - mean) / unit for total in sums]
+
+
+ADVANTAGES = {
+    "mean_only": mean_only,
+    "group_std": group_std,
+    "smoothed_std": smoothed_std,
+    "batch_std": batch_std,
+    "per_reward": per_reward,
+}

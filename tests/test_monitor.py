@@ -221,6 +221,7 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
         ({"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"}, "ties the advantages of all prompts together"),
+        ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, "one that it does not know"),
         (
             {"variant": "grpo", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
             "normalises each reward by itself",

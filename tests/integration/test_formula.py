@@ -7,6 +7,9 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
+from trl_grpo_variants.objective.divergences import DIVERGENCES
+from trl_grpo_variants.objective.policies import POLICY_TERMS
+
 from .. import reference
 from ..tiny import make_trainer
 
@@ -120,6 +123,42 @@ KL = [
     pytest.param({"mirror_beta": 0.4}, id="mirror"),
     pytest.param({"beta": 0.3, "mirror_beta": 0.4}, id="dual"),
 ]
+
+
+# What TRL does not compute, with the ways to sum it.
+OWN_TERMS = [
+    pytest.param(name, loss_type, id=f"{name}-{loss_type}")
+    for name, part in POLICY_TERMS.items()
+    if part.function is not None
+    for loss_type in ["dr_grpo", "dapo", "bnpo", *([] if part.is_per_trajectory else ["grpo", "luspo"])]
+]
+
+
+@pytest.mark.parametrize("kl", KL)
+@pytest.mark.parametrize(("name", "loss_type"), OWN_TERMS)
+def test_policy_term(trainer_for, monkeypatch, name, loss_type, kl):
+    bounds = {"epsilon": 0.3, "epsilon_high": 0.4}
+    trainer = trainer_for(policy_loss=name, loss_type=loss_type, **bounds, **kl)
+    forward = ScoredBy(monkeypatch)
+    formula = {"policy": name, "loss_type": loss_type, **bounds, **kl}
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), **formula)
+    # Not what stock GRPO would do with the same.
+    batch = forward.batch()
+    reference.loss(batch, **formula | {"policy": "clipped"}).backward()
+    own = forward.logps.grad * (1 if loss_type == "dapo" else ACCUMULATION)
+    assert (own - batch.logps.grad).norm() > 0.05 * batch.logps.grad.norm()
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("kl", KL[1:])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_divergence(trainer_for, monkeypatch, name, kl, level):
+    trainer = trainer_for(
+        kl_estimator=name, loss_type="dr_grpo", importance_sampling_level=level, scale_rewards="none", **kl
+    )
+    forward = ScoredBy(monkeypatch)
+    formula = {"estimator": name, "loss_type": "dr_grpo", "level": level, **kl}
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), **formula)
 
 
 @pytest.mark.parametrize("kl", KL)

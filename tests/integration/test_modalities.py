@@ -366,7 +366,7 @@ def test_an_environment_owns_its_reward(tool_policy_path, tmp_path, reward_funcs
     for rollout, rewards, entry in zip(trainer.rollouts, trainer.rewards, steps(trainer), strict=True):
         assert torch.equal(rewards[:, -1], torch.isin(rollout["completion_ids"], answered).any(1).float())
         totals = (rewards * weights).sum(1)
-        expected = torch.tensor(reference.normalized_advantages(totals.tolist(), 4, "paper"))
+        expected = torch.tensor(reference.smoothed_std(totals.tolist(), 4))
         torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
         groups = totals.view(-1, 4)
         varied = (groups.amax(1) != groups.amin(1)).repeat_interleave(4)
@@ -659,7 +659,7 @@ def test_stock_parity_with_a_reward_model(policy_path, reward_model_path, tmp_pa
     assert_parity(tmp_path, lambda: judged_arguments(policy_path, reward_model_path), **JUDGED_RUN, **OFF_POLICY)
 
 
-@pytest.mark.parametrize(("variant", "normalization"), [("reference", "paper"), ("tic_grpo", "mean")])
+@pytest.mark.parametrize(("variant", "normalization"), [("reference", "smoothed_std"), ("tic_grpo", "mean_only")])
 def test_a_reward_model_makes_the_advantages(policy_path, reward_model_path, tmp_path, variant, normalization):
     trainer = trained(
         tmp_path,
@@ -684,7 +684,7 @@ def test_a_reward_model_makes_the_advantages(policy_path, reward_model_path, tmp
             judged = torch.cat([judge(row).logits[:, 0] for row in inputs])
         torch.testing.assert_close(rewards[:, 0], judged, rtol=1e-4, atol=1e-4)
         totals = 0.5 * rewards[:, 0] + rewards[:, 1]
-        expected = torch.tensor(reference.normalized_advantages(totals.tolist(), 4, normalization))
+        expected = torch.tensor(reference.ADVANTAGES[normalization](totals.tolist(), 4))
         torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, compat, list_variants
 from trl_grpo_variants import trainer as trainer_module
+from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.success import success_rows
 
@@ -163,11 +164,9 @@ def partial_reward(completion_ids, **_):
     return [None if ids[0] == 4 else 0.25 * (len(ids) % 3) for ids in completion_ids]
 
 
-@pytest.mark.parametrize(
-    ("settings", "normalization"),
-    [({"variant": "reference"}, "paper"), ({"variant": "tic_grpo"}, "mean"), ({"variant": "no_is"}, "trl")],
-)
-def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_path, tmp_path, settings, normalization):
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_path, tmp_path, name):
+    fields = ADVANTAGES[name].fields
     trainer = make_trainer(
         policy_path,
         tmp_path,
@@ -177,17 +176,21 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
         num_completions_to_print=0,
         reward_funcs=[reward, partial_reward],
         reward_weights=[1.0, 2.0],
-        **settings,
+        mirror_beta=0.1,
+        num_iterations=2,
+        **({"advantage": name} if fields is None else fields),
     )
     trainer.train()
 
-    rewards = [
-        sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r))
-        for row in trainer.rewards_per_func.tolist()
-    ]
-    expected = torch.tensor(reference.normalized_advantages(rewards, 4, normalization))
+    rows = trainer.rewards_per_func.tolist()
+    rewards = [sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r)) for row in rows]
+    rollout = trainer.rollouts[0]
+    lengths = rollout["completion_mask"].sum(1).tolist()
+    expected = torch.tensor(
+        reference.ADVANTAGES[name](rewards, 4, lengths=lengths, rewards_per_func=rows, weights=(1.0, 2.0))
+    )
     assert expected.abs().max() > 0
-    torch.testing.assert_close(trainer.rollouts[0]["advantages"], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
 
@@ -203,7 +206,7 @@ def test_an_evaluation_logs_the_advantages_of_the_variant(policy_path, tmp_path)
     )
     trainer.evaluate()
     rewards = trainer.rewards_per_func.squeeze(1).tolist()
-    expected = reference.normalized_advantages(rewards, 4, "paper")
+    expected = reference.smoothed_std(rewards, 4)
     assert max(expected) > 0 and len(expected) == 8
     assert list(trainer._logs["advantages"])[-8:] == pytest.approx(expected, rel=1e-5)
 
@@ -304,7 +307,7 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
     # The table of an evaluation holds the advantages that it has computed, by its own groups.
     table = pd.read_parquet(tmp_path / "completions" / "completions_00006.parquet")
     rewards = torch.cat(trainer.rewards["eval"][-2:])[:, 0]
-    expected = torch.tensor(reference.normalized_advantages(rewards.tolist(), 2, "paper"))[-8:]
+    expected = torch.tensor(reference.smoothed_std(rewards.tolist(), 2))[-8:]
     assert expected.abs().max() > 0
     torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
 

@@ -187,6 +187,8 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return "`use_bias_correction_kl=False` minimises another divergence, the forward KL"
     if args.multi_objective_aggregation != "sum_then_normalize":
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
+    if args.advantage is not None and args.parts.advantage.name not in ("group_std", "smoothed_std", "mean_only"):
+        return f"`advantage={args.advantage!r}` is one that it does not know"
     if args.scale_rewards not in ("group", "none"):
         return f"`scale_rewards={args.scale_rewards!r}` ties the advantages of all prompts together"
     if args.entropy_coef != 0.0 or args.use_adaptive_entropy:
