@@ -3,6 +3,7 @@
 
 """A run that is stopped, wherever that is, goes on from its checkpoint as if it had never been."""
 
+import functools
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, send_to_device
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from .checkpoint import (
     SHARED,
@@ -29,6 +31,8 @@ from .checkpoint import (
 from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .metrics import RunningMeans
+from .monitor.callback import SuccessMonitor
+from .rollout import start_epoch
 from .snapshot import Anchors
 
 
@@ -61,6 +65,7 @@ class ExactResume(GRPOTrainer):
     _buffered_inputs: Any
     _anchors: Anchors
     _means: RunningMeans
+    _monitor: SuccessMonitor | None
 
     # Errors that end a run with a checkpoint.
     _interruptions: tuple[type[Exception], ...] = ()
@@ -88,6 +93,13 @@ class ExactResume(GRPOTrainer):
                 # What stopped the run may be in the way of that too, and is what has to be told.
                 end = f"The run could not be saved either ({type(saving).__name__}: {saving})."
             raise type(error)(f"{error} {end}") from error
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        # The dataloader tells a sampler the epoch if it can; TRL's then orders it as if it had gone through those before.
+        if self.args.extends_trl and isinstance(sampler, RepeatSampler):
+            sampler.set_epoch = functools.partial(start_epoch, sampler)
+        return sampler
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         # The parent looks whether it is done after a step, so a finished run that resumes would take one more.
@@ -200,6 +212,8 @@ class ExactResume(GRPOTrainer):
         # Of the parent's last file, if the run was killed while it was written: the state has what that would have held.
         with suppress(json.JSONDecodeError):
             super()._load_optimizer_and_scheduler(checkpoint)
+        if self._monitor is not None:
+            self._monitor.checkpoint = checkpoint
         if checkpoint is None:
             return
         saved, anchors, changes = self._read_state(checkpoint)

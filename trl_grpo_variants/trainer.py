@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import RepeatSampler
 
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
@@ -24,17 +23,14 @@ from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
-from .objective.ratio import (
-    MAX_IMPORTANCE_LOG_RATIO,
-    bounded_anchor,
-    trajectory_log_weight,
-)
+from .objective.loss import muted_anchors, term_inputs
+from .objective.ratio import trajectory_log_weight
 from .objective.rewards import has_variance, weighted_rewards
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
-from .rollout import arrange, carries_gradient, check_prompts, forward_inputs, split_by_group, start_epoch
+from .rollout import arrange, carries_gradient, check_prompts, forward_inputs, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
@@ -152,51 +148,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             if callback is not None:
                 self.add_callback(callback)
 
-    def _try_lines(self) -> None:
-        """Score on lines from now on, if that is exact. To be called by all processes at once."""
-        lines, self._untried_lines = self._untried_lines, None
-        score = super()._get_per_token_logps_and_entropies
-        if lines is not None and are_exact(lines, self.args, self.model, score, self.accelerator):
-            self._forward = lines
-
-    # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
-    # the current policy become known.
-    def _get_per_token_logps_and_entropies(
-        self, model: PreTrainedModel | PolicySnapshot, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        if isinstance(model, PolicySnapshot):
-            with model.swapped_in():
-                return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
-        score = super()._get_per_token_logps_and_entropies
-        inputs = self._loss_inputs
-        if self.args.trims:
-            needed = None if inputs is None else inputs.get("needed")
-            output = self._forward(score, model, *args, needed=needed, **kwargs)
-        else:
-            output = score(model, *args, **kwargs)
-        if inputs is None:
-            return output
-        logps, entropies, aux_loss = output
-        if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
-            # A ratio of 1, which is finite, where the advantage is 0.
-            logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
-        if not self.args.is_stock:
-            # In half precision neither a product of ratios nor a bounded one would be representable.
-            logps = logps.float()
-            self._replace_anchors(inputs, logps)
-        inputs["per_token_logps"] = logps
-        inputs["entropies"] = entropies
-        return logps, entropies, aux_loss
-
-    def _replace_anchors(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
-        """Make the anchors in the inputs of the parent's loss such that its terms are finite, and its KL is none."""
-        if inputs.get("old_per_token_logps") is not None:
-            old_logps = inputs["old_per_token_logps"].float()
-            inputs["old_per_token_logps"] = bounded_anchor(old_logps, logps, MAX_IMPORTANCE_LOG_RATIO)
-        if inputs.get("ref_per_token_logps") is not None:
-            # The KL to itself is zero and so is its gradient: the parent's KL term leaves the place to the one here.
-            inputs["ref_per_token_logps"] = logps.detach()
-
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
@@ -235,6 +186,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
                 self._metrics[mode][name].append(value)
         return rollout
 
+    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
+        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
+        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
+
     def _final_advantages(
         self, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -268,10 +223,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         logged.extend(advantages.tolist())
         return advantages, varies
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
-        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
-        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
-
     def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
         """Log-probs (B, T) of a rollout under an earlier policy."""
         batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
@@ -304,11 +255,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         with self._anchors.training_step():
             return super().training_step(*args, **kwargs)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self._monitor is not None:
-            self._monitor.checkpoint = checkpoint
-
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not self.args.extends_trl:
             return super()._compute_loss(model, inputs)
@@ -326,7 +272,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         finally:
             self._loss_inputs = None
 
-        terms = self._term_inputs(inputs, scored)
+        terms = term_inputs(inputs, scored)
         # Metrics are those of the rows that have been computed, and a KL acts on groups that are not masked.
         computed = terms.mask if "needed" not in inputs else terms.mask * inputs["needed"].unsqueeze(1)
         kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
@@ -360,21 +306,41 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             self._guard.watch(loss, self.state.global_step)
         return loss
 
-    def _term_inputs(self, inputs: dict[str, Any], scored: dict[str, Any]) -> TermInputs:
-        logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
-        # A ratio needs no bound before it is known what is made of it, so it is taken to what the rollout holds.
-        old_logps = logps.detach() if old_logps is None else old_logps
-        anchors = {"previous": inputs.get("mirror_per_token_logps", old_logps)}
-        if inputs.get("ref_per_token_logps") is not None:
-            anchors["reference"] = inputs["ref_per_token_logps"]
-        return TermInputs(
-            logps=logps,
-            old_logps=old_logps,
-            advantages=inputs["advantages"],
-            mask=inputs["completion_mask"] * inputs.get("tool_mask", 1),
-            entropies=scored["entropies"],
-            anchors=anchors,
-        )
+    def _try_lines(self) -> None:
+        """Score on lines from now on, if that is exact. To be called by all processes at once."""
+        lines, self._untried_lines = self._untried_lines, None
+        score = super()._get_per_token_logps_and_entropies
+        if lines is not None and are_exact(lines, self.args, self.model, score, self.accelerator):
+            self._forward = lines
+
+    # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
+    # the current policy become known.
+    def _get_per_token_logps_and_entropies(
+        self, model: PreTrainedModel | PolicySnapshot, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        if isinstance(model, PolicySnapshot):
+            with model.swapped_in():
+                return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
+        score = super()._get_per_token_logps_and_entropies
+        inputs = self._loss_inputs
+        if self.args.trims:
+            needed = None if inputs is None else inputs.get("needed")
+            output = self._forward(score, model, *args, needed=needed, **kwargs)
+        else:
+            output = score(model, *args, **kwargs)
+        if inputs is None:
+            return output
+        logps, entropies, aux_loss = output
+        if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
+            # A ratio of 1, which is finite, where the advantage is 0.
+            logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
+        if not self.args.is_stock:
+            # In half precision neither a product of ratios nor a bounded one would be representable.
+            logps = logps.float()
+            inputs.update(muted_anchors(inputs, logps))
+        inputs["per_token_logps"] = logps
+        inputs["entropies"] = entropies
+        return logps, entropies, aux_loss
 
     def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
         """Weight of a token as the parent's loss type has it, and the number of micro-batches to divide by."""
@@ -405,12 +371,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             factor = factor * self.get_high_entropy_mask(terms.entropies, terms.mask, 1 - self.top_entropy_quantile)
         return factor
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
-        # In place of what the parent has counted under the same name.
-        self._metrics[mode].update({name: [mean] for name, mean in self._means.pop(mode).items()})
-        super().log(logs, start_time)
-
     def _correct_metrics(self, terms: torch.Tensor, mode: str) -> None:
         """Make the parent's metrics of its loss those of the whole loss."""
         metrics = self._metrics[mode]
@@ -421,9 +381,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             for name in [name for name in metrics if name.startswith("clip_ratio/")]:
                 del metrics[name]
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        sampler = super()._get_train_sampler(*args, **kwargs)
-        # The dataloader tells a sampler the epoch if it can; TRL's then orders it as if it had gone through those before.
-        if self.args.extends_trl and isinstance(sampler, RepeatSampler):
-            sampler.set_epoch = functools.partial(start_epoch, sampler)
-        return sampler
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        # In place of what the parent has counted under the same name.
+        self._metrics[mode].update({name: [mean] for name, mean in self._means.pop(mode).items()})
+        super().log(logs, start_time)

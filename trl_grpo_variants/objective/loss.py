@@ -16,6 +16,44 @@ from .ratio import MAX_DIVERGENCE_LOG_RATIO, MAX_IMPORTANCE_LOG_RATIO, bounded_a
 from .terms import Part, TermInputs, TermOutput
 
 
+def muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """
+    Log-probs `(B, T)` of the anchors in a micro-batch with which TRL's terms are finite and its KL is none.
+
+    They depend on those of the policy, `logps` `(B, T)`.
+    """
+    anchors = {}
+    if inputs.get("old_per_token_logps") is not None:
+        old_logps = inputs["old_per_token_logps"].float()
+        anchors["old_per_token_logps"] = bounded_anchor(old_logps, logps, MAX_IMPORTANCE_LOG_RATIO)
+    if inputs.get("ref_per_token_logps") is not None:
+        # The KL to itself is zero and so is its gradient: TRL's KL term leaves the place to the one here.
+        anchors["ref_per_token_logps"] = logps.detach()
+    return anchors
+
+
+def term_inputs(inputs: Mapping[str, Any], scored: Mapping[str, Any]) -> TermInputs:
+    """
+    What the terms may look at of a micro-batch `inputs`, as TRL has it.
+
+    `scored` is the same with what TRL's forward pass has found, `"per_token_logps"` and `"entropies"` `(B, T)`.
+    """
+    logps, old_logps = scored["per_token_logps"], inputs.get("old_per_token_logps")
+    # A ratio needs no bound before it is known what is made of it, so it is taken to what the rollout holds.
+    old_logps = logps.detach() if old_logps is None else old_logps
+    anchors = {"previous": inputs.get("mirror_per_token_logps", old_logps)}
+    if inputs.get("ref_per_token_logps") is not None:
+        anchors["reference"] = inputs["ref_per_token_logps"]
+    return TermInputs(
+        logps=logps,
+        old_logps=old_logps,
+        advantages=inputs["advantages"],
+        mask=inputs["completion_mask"] * inputs.get("tool_mask", 1),
+        entropies=scored["entropies"],
+        anchors=anchors,
+    )
+
+
 @dataclass(frozen=True)
 class Objective:
     """
