@@ -133,7 +133,7 @@ def test_growth_with_length_is_that_of_the_log_weights(policy_path, tmp_path):
     signs = torch.tensor([1.0, -1.0] * 3 + [0.0])
     mask = torch.arange(9) < lengths.unsqueeze(1)
     log_weights = -0.1 * lengths + 0.3 * signs * lengths.sqrt()
-    trainer._means.count_trajectories(log_weights, None, torch.ones(7), mask)
+    trainer._means.count_trajectories(log_weights, mask)
     logged = trainer._means.pop("train")
     assert logged["trajectory/log_weight_std_per_sqrt_token"] == pytest.approx(0.3)
     assert logged["trajectory/log_weight_std"] == pytest.approx(log_weights[:6].std(correction=0).item())
