@@ -75,7 +75,7 @@ class SuccessMonitor(TrainerCallback):
     def __init__(self, args: Any, reward_weights: torch.Tensor) -> None:
         self._weights = reward_weights.cpu()
         self.reason = why_not(args, self._weights.tolist())
-        self._forecast = Forecast.of(args) if self.reason is None else None
+        self._forecast = Forecast.from_config(args) if self.reason is None else None
         self._folder = Path(args.output_dir)
         self._visits = Visits(self._folder, _settings(args, self._forecast, self.reason))
         self._prompts: dict[str, _Known] = {}
@@ -109,25 +109,8 @@ class SuccessMonitor(TrainerCallback):
         accelerator: Accelerator,
     ) -> dict[str, float]:
         """
-        Record a rollout, of which each process has a part. To be called in all of them.
-
-        Args:
-            step (`int`):
-                Optimizer steps taken before it.
-            prompts (`Sequence[tuple[str, str]]`):
-                Prompt of each completion of this process, as [`identify`] gives it.
-            rollout (`dict[str, Any]`):
-                Completions of this process, as TRL returns them.
-            rewards_per_func (`torch.Tensor`):
-                Rewards of shape `(N, F)` of all processes.
-            num_generations (`int`):
-                Group size.
-            accelerator ([`~accelerate.Accelerator`]):
-                Accelerator of the trainer.
-
-        Returns:
-            `dict[str, float]`:
-                What [`record`] returns; nothing where this is not the main process.
+        Record a rollout of which each process has its own prompts and completions, and all rewards. To be called in all
+        of them; returns what [`record`] does, and nothing outside of the main process.
         """
         log_ratios = None
         ref_logps, old_logps = rollout.get("ref_per_token_logps"), rollout.get("old_per_token_logps")

@@ -84,7 +84,7 @@ class Forecast:
     masks_groups: bool
 
     @classmethod
-    def of(cls, args: Any) -> "Forecast":
+    def from_config(cls, args: Any) -> "Forecast":
         """The forecast of a run with this resolved configuration, for which [`why_not`] has no reason."""
         normalization = "mean" if args.scale_rewards == "none" else "trl_std"
         if args.reward_variance_epsilon is not None:
@@ -112,19 +112,11 @@ class Forecast:
 
     def predict(self, reference: Counts, previous: Counts, signals: Array) -> tuple[Array, Array, Array]:
         """
-        Predict the success at the next visit.
+        Predict the success at the next visit from the counts of n first and n last visits and Omega of the last ones.
 
         The prediction rises with the success of both anchors, so that the ends of its interval are those for the ends
         of the anchors' 95 % intervals: as sure as these where one anchor acts, and rather too wide where two do. The
         interval is one for the success of the policy, without the sampling of the next groups.
-
-        Args:
-            reference ([`Counts`]):
-                First visits.
-            previous ([`Counts`]):
-                Last visits.
-            signals (`np.ndarray`):
-                Omega of the last visits, shape `(n,)`.
 
         Returns:
             `tuple[np.ndarray, np.ndarray, np.ndarray]`:
@@ -150,15 +142,8 @@ class Forecast:
         the policy has moved from the reference within one set than within the other. With plain means for the
         expectations, small groups bias it towards 0.
 
-        Args:
-            log_ratios (`np.ndarray`):
-                log w of each completion, shape `(G,)`.
-            successes (`np.ndarray`):
-                Whether each completion succeeded, booleans of shape `(G,)`.
-
-        Returns:
-            `float` or `None`:
-                Delta in nats of log-odds; `None` with fewer than two successes or two failures.
+        Takes log w and whether they succeeded of G completions, and returns Delta in nats of log-odds; `None` with fewer
+        than two successes or two failures.
         """
         if min(successes.sum(), (~successes).sum()) < 2:
             return None

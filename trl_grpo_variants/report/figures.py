@@ -50,13 +50,7 @@ def metrics_figure(run: Run, panels: dict[str, dict[str, str]], lowest: float | 
     """
     Metrics over the run, one axes per panel, side by side; those without any logged metric are left out.
 
-    Args:
-        run ([`Run`]):
-            Run.
-        panels (`dict[str, dict[str, str]]`):
-            Labels by metric, by title.
-        lowest (`float`, *optional*):
-            Lower end of the vertical axes, if they have one.
+    Panels are labels by metric, by title. The vertical axes begin at the lowest value, if one is given.
     """
     logged = {
         title: {label: series for name, label in metrics.items() if (series := run.series(name))[0].size}

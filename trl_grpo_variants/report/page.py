@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..objective.divergences import ANCHORS
 from ..runs.figures import save, success_figure
 from ..runs.folder import Run
 from ..runs.trajectories import KINDS
@@ -104,7 +105,8 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
         },
         "Rényi residual": {"theory/renyi_residual": ""},
     }
-    divergence = {"KL to the reference": {"kl": ""}, "KL to the previous policy": {"mirror_kl": ""}}
+    divergence = {f"KL to {anchor.meaning}": {anchor.metric: ""} for anchor in ANCHORS.values()}
+    coefficients = " or ".join(f"`{anchor.coefficient}`" for anchor in ANCHORS.values())
     weights = {
         "Effective sample size": {"trajectory/ess": ""},
         "Clipped share": {"trajectory/clipped_positive": "A > 0", "trajectory/clipped_negative": "A < 0"},
@@ -126,7 +128,7 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
             "KL to the anchors",
             "Estimates per token, in nats, as the loss has them.",
             metrics_figure(run, divergence, lowest=0.0),
-            "the logs hold no KL; there is one where `beta` or `mirror_beta` is not 0",
+            f"the logs hold no KL; there is one where {coefficients} is not 0",
         ),
         Panel(
             "weights",

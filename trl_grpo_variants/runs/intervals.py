@@ -29,7 +29,7 @@ def measured_success(successes: Array, completions: Array) -> tuple[float, float
 
     Args:
         successes (`np.ndarray`):
-            Successes k of each prompt, shape `(prompts,)`.
+            Successes k of each prompt.
         completions (`np.ndarray`):
             Its completions n, at least 1.
 

@@ -16,12 +16,10 @@ _MEDIA = ("image", "video", "audio", "input_image", "input_audio")
 
 def identify(row: dict[str, Any]) -> Prompt:
     """
-    Identify a prompt by its text: images and other media in it do not count.
+    Identify the prompt of a row of the data set by its text: images and other media in it do not count.
 
-    Args:
-        row (`dict[str, Any]`):
-            Row of the data set. Its prompt is a text or a conversation; where there is none, an environment makes it
-            from the other columns, which then stand for it.
+    A prompt is a text or a conversation; where there is none, an environment makes it from the other columns, which then
+    stand for it.
 
     Returns:
         `tuple[str, str]`:

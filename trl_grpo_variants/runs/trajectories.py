@@ -72,13 +72,7 @@ def kind_of(successes: Array, completions: Array) -> str:
     A change counts if it is clear: larger than 1.96 standard deviations of the difference of two shares (2.58 between
     single visits: the first and the last, and for an oscillation one turning point and the next), each with the
     variance p(1 - p)/(n + 2) at p = (k + 1)/(n + 2), which is not 0 where k is 0 or n. A middle visit belongs to
-    neither half.
-
-    Args:
-        successes (`np.ndarray`):
-            Successes of each visit, in order.
-        completions (`np.ndarray`):
-            Completions of each visit.
+    neither half. Successes k and completions n are those of the visits, in their order.
     """
     if not successes.any():
         return "stuck at 0"

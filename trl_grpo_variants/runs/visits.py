@@ -51,15 +51,7 @@ _NEVER_NULL = [*_COUNTS, "prompt_id", "success", "low", "high"]
 
 
 class Visits:
-    """
-    Writes the visits of a run; by one process.
-
-    Args:
-        folder (`Path`):
-            Output folder of the run.
-        settings (`dict[str, Any]`):
-            What the file says about the run: numbers, strings and `None`.
-    """
+    """Writes the visits of a run to its output folder, with settings that the file says about it; by one process."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._path, self._journal = folder, folder / FILE_NAME, folder / JOURNAL_NAME
@@ -90,11 +82,7 @@ class Visits:
 
 def read_visits(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
-    Read the visits of a run, whether it has ended, is running, or was cut off.
-
-    Args:
-        folder (`Path`):
-            Output folder of the run.
+    Read the visits of a run from its output folder, whether it has ended, is running, or was cut off.
 
     Returns:
         `tuple[pandas.DataFrame, dict[str, Any]]`:
