@@ -302,6 +302,19 @@ def test_the_figure_of_success_shows_the_numbers(folder):
     )
 
 
+def test_visits_are_set_against_their_prediction_in_tenths():
+    """A prediction of 1 belongs to the last tenth."""
+    predictions, counts = [0.05, 0.15, 0.85, 0.95, 1.0], [2, 4, 16, 18, 19]
+    rows = [visit(n, str(n), None, 2, counts[n], predictions[n]) for n in range(5)]
+    against = success_figure(pd.DataFrame(rows)).axes[1]
+    expected = [(0.05, 0.1), (0.15, 0.2), (0.85, 0.8), (0.975, 0.925)]
+    np.testing.assert_allclose(against.collections[-1].get_offsets(), expected)
+    ends = [segment[:, 1] for segment in against.collections[0].get_segments()]
+    groups = [[2], [4], [16], [18, 19]]
+    intervals = [measured_success(np.array(k, float), np.full(len(k), float(SIZE)))[1:] for k in groups]
+    np.testing.assert_allclose(ends, np.clip(intervals, 0.0, 1.0))
+
+
 def test_many_rollouts_become_forty_points_with_bands():
     rows = [visit(n, str(n % 50), None, 1 + n // 50, n % 21, 0.5 if n >= 50 else None) for n in range(130)]
     axes = success_figure(pd.DataFrame(rows)).axes[0]
