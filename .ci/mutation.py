@@ -9,23 +9,17 @@ Plant single errors in the package and see whether a test fails:
     make mutation ARGS="--quick"                                    # without tests that train
     make mutation ARGS="--again mutation.json"                      # those that survived an earlier run
 
-A sample is drawn from all errors of the operators below; the same seed draws the same ones from the same code. Each
-error runs, until one fails, those tests in the files of its module that call the function it is in; and those that
-train or start a process. A child of one process that has imported what takes long (PyTorch, TRL), but
-neither the package nor the tests, runs them on a copy of the repository, so that a working tree can be edited
-meanwhile. An error that makes the tests take five times as long as they take without one, plus a minute (15 minutes for a file of
-tests that train), counts as killed ("timeout").
-
-Survivors that change nothing a user gets are listed, with the reason, in `.ci/equivalent.toml`; they are known by
-their module and the text of their lines, before and after. Prints one row per module and the survivors; writes all
-that was tried to a file, after each error.
-
-Libraries that do this (cosmic-ray, mutmut) start Python for each error, which takes 15 seconds here, or bring
-their own runner, and know nothing of tensors.
+The same seed draws the same errors from the same code. Each runs, until one fails, those tests of its module that call
+the function it is in, and those that train or start a process: in a child of a process that has imported what takes long
+(PyTorch, TRL), on a copy of the repository. One that makes the tests take five times as long, plus a minute (15 minutes
+for a file of tests that train), counts as killed ("timeout"). Survivors that change nothing a user gets are listed in
+`.ci/equivalent.toml`, by their module and lines. Prints one row per module and the survivors; writes all that was tried
+to a file, after each error. Libraries that do this start Python for each error, which takes 15 seconds here.
 """
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import importlib
 import json
@@ -41,11 +35,12 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mutants import Mutant, Mutator
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,266 +94,8 @@ TESTS = {
     "integration/test_interrupted.py",
 }  # fmt: skip
 
-COMPARISONS = {
-    ast.Lt: ("<=", ">="), ast.LtE: ("<", ">"), ast.Gt: (">=", "<="), ast.GtE: (">", "<"), ast.Eq: ("!=",),
-    ast.NotEq: ("==",), ast.Is: ("is not",), ast.IsNot: ("is",), ast.In: ("not in",), ast.NotIn: ("in",),
-}  # fmt: skip
-ARITHMETIC = {
-    ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "%", ast.Mod: "//", ast.Pow: "*",
-    ast.BitAnd: "|", ast.BitOr: "&",
-}  # fmt: skip
-SYMBOLS = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
-    ast.BitAnd: "&", ast.BitOr: "|",
-}  # fmt: skip
-NAMES = {
-    "min": "max", "minimum": "maximum", "amin": "amax", "argmin": "argmax", "nanmin": "nanmax", "any": "all",
-    "sum": "mean", "nansum": "nanmean", "zeros_like": "ones_like", "zeros": "ones", "floor": "ceil", "cumsum": "cumprod",
-    "exp": "expm1", "log": "log1p", "startswith": "endswith", "isnan": "isinf", "std": "var", "gather": "scatter",
-}  # fmt: skip
-NAMES |= {after: before for before, after in NAMES.items()}
-# Functions that do not mind the order of their arguments.
-SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal"}
-# Methods without which their object is still a value of the same kind.
-REMOVED = set(
-    "detach clamp clamp_min clamp_max clip abs neg float double bool nan_to_num masked_fill clone contiguous flip sort "
-    "strip lower unsqueeze squeeze sqrt square log exp copy get_text_config resolve sum mean".split()
-)
-# What these are given is text, or the size of a figure.
-SPEAKING = {"_figure", "warn", "warning", "warning_once", "info", "debug", "error", "print", "print_exception"}
-
-# What these keywords are given is text or looks.
-APPEARANCE = set(
-    "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize loc "
-    "bbox_to_anchor ncols dpi frameon pad rotation zorder s ha va labelsize which stacklevel encoding justify no_wrap "
-    "style highlight soft_wrap elinewidth capsize fmt markerscale marker_scale layout figsize nbins xlabel ylabel "
-    "labelbottom width_ratios box_aspect opacity".split()
-)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """An error: the text between two offsets of a module, replaced."""
-
-    module: str
-    operator: str
-    start: int
-    end: int
-    text: str
-    row: int
-    # The lines it stands on, before and after.
-    line: str
-    mutant: str
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.module, self.line, self.mutant
-
-
-class Mutator:
-    """All errors of a module, in the order of its text."""
-
-    def __init__(self, module: str, source: str) -> None:
-        self.module, self.source = module, source.encode()
-        starts = [0]
-        for line in self.source.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
-        self.starts = starts
-
-    def mutants(self) -> list[Mutant]:
-        found = {}
-        for operator, start, end, text in self._walk(ast.parse(self.source)):
-            first = self.source.rfind(b"\n", 0, start) + 1
-            last = self.source.find(b"\n", end)
-            before, after = (
-                self.source[first:last].decode(),
-                (self.source[first:start] + text.encode() + self.source[end:last]).decode(),
-            )
-            row = self.source.count(b"\n", 0, start) + 1
-            lines = ["\n".join(line.strip() for line in part.splitlines()) for part in (before, after)]
-            try:
-                ast.parse(self.source[:start] + text.encode() + self.source[end:])
-            except SyntaxError:
-                continue
-            if lines[0] != lines[1]:
-                found.setdefault((start, end, text), Mutant(self.module, operator, start, end, text, row, *lines))
-        return sorted(found.values(), key=lambda mutant: (mutant.start, mutant.end, mutant.text))
-
-    def _span(self, node: Any) -> tuple[int, int]:
-        return (
-            self.starts[node.lineno - 1] + node.col_offset,
-            self.starts[node.end_lineno - 1] + node.end_col_offset,
-        )
-
-    def _text(self, node: ast.AST) -> str:
-        start, end = self._span(node)
-        return self.source[start:end].decode()
-
-    def _between(self, left: ast.AST, right: ast.AST, symbol: str) -> tuple[int, int]:
-        """Where the operator between two operands stands."""
-        start, end = self._span(left)[1], self._span(right)[0]
-        at = self.source.find(symbol.encode(), start, end)
-        return at, at + len(symbol)
-
-    def _walk(self, node: ast.AST) -> Iterator[tuple[str, int, int, str]]:
-        yield from self._of(node)
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns", "type_comment", "decorator_list"):
-                continue
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST) and not self._is_text(node, child):
-                    yield from self._walk(child)
-
-    @staticmethod
-    def _is_text(parent: ast.AST, node: ast.AST) -> bool:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return True  # docstring
-        if isinstance(node, (ast.JoinedStr, ast.Import, ast.ImportFrom)):
-            return True  # positions inside an f-string are wrong before Python 3.12
-        if isinstance(parent, ast.Raise):
-            return True
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return True
-        if isinstance(node, ast.keyword) and node.arg in APPEARANCE:
-            return True
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name in ("__all__", "__version__", "logger", *APPEARANCE):
-                return True
-        return isinstance(parent, ast.Call) and _name(parent.func) in SPEAKING
-
-    def _of(self, node: ast.AST) -> Iterator[tuple[str, int, int, str]]:
-        if isinstance(node, ast.Compare):
-            for left, operator, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
-                start, end = self._span(left)[1], self._span(right)[0]
-                between = self.source[start:end].decode()
-                # Brackets around an operand stand between the operands too.
-                start += len(between) - len(between.lstrip(" )\n"))
-                end -= len(between) - len(between.rstrip(" (\n"))
-                for text in COMPARISONS[type(operator)]:
-                    yield "comparison", start, end, text
-        elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-            if not (self._is_string(node.left) or self._is_string(node.right)):
-                yield (
-                    "arithmetic",
-                    *self._between(node.left, node.right, SYMBOLS[type(node.op)]),
-                    ARITHMETIC[type(node.op)],
-                )
-        elif isinstance(node, ast.AugAssign) and type(node.op) in ARITHMETIC:
-            symbol = SYMBOLS[type(node.op)] + "="
-            place = self._between(node.target, node.value, symbol)
-            yield "arithmetic", *place, ARITHMETIC[type(node.op)] + "="
-            yield "assignment", *place, "="
-        elif isinstance(node, ast.BoolOp):
-            before, after = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
-            for left, right in zip(node.values, node.values[1:], strict=False):
-                yield "boolean", *self._between(left, right, before), after
-        elif isinstance(node, ast.UnaryOp):
-            yield "sign", *self._span(node), f"({self._text(node.operand)})"
-        elif isinstance(node, (ast.If, ast.While)) and not self._is_negated(node.test):
-            yield "condition", *self._span(node.test), f"not ({self._text(node.test)})"
-        elif isinstance(node, ast.IfExp) and not self._is_negated(node.test):
-            yield "condition", *self._span(node.test), f"(not ({self._text(node.test)}))"
-        elif isinstance(node, ast.comprehension):
-            for test in node.ifs:
-                yield "condition", *self._span(test), "True"
-        elif isinstance(node, ast.Constant):
-            for text in _constants(node.value):
-                yield "constant", *self._span(node), text
-        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
-            name = _name(node)
-            if name in NAMES and not (isinstance(node, ast.Attribute) and _name(node.value) in ("stack", "os")):
-                _, end = self._span(node)
-                yield "name", end - len(name), end, NAMES[name]
-        elif isinstance(node, ast.Return):
-            if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
-                yield "return", *self._span(node.value), "None"
-        elif isinstance(node, ast.Raise):
-            yield "guard", *self._span(node), "pass"
-        elif isinstance(node, (ast.Continue, ast.Break)):
-            yield "loop", *self._span(node), "pass"
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Attribute, ast.Subscript)):
-            yield "statement", *self._span(node), "pass"
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            if _name(node.value.func) not in SPEAKING - {"warn", "warning"}:
-                yield "statement", *self._span(node), "pass"
-        elif isinstance(node, ast.Slice):
-            for bound in (node.lower, node.upper):
-                if bound is not None:
-                    yield "slice", *self._span(bound), ""
-                    if not isinstance(bound, ast.Constant):
-                        yield "slice", *self._span(bound), f"{self._text(bound)} + 1"
-        if isinstance(node, ast.Call) and _name(node.func) not in SPEAKING:
-            yield from self._of_call(node)
-
-    def _of_call(self, node: ast.Call) -> Iterator[tuple[str, int, int, str]]:
-        if isinstance(node.func, ast.Attribute):
-            name, owner = node.func.attr, node.func.value
-            if name in REMOVED:
-                library = isinstance(owner, ast.Name) and owner.id in ("torch", "np", "math", "F")
-                kept = node.args[0] if library and node.args else owner
-                if not (library and not node.args):
-                    yield "call", *self._span(node), f"({self._text(kept)})"
-        if _name(node.func) == "where" and len(node.args) == 3:
-            _, left, right = node.args
-            yield "where", self._span(left)[0], self._span(right)[1], f"{self._text(right)}, {self._text(left)}"
-        elif (
-            len(node.args) == 2
-            and _name(node.func) not in SYMMETRIC
-            and not any(isinstance(argument, ast.Starred) for argument in node.args)
-        ):
-            left, right = node.args
-            if not (self._is_string(left) and self._is_string(right)):
-                yield (
-                    "arguments",
-                    self._span(left)[0],
-                    self._span(right)[1],
-                    f"{self._text(right)}, {self._text(left)}",
-                )
-        for index, keyword in enumerate(node.keywords):
-            if keyword.arg is None or self._is_text(node, keyword):
-                continue
-            start, end = self._span(keyword)
-            previous = [*node.args, *(node.keywords[:index])]
-            if previous:
-                yield "keyword", max(self._span(item)[1] for item in previous), end, ""
-            else:
-                yield "keyword", start, end, ""
-        for left, right in zip(node.keywords, node.keywords[1:], strict=False):
-            if None in (left.arg, right.arg) or self._is_text(node, left) or self._is_text(node, right):
-                continue
-            text = f"{left.arg}={self._text(right.value)}, {right.arg}={self._text(left.value)}"
-            yield "keywords", self._span(left)[0], self._span(right)[1], text
-
-    @staticmethod
-    def _is_negated(test: ast.expr) -> bool:
-        """Whether another operator negates a condition already."""
-        return isinstance(test, ast.UnaryOp) or (isinstance(test, ast.Compare) and len(test.ops) == 1)
-
-    @staticmethod
-    def _is_string(node: ast.AST) -> bool:
-        return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
-
-
-def _name(node: ast.AST) -> str:
-    return getattr(node, "id", None) or getattr(node, "attr", None) or ""
-
-
-def _constants(value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [str(not value)]
-    if isinstance(value, int):
-        return [str(value + 1), str(value - 1)] if value > 1 else [str(1 - value), "2"]
-    if isinstance(value, float):
-        return ["1.0"] if value == 0 else [repr(2 * value), repr(value / 2)]
-    # A choice, a key or a name; what has a space in it is text.
-    if isinstance(value, str) and value.replace("_", "").replace(".", "").isalnum():
-        return [repr(value + "_")]
-    return []
-
 
 def modules() -> list[str]:
-    """Modules of the package, without their ending, sorted."""
     folder = ROOT / PACKAGE
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
 
@@ -377,13 +114,8 @@ class Workshop:
     def __init__(self, quick: bool) -> None:
         self.quick = quick
         self.root = Path(tempfile.mkdtemp(prefix="mutation-"))
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        )
-        for name in listed.stdout.decode().splitlines():
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
             if (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
@@ -424,18 +156,14 @@ class Workshop:
         path = self.root / PACKAGE / f"{mutant.module}.py"
         source = path.read_bytes()
         callee = _function_at(source.decode(), mutant.row)
-        chosen, files = {}, []
+        reasons = {"process", f"{mutant.module}:{callee}"}
+        chosen: dict[str, float] = {}
+        files = []
         for file in tests_of(mutant.module, self.quick):
-            if file.startswith(TRAINING):
-                files.append(file)
-                continue
-            called = {
-                test: seen["seconds"]
-                for test, seen in self.watch(file).items()
-                if callee is None or "process" in seen["calls"] or f"{mutant.module}:{callee}" in seen["calls"]
-            }
+            seen = {} if file.startswith(TRAINING) else self.watch(file)
+            called = {test: s["seconds"] for test, s in seen.items() if callee is None or reasons & {*s["calls"]}}
             chosen |= called
-            files += [file] if called else []
+            files += [file] if called or file.startswith(TRAINING) else []
         if not files:
             return "survived", "not called"
         path.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
@@ -499,9 +227,7 @@ class Choice:
         if report.failed:
             (self.root / "failed").write_text(report.nodeid)
 
-    def pytest_collectreport(self, report: Any) -> None:
-        if report.failed:
-            (self.root / "failed").write_text(report.nodeid)
+    pytest_collectreport = pytest_runtest_logreport
 
 
 class Watch(Choice):
@@ -552,10 +278,8 @@ class Watch(Choice):
 
 def _end_group(child: int) -> None:
     """End what a test may have left behind."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _child(root: Path, files: list[str], plugin: Choice) -> None:
@@ -579,23 +303,18 @@ def known() -> dict[tuple[str, str, str], str]:
 
 
 def draw(args: argparse.Namespace) -> list[Mutant]:
-    found = [
+    mutants = [
         mutant
         for module in modules()
         if any(part in module for part in args.module)
         for mutant in Mutator(module, (ROOT / PACKAGE / f"{module}.py").read_text()).mutants()
     ]
     if args.again:
-        survivors = {
-            (entry["module"], entry["line"], entry["mutant"])
-            for entry in json.loads(args.again.read_text())
-            if entry["outcome"] == "survived"
-        }
-        return [mutant for mutant in found if mutant.key in survivors]
-    return sorted(
-        random.Random(args.seed).sample(found, min(args.sample, len(found))),
-        key=lambda mutant: (mutant.module, mutant.start),
-    )
+        earlier = json.loads(args.again.read_text())
+        survivors = {(row["module"], row["line"], row["mutant"]) for row in earlier if row["outcome"] == "survived"}
+        return [mutant for mutant in mutants if mutant.key in survivors]
+    sample = random.Random(args.seed).sample(mutants, min(args.sample, len(mutants)))
+    return sorted(sample, key=lambda mutant: (mutant.module, mutant.start))
 
 
 def show(results: list[dict[str, Any]]) -> None:
@@ -635,9 +354,8 @@ def main() -> None:
     try:
         workshop.prepare()
         for index, mutant in enumerate(mutants):
-            start, test = time.monotonic(), ""
-            outcome = "equivalent" if mutant.key in equivalent else ""
-            if not outcome:
+            start, (outcome, test) = time.monotonic(), ("equivalent", "")
+            if mutant.key not in equivalent:
                 for file in tests_of(mutant.module, args.quick):
                     if not file.startswith(TRAINING):
                         workshop.watch(file)
