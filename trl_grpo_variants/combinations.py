@@ -90,7 +90,11 @@ def check_values(args: "GRPOVariantConfig") -> None:
             check_flag(name, getattr(args, name))
     # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
     own = not args.is_stock
-    for name, (setting, _) in _SETTINGS.items():
+    parts = args.parts
+    chosen = [setting for part in (parts.policy, parts.advantage) if part is not None for setting in part.settings]
+    # A bound that no part reads may not be nonsense either.
+    ranges = {name: setting for name, (setting, _) in _SETTINGS.items()} | {setting.name: setting for setting in chosen}
+    for name, setting in ranges.items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
             _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
     for name, allowed in _STOCK_CHOICES.items():
