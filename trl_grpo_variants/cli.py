@@ -139,7 +139,8 @@ def _columns(variant: Variant) -> dict[str, str]:
     """What is particular to a variant, in its own words; TRL's where it says nothing."""
     settings, parts = variant.settings, variant.parts
     kl = " + ".join(divergence_texts(settings))
-    policy = parts.policy.text(settings) if "importance_sampling_level" in settings else "TRL's"
+    says_policy = parts.policy.function is not None or "importance_sampling_level" in settings
+    policy = parts.policy.text(settings) if says_policy else "TRL's"
     if settings.get("no_is_gradient") == "frozen":
         policy += " at pi_old"
     schedule = {

@@ -93,7 +93,9 @@ def check_values(args: "GRPOVariantConfig") -> None:
     parts = args.parts
     chosen = [setting for part in (parts.policy, parts.advantage) if part is not None for setting in part.settings]
     # A bound that no part reads may not be nonsense either.
-    ranges = {name: setting for name, (setting, _) in _SETTINGS.items()} | {setting.name: setting for setting in chosen}
+    ranges = {name: setting for name, (setting, _) in _SETTINGS.items()} | {
+        setting.name: setting for setting in chosen
+    }
     for name, setting in ranges.items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
             _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
