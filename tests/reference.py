@@ -79,9 +79,17 @@ def trajectory(logps, old_logps, advantage, *, clip, epsilon, epsilon_high, **_)
     return [-term, *[torch.zeros((), dtype=torch.float64)] * (len(logps) - 1)]
 
 
+def geometric(logps, old_logps, advantage, *, epsilon, epsilon_high, **_):
+    """Each ratio is clipped on the side on which the advantage would push it on, then their geometric mean is taken."""
+    low, high = math.exp(-epsilon), math.exp(epsilon_high)
+    ratios = [torch.exp(logp - old) for logp, old in zip(logps, old_logps, strict=True)]
+    side = {"max": high} if advantage > 0 else {"min": low}
+    return [-geometric_mean([torch.clamp(ratio, **side) for ratio in ratios]) * advantage] * len(ratios)
+
+
 # By the names of the registries: terms of the counted tokens of a sequence, divergences of a token, and advantages of
 # consecutive groups.
-POLICY_TERMS = {"clipped": clipped, "score": score, "trajectory": trajectory}
+POLICY_TERMS = {"clipped": clipped, "score": score, "trajectory": trajectory, "geometric": geometric}
 DIVERGENCES = {"k3": lambda ratio, d: ratio * (torch.exp(d) - d - 1)}
 
 

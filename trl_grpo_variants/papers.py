@@ -52,6 +52,7 @@ GDPO = Paper(
     "Shih-Yang Liu and others",
     "liu2026gdpo",
 )
+GMPO = Paper("Geometric-Mean Policy Optimization", "2507.20673", "Yuzhong Zhao and others", "zhao2025gmpo")
 GRPO_DYNAMICS = Paper(
     "Reinforcement Learning with Verifiable Rewards: GRPO's Effective Loss, Dynamics, and Success Amplification",
     "2503.06639",

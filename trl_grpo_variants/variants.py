@@ -10,7 +10,7 @@ from typing import Any
 
 from .objective.choice import Parts, chosen_parts
 from .objective.formula import objective_text
-from .papers import DEEPSEEKMATH, GRPO_DYNAMICS, TIC_GRPO, Paper
+from .papers import DEEPSEEKMATH, GMPO, GRPO_DYNAMICS, TIC_GRPO, Paper
 from .suggest import did_you_mean
 
 
@@ -194,6 +194,14 @@ for _variant in (
         | _DISJOINT_PROMPTS
         | {"importance_sampling_level": "token", "epsilon": 1.0, "epsilon_high": 0.28, "delta": 1.28}
         | {"loss_type": "dr_grpo"},
+    ),
+    Variant(
+        "gmpo",
+        "GMPO: the geometric mean of the token ratios of a completion, each clipped in log space.",
+        GMPO,
+        _TRL_STD
+        | _NO_KL
+        | {"policy_loss": "geometric", "epsilon": 0.4, "epsilon_high": 0.4, "loss_type": "grpo", "inner_steps": 4},
     ),
 ):
     register_variant(_variant)

@@ -5,8 +5,9 @@
 
 from ..terms import PolicyTerm, registry
 from .clipped import CLIPPED
+from .geometric import GEOMETRIC
 from .score import SCORE
 from .trajectory import TRAJECTORY
 
 
-POLICY_TERMS: dict[str, PolicyTerm] = registry(TRAJECTORY, SCORE, CLIPPED)
+POLICY_TERMS: dict[str, PolicyTerm] = registry(TRAJECTORY, SCORE, GEOMETRIC, CLIPPED)
