@@ -90,7 +90,10 @@ def geometric(logps, old_logps, advantage, *, epsilon, epsilon_high, **_):
 # By the names of the registries: terms of the counted tokens of a sequence, divergences of a token, and advantages of
 # consecutive groups.
 POLICY_TERMS = {"clipped": clipped, "score": score, "trajectory": trajectory, "geometric": geometric}
-DIVERGENCES = {"k3": lambda ratio, d: ratio * (torch.exp(d) - d - 1)}
+DIVERGENCES = {
+    "k3": lambda ratio, d: ratio * (torch.exp(d) - d - 1),
+    "k2": lambda ratio, d: ratio.detach() * d * d / 2,
+}
 
 
 def geometric_mean(ratios):

@@ -59,6 +59,12 @@ GRPO_DYNAMICS = Paper(
     "Youssef Mroueh",
     "mroueh2025grpodynamics",
 )
+K2 = Paper(
+    "Rethinking KL Regularization in RLHF: From Value Estimation to Gradient Optimization",
+    "2510.01555",
+    "Kezhao Liu and others",
+    "liu2025rethinking",
+)
 LITE_PPO = Paper(
     "Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "Zihe Liu and others", "liu2025tricks"
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from .objective.choice import Parts, chosen_parts
 from .objective.formula import objective_text
-from .papers import DEEPSEEKMATH, GMPO, GRPO_DYNAMICS, TIC_GRPO, Paper
+from .papers import DEEPSEEKMATH, GMPO, GRPO_DYNAMICS, K2, TIC_GRPO, Paper
 from .suggest import did_you_mean
 
 
@@ -156,6 +156,12 @@ for _variant in (
             ("", "mean + variance", _SMOOTHED),
             ("_mean_only", "mean-only", _MEAN_ONLY),
         )
+    ),
+    Variant(
+        "reference_k2",
+        "GRPO with mean + variance advantages, regularised towards the fixed reference with the k2 estimator.",
+        K2,
+        _SMOOTHED | _TOKEN | _REGULARIZED["reference"][1] | {"loss_type": "dr_grpo", "kl_estimator": "k2"},
     ),
     Variant(
         "no_is",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import papers
 from ..papers import DEEPSEEKMATH, GRPO_DYNAMICS, Paper
 from .terms import Divergence, registry
 
@@ -74,11 +75,34 @@ def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch
     return log_ratio.exp() * (d.expm1() - d)
 
 
+def half_squared_log_ratio(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
+    """
+    Per-token estimate rho d^2 / 2 of KL(pi_theta || anchor), "k2", with rho a weight without a gradient.
+
+    Its gradient is that of the reverse KL, token by token the one of [`reverse_kl`]
+    ([paper](https://huggingface.co/papers/2510.01555)); its value is another one.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        anchor_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the anchor, bounded with [`~objective.ratio.bounded_anchor`].
+        log_ratio (`torch.Tensor`):
+            log rho of the tokens `(B, T)` or of the sequences `(B, 1)`.
+
+    Returns:
+        `torch.Tensor`:
+            Divergences of shape `(B, T)`, in nats.
+    """
+    return log_ratio.detach().exp() * (anchor_logps - logps).square() / 2
+
+
 K3 = Divergence(
     name="k3",
     function=reverse_kl,
     formula="exp(d) - d - 1",
     paper=DEEPSEEKMATH,
 )
+K2 = Divergence(name="k2", function=half_squared_log_ratio, formula="d^2 / 2", paper=papers.K2)
 
-DIVERGENCES: dict[str, Divergence] = registry(K3)
+DIVERGENCES: dict[str, Divergence] = registry(K3, K2)
