@@ -62,10 +62,15 @@ def divergence_texts(values: Mapping[str, Any]) -> list[str]:
             One text per anchor with a coefficient.
     """
     return [
-        f"{written(values, anchor.coefficient)} KL(pi || {anchor.symbol})"
+        f"{written(values, anchor.coefficient)} {_kl(values)}(pi || {anchor.symbol})"
         for anchor in ANCHORS.values()
         if values.get(anchor.coefficient)
     ]
+
+
+def _kl(values: Mapping[str, Any]) -> str:
+    estimator = values.get("kl_estimator")
+    return "KL" if estimator in (None, "k3") else f"KL_{estimator}"
 
 
 def legend(parts: Parts, values: Mapping[str, Any]) -> list[str]:
@@ -100,7 +105,7 @@ def _meanings(parts: Parts, values: Mapping[str, Any]) -> Iterator[tuple[str, st
     estimate, ratio = parts.divergence.text(values), ""
     if values.get("use_bias_correction_kl", True):
         estimate, ratio = f"ratio ({estimate})", " and `ratio` that of `pi` to the policy that made the rollout"
-    yield "KL", f"estimated per token as `{estimate}`, with `d` the log-ratio of the anchor to `pi`{ratio}"
+    yield _kl(values), f"estimated per token as `{estimate}`, with `d` the log-ratio of the anchor to `pi`{ratio}"
     yield "H", "entropy of the next token"
     yield "T", "`max_completion_length`"
     yield "N", "number of tokens in the batch"
