@@ -85,15 +85,50 @@ def launch_grpo(arguments: Sequence[str]) -> int:
         `ValueError`: If the configuration is wrong. Nothing has been launched then.
     """
     register()
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.commands.launch import launch_command
+
+    try:
+        launch_command(_launch_arguments(normalized(arguments)))
+    except subprocess.CalledProcessError as error:
+        # Its own process has told why; a signal has no words.
+        print(f"trl-variants: the run ended with exit code {error.returncode}.", file=sys.stderr)  # noqa: T201
+        return error.returncode if error.returncode > 0 else 128 - error.returncode
+    return 0
+
+
+def _launch_arguments(arguments: list[str]) -> argparse.Namespace:
+    """What `accelerate launch` is given to run TRL's script, of a command line that is right."""
+    from accelerate.commands.launch import launch_command_parser
     from trl.cli.accelerate_config import resolve_accelerate_config_argument
     from trl.scripts import grpo
 
-    arguments = normalized(arguments)
     parser, launcher = grpo.make_parser(prog="trl-variants grpo"), launch_command_parser()
     # A part of a name may stand for an option of either parser, or be a mistake; the usage of both has 400 lines.
     parser.allow_abbrev = parser.exit_on_error = launcher.exit_on_error = False
+    from_config, from_command_line = _launcher_options(arguments, parser, launcher)
+    # The script refuses arguments that are the launcher's, but passes over such keys of its configuration file.
+    script_arguments = []
+    unknown = list(from_command_line)
+    for argument in arguments:
+        if unknown and argument == unknown[0]:
+            del unknown[0]
+        else:
+            script_arguments.append(argument)
+    given = launcher_flags(from_config, launcher) + from_command_line
+    command = ["--module", _MODULE, grpo.__file__, *script_arguments]
+    try:
+        launch = launcher.parse_args([*resolve_accelerate_config_argument(given), *command])
+    except argparse.ArgumentError as error:
+        raise ValueError(described(error)) from error
+    if launch.training_script != _MODULE:
+        raise ValueError(f"{launch.training_script!r} is neither an option nor the value of one.")
+    if launch.config_file is not None and not Path(launch.config_file).is_file():
+        raise ValueError(f"There is no accelerate configuration {launch.config_file!r}.")
+    return launch
 
+
+def _launcher_options(arguments: list[str], parser: Any, launcher: Any) -> tuple[list[str], list[str]]:
+    """Options of the launcher in the configuration file and on the command line, both of which are checked."""
     fields, options = read_recipe(arguments)
     check_fields(fields, parser.dataclass_types, parser, launcher)
     try:
@@ -113,31 +148,7 @@ def launch_grpo(arguments: Sequence[str]) -> int:
         raise ValueError(
             f"The configuration cannot be used{doubt}: {type(error).__name__}: {str(error).rstrip(' .')}."
         ) from error
-    # The script refuses arguments that are the launcher's, but passes over such keys of its configuration file.
-    script_arguments = []
-    unknown = list(from_command_line)
-    for argument in arguments:
-        if unknown and argument == unknown[0]:
-            del unknown[0]
-        else:
-            script_arguments.append(argument)
-    given = launcher_flags(from_config, launcher) + from_command_line
-    command = ["--module", _MODULE, grpo.__file__, *script_arguments]
-    try:
-        launch = launcher.parse_args([*resolve_accelerate_config_argument(given), *command])
-    except argparse.ArgumentError as error:
-        raise ValueError(described(error)) from error
-    if launch.training_script != _MODULE:
-        raise ValueError(f"{launch.training_script!r} is neither an option nor the value of one.")
-    if launch.config_file is not None and not Path(launch.config_file).is_file():
-        raise ValueError(f"There is no accelerate configuration {launch.config_file!r}.")
-    try:
-        launch_command(launch)
-    except subprocess.CalledProcessError as error:
-        # Its own process has told why; a signal has no words.
-        print(f"trl-variants: the run ended with exit code {error.returncode}.", file=sys.stderr)  # noqa: T201
-        return error.returncode if error.returncode > 0 else 128 - error.returncode
-    return 0
+    return from_config, from_command_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -84,7 +84,6 @@ class TrimmedForward:
         # Images belong to rows in ways that differ from model to model, and an auxiliary loss to all rows together.
         if "pixel_values" in given or given.get("compute_aux_loss"):
             return TrimmedForward._score(self, score, model, batch, batch_size)
-
         rows = torch.arange(len(input_ids)) if needed is None else needed.nonzero().squeeze(1)
         if rows.numel() == 0:
             return self._nothing(score, model, batch)

@@ -74,17 +74,15 @@ def plan(
 
     Without `mirror_steps`, a KL to the reference whose fixed point is the target: beta = Omega(p*) / (L* - L_ref), the
     fixed-point equation of [Mroueh](https://huggingface.co/papers/2503.06639) solved for beta (derived). If that alone
-    would oscillate or jump past the target, a `mirror_beta` is added, which damps without moving the fixed point: the
-    least that was found to be enough among those with which success does not end in an oscillation. A target beyond a
-    fold ([`highest_target`]) is an unstable fixed point whatever the coefficients; the plan then says that it is
-    neither stable nor reached.
+    would oscillate or jump past the target, the least `mirror_beta` is added that was found to damp it, which does not
+    move the fixed point. A target beyond a fold ([`highest_target`]) is an unstable fixed point whatever the
+    coefficients; the plan then says that it is neither stable nor reached.
 
     With `mirror_steps`, a KL to the previous policy that is at the target after that many iterations and goes on to 1:
     mirror_beta = (sum of Omega(p_k)) / (L_n - L_ref), solved for itself since the p_k depend on it (derived).
 
-    For several prompts one coefficient serves all, and the target is their mean success. Prompts at 0 and 1 stay
-    there. As `beta` falls prompts may jump one by one over their folds; where the mean jumps over the target, the
-    nearer side is taken.
+    For several prompts one coefficient serves all, and the target is their mean success. As `beta` falls prompts may
+    jump one by one over their folds; where the mean jumps over the target, the nearer side is taken.
 
     Args:
         p_ref (array-like):
@@ -109,24 +107,17 @@ def plan(
     target = float(checks.probability("p_target", p_target))
     prompts = _Prompts.checked(p_ref)
     _check_reachable(prompts.rates, target)
-    if mirror_steps is not None:
-        check_whole_number("mirror_steps", mirror_steps, at_least=1)
-
-        def after(mirror_beta: float) -> Array:
-            return _after(mirror_steps, Step(0.0, mirror_beta, signal), prompts.references)
-
-        step = Step(0.0, _coefficients_around(target, after, prompts)[1], signal)
-        ends, stable, reached = after(step.mirror_beta), False, True
+    if check_whole_number("mirror_steps", mirror_steps, optional=True):
+        step, ends, reached = _mirror_step(prompts, target, signal, mirror_steps)
     else:
         step, ends, reached = _reference_step(prompts, target, signal)
-        stable = bool((np.abs(step.multiplier(ends)) < 1.0).all())
     steps = mirror_steps or _steps_until_near(step, prompts.references, ends)
     return Plan(
         beta=step.beta,
         mirror_beta=step.mirror_beta,
         path=prompts.each(iterated(prompts.distinct, None, steps, step, step.advance)),
         fixed_points=prompts.fixed_points(step, ends),
-        stable=stable,
+        stable=mirror_steps is None and bool((np.abs(step.multiplier(ends)) < 1.0).all()),
         reached=reached,
         end=prompts.each(prompts.success(ends)),
     )
@@ -219,6 +210,16 @@ def _reference_step(prompts: _Prompts, target: float, signal: Signal) -> tuple[S
         ends = lowest(beta)
     step, reached = _damped(references, ends, beta, signal)
     return step, ends, reached
+
+
+def _mirror_step(prompts: _Prompts, target: float, signal: Signal, steps: Any) -> tuple[Step, Array, bool]:
+    """A step with the KL to the previous policy, the log-odds after so many of it, and whether that is certain."""
+
+    def after(mirror_beta: float) -> Array:
+        return _after(steps, Step(0.0, mirror_beta, signal), prompts.references)
+
+    step = Step(0.0, _coefficients_around(target, after, prompts)[1], signal)
+    return step, after(step.mirror_beta), True
 
 
 def _coefficients_around(target: float, ends: Callable[[float], Array], prompts: _Prompts) -> tuple[float, float]:

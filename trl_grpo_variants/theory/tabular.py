@@ -94,26 +94,23 @@ def optimal_policy(
         `ValueError`: If an argument is out of range, or no output is possible under both anchors.
     """
     strengths = checks.coefficients(beta, mirror_beta)
-    policies = _distribution("pi_ref", pi_ref), _distribution("pi_prev", pi_prev)
-    checks.same_shape(pi_ref=policies[0], pi_prev=policies[1], rewards=_rewards(rewards))
-    advantages = tabular_advantages(
-        policies[1], rewards, normalization=normalization, variance_epsilon=variance_epsilon
-    )
-    possible = np.ones(np.broadcast_shapes(advantages.shape, *(policy.shape for policy in policies)), dtype=bool)
-    for strength, policy in zip(strengths, policies, strict=True):
-        if strength > 0.0:
-            possible &= policy > 0.0
+    reference, previous = _distribution("pi_ref", pi_ref), _distribution("pi_prev", pi_prev)
+    checks.same_shape(pi_ref=reference, pi_prev=previous, rewards=_rewards(rewards))
+    advantages = tabular_advantages(previous, rewards, normalization=normalization, variance_epsilon=variance_epsilon)
+    # Anchors with a coefficient of 0 have no say.
+    anchors = [(beta, policy) for beta, policy in zip(strengths, (reference, previous), strict=True) if beta > 0.0]
+    possible = np.ones(np.broadcast_shapes(advantages.shape, reference.shape), dtype=bool)
+    for _, policy in anchors:
+        possible &= policy > 0.0
     best = np.where(possible, advantages, -np.inf).max(axis=-1, keepdims=True)
     if np.isneginf(best).any():
         raise ValueError("No output is possible under both `pi_ref` and `pi_prev`, so no policy is near both.")
     # Relative to the best, so that small coefficients underflow and never overflow.
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         logits = np.where(possible, (advantages - best) / sum(strengths), -np.inf)
-        for strength, policy in zip(strengths, policies, strict=True):
-            if strength > 0.0:
-                logits = logits + strength / sum(strengths) * np.where(possible, np.log(policy), 0.0)
-    highest = logits.max(axis=-1, keepdims=True)
-    weights = np.exp(logits - highest)
+        for strength, policy in anchors:
+            logits = logits + strength / sum(strengths) * np.where(possible, np.log(policy), 0.0)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
