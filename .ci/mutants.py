@@ -29,7 +29,7 @@ NAMES = {
 }  # fmt: skip
 NAMES |= {after: before for before, after in NAMES.items()}
 # Functions that do not mind the order of their arguments.
-SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal"}
+SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal", "suppress"}
 # Methods without which their object is still a value of the same kind.
 REMOVED = set(
     "detach clamp clamp_min clamp_max clip abs neg float double bool nan_to_num masked_fill clone contiguous flip sort "
@@ -42,7 +42,7 @@ APPEARANCE = set(
     "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize loc "
     "bbox_to_anchor ncols dpi frameon pad rotation zorder s ha va labelsize which stacklevel encoding justify no_wrap "
     "style highlight soft_wrap elinewidth capsize fmt markerscale marker_scale layout figsize nbins xlabel ylabel "
-    "labelbottom width_ratios box_aspect opacity".split()
+    "labelbottom width_ratios box_aspect opacity show_header show_lines".split()
 )
 
 

@@ -60,7 +60,7 @@ TESTS = {
     "objective/advantage": "objective/test_advantage.py integration/test_formula.py",
     "objective/": "objective integration/test_formula.py",
     "variants": "test_config.py test_cli.py test_card.py test_recipes.py",
-    "snapshot": "test_snapshot.py integration/test_trainer.py integration/test_resume.py",
+    "snapshot": "test_snapshot.py integration/test_trainer.py integration/test_resume.py integration/test_distributed.py",
     "card/": "test_card.py test_hub.py",
     "hub": "test_hub.py integration/test_hub.py",
     "monitor/": "test_monitor.py integration/test_monitor.py",

@@ -152,6 +152,11 @@ def test_bounds_that_do_not_act_are_marked(tmp_path, settings, unused):
     ("settings", "shown", "left_out"),
     [
         ({}, {"num_train_epochs": "3.0", "processes": "1", "learning_rate": "1e-6"}, ("max_steps", "sapo_", "vespo_")),
+        (
+            {"max_grad_norm": 0.5, "weight_decay": 0.25, "optim": "sgd", "seed": 7},
+            {"max_grad_norm": "0.5", "weight_decay": "0.25", "optim": "sgd", "seed": "7"},
+            (),
+        ),
         ({"max_steps": 1}, {"max_steps": "1"}, ("num_train_epochs",)),
         ({"loss_type": "sapo"}, {"sapo_temperature_neg": "1.05"}, ("vespo_", "vllm_", "ref_model_")),
         ({"loss_type": "vespo"}, {"vespo_k_pos": "2.0"}, ("sapo_",)),

@@ -20,6 +20,8 @@ def test_list_names_every_variant(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
+    rows = [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in printed.splitlines()]
+    assert ["variant", *_columns(get_variant("grpo")), "arXiv"] in rows
     for name in list_variants():
         assert name in printed
         assert get_variant(name).paper.id in printed

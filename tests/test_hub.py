@@ -94,7 +94,8 @@ def test_uploads_are_selected_and_authorised(trainer, tmp_path, monkeypatch):
     with publishing(trainer):
         client = transformers.trainer.hf_api()
         client.upload_folder(folder_path=tmp_path, token=None, ignore_patterns=["_*"])
-        client.upload_folder(folder_path=tmp_path, path_in_repo="last-checkpoint", token="of the call")
+        own = {"token": "of the call", "ignore_patterns": ["_*"]}
+        client.upload_folder(folder_path=tmp_path, path_in_repo="last-checkpoint", **own)
         assert client.create_repo("name") == ("name", {"token": TOKEN})
         assert client.whoami() == "someone"
     assert transformers.trainer.hf_api is before
@@ -106,7 +107,7 @@ def test_uploads_are_selected_and_authorised(trainer, tmp_path, monkeypatch):
         "allow_patterns": ["README.md"],
     }
     assert checkpoint["token"] == "of the call"
-    assert {"rollout_state_*", "training_args.bin", "ref/*", "README.md"} <= set(checkpoint["ignore_patterns"])
+    assert {"_*", "rollout_state_*", "training_args.bin", "ref/*", "README.md"} <= set(checkpoint["ignore_patterns"])
 
 
 def test_older_transformers_upload_through_functions(trainer, tmp_path, monkeypatch):

@@ -382,7 +382,7 @@ def test_a_new_run_replaces_the_file_and_says_so(tmp_path, caplog):
     feed(start(tmp_path), COUNTS)
     feed(start(tmp_path), COUNTS[:1])
     assert len(table(tmp_path)) == 2
-    assert "holds the visits of an earlier run" in caplog.text
+    assert "holds the visits of an earlier run" in caplog.text and "There are no visits" not in caplog.text
 
 
 def test_a_crash_costs_no_more_than_the_line_it_cut_off(tmp_path):
@@ -482,5 +482,7 @@ def test_the_field_is_true_or_false(tmp_path):
 
 
 def test_visits_without_a_row_can_be_written(tmp_path):
-    Visits(tmp_path, {}).start(NO_VISITS)
-    assert table(tmp_path) == []
+    """In a folder that is not there yet."""
+    folder = tmp_path / "runs" / "first"
+    Visits(folder, {}).start(NO_VISITS)
+    assert table(folder) == []

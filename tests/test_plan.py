@@ -68,11 +68,13 @@ def test_coefficients_path_and_fixed_points_are_printed(capsys):
         assert [float(cell) for cell in row] == pytest.approx([n, exact[n], clipped[n], groups[n]], abs=5.1e-5)
 
 
-def test_json_holds_the_same(capsys):
-    told = run_json(capsys, "--p-ref", 0.2, "--target", 0.7, "--group-size", 16)
-    plan = theory.plan(0.2, 0.7)
+# A short path and one that is shown as far as it is long.
+@pytest.mark.parametrize("target", [0.7, 0.75])
+def test_json_holds_the_same(capsys, target):
+    told = run_json(capsys, "--p-ref", 0.2, "--target", target, "--group-size", 16)
+    plan = theory.plan(0.2, target)
     assert (told["beta"], told["mirror_beta"], told["stable"], told["reached"]) == (plan.beta, 0.0, True, True)
-    assert told["limit"] == {"kind": "fixed point", "period": 1, "points": [pytest.approx(0.7)]}
+    assert told["limit"] == {"kind": "fixed point", "period": 1, "points": [pytest.approx(target)]}
     assert [point["p"] for point in told["fixed_points"]] == [point.p for point in plan.fixed_points]
     assert told["path"]["exact"][: len(plan.path)] == plan.path.tolist()
     assert told["p_ref"] == {"prompts": 1, "mean": 0.2, "never_solved": 0, "always_solved": 0}
@@ -325,8 +327,11 @@ def test_only_rewards_of_the_run_are_rewards(place, tmp_path):
     assert sorted(read_success_rates(tmp_path / place, "correct")) == [0.5, 0.5, 1.0]
 
 
-def test_the_only_column_of_numbers_is_the_reward(tmp_path):
-    path = write(tmp_path / "completions.parquet", {k: v for k, v in COMPLETIONS.items() if k != "format"})
+@pytest.mark.parametrize("numbers", [{}, {"prompt": [1, 1, 2, 2, 1, 1, 3, 3], "completion": list(range(8))}])
+def test_the_only_column_of_numbers_is_the_reward(tmp_path, numbers):
+    """Beside those that are of every log, whatever is in them."""
+    columns = {k: v for k, v in (COMPLETIONS | numbers).items() if k != "format"}
+    path = write(tmp_path / "completions.parquet", columns)
     assert sorted(read_success_rates(path)) == [0.5, 0.5, 1.0]
 
 
@@ -378,6 +383,8 @@ def test_figure_of_one_prompt_shows_the_numbers():
         lines["groups of 16, first order"], theory.success_path(0.2, 6, num_generations=16, **settings)
     )
     assert set(lines["target 0.8"]) == {0.8}
+    for low, high in (left.get_xlim(), left.get_ylim(), right.get_ylim()):
+        assert low < 0.0 and 1.0 < high
     for axes in (left, right):
         assert axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() is not None
 

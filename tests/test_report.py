@@ -27,7 +27,7 @@ from trl_grpo_variants.report.page import facts
 from trl_grpo_variants.runs.figures import success_figure
 from trl_grpo_variants.runs.folder import read_run
 from trl_grpo_variants.runs.intervals import mean_with_interval, measured_success, wilson_interval
-from trl_grpo_variants.runs.trajectories import KINDS, kind_of
+from trl_grpo_variants.runs.trajectories import KINDS, kind_of, trajectories
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 
 
@@ -263,7 +263,7 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path):
 
 
 def test_another_folder_may_be_named(tmp_path):
-    write_state(tmp_path / "run", [{"step": 1, "completions/mean_length": 3.0}])
+    write_state(tmp_path / "run", [{"step": 1, "reward": 0.5, "completions/mean_length": 3.0}])
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "a" / "b")]) == 0
     assert (tmp_path / "a" / "b" / "index.html").exists() and not (tmp_path / "run" / "report").exists()
 
@@ -367,8 +367,10 @@ def test_the_figure_of_prompts_shows_each_by_its_kind(folder):
 
 def test_the_figures_of_logs_show_the_numbers(folder):
     run = read_run(folder)
-    figure = metrics_figure(run, {"KL": {"kl": "a", "mirror_kl": "b"}, "nothing": {"none": ""}})
+    panels = {"KL": {"kl": "a", "mirror_kl": "b"}, "nothing": {"none": ""}}
+    figure = metrics_figure(run, panels, lowest=-1.0)
     (axes,) = figure.axes
+    assert axes.get_ylim()[0] == -1.0
     known = [step for step in range(1, 17) if step not in (4, 5)]
     np.testing.assert_allclose(lines(axes)["a"], [[step, 0.01 * step] for step in known])
     np.testing.assert_allclose(lines(axes)["b"], [[step, 0.002 * step] for step in range(1, 17)])
@@ -377,6 +379,7 @@ def test_the_figures_of_logs_show_the_numbers(folder):
     band = lengths.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (2.0, 36.0)
     np.testing.assert_allclose(cut.get_lines()[0].get_xydata(), [[step, 0.05 * step] for step in range(1, 17)])
+    assert cut.get_ylim()[0] < 0.0 and 1.0 < cut.get_ylim()[1]
 
 
 # ---- what became of a prompt ---------------------------------------------------------------------------------------
@@ -408,6 +411,12 @@ def test_the_figures_of_logs_show_the_numbers(folder):
 )
 def test_kinds(successes, completions, kind):
     assert kind_of(np.array(successes, float), np.full(len(successes), float(completions))) == kind
+
+
+def test_prompts_that_were_visited_once_have_no_trajectory():
+    rows = [visit(0, "once", "a", 1, 5), visit(0, "twice", "b", 1, 0), visit(1, "twice", None, 2, 0)]
+    found = trajectories(pd.DataFrame(rows))
+    assert {kind: [member.prompt for member in members] for kind, members in found.items()} == {"stuck at 0": ["b"]}
 
 
 def test_what_sampling_alone_does_is_rarely_a_kind_of_its_own():

@@ -160,6 +160,18 @@ def watched(mode="server"):
     return generation
 
 
+def adapting(mode, folder):
+    generation = AdapterVLLMGeneration.__new__(AdapterVLLMGeneration)
+    vars(generation).update(vars(watched(mode)), folder=folder, server_timeout=1.0)
+    generation.model = SimpleNamespace(
+        name_or_path="some/model",
+        active_adapter="default",
+        peft_config={"default": LoraConfig(r=8)},
+        save_pretrained=lambda *args, **kwargs: None,
+    )
+    return generation
+
+
 class Answers(BaseHTTPRequestHandler):
     """A server whose health is what its class says."""
 
@@ -247,9 +259,8 @@ def test_other_errors_stay_what_they_are(error, mode):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
 @pytest.mark.parametrize("mode", ["server", "colocate"])
 def test_a_full_disk_is_not_the_servers(tmp_path, error, mode):
-    generation = AdapterVLLMGeneration.__new__(AdapterVLLMGeneration)
-    vars(generation).update(vars(watched(mode)), folder=tmp_path)
-    generation.model = SimpleNamespace(save_pretrained=failing_with(error), active_adapter="default")
+    generation = adapting(mode, tmp_path)
+    generation.model.save_pretrained = failing_with(error)
     sentence = f"^The adapter could not be written to {tmp_path}: No space left on device.$"
     with pytest.raises(GenerationError, match=sentence) as raised:
         generation.sync_weights()
@@ -282,6 +293,8 @@ def test_only_a_server_that_answers_is_sent_weights(monkeypatch):
 
 def test_the_process_that_talks_to_the_server_knows_why_there_is_no_rollout(monkeypatch):
     generation, cause = watched(), ConnectionError("refused")
+    monkeypatch.setattr(VLLMGeneration, "generate", lambda self, *args: args)
+    assert generation.generate([[2]], None, 1) == ([[2]], None, 1)
     client = generation.vllm_client = WatchedVLLMClient.__new__(WatchedVLLMClient)
     client.complaint, client.failure = "It {}.".format, cause
     monkeypatch.setattr(VLLMGeneration, "generate", failing_with(GenerationServerError("As told.")))
@@ -291,6 +304,41 @@ def test_the_process_that_talks_to_the_server_knows_why_there_is_no_rollout(monk
     client.failure, generation.accelerator.is_main_process = cause, False
     with pytest.raises(GenerationServerError, match=r"^As told\.$"):
         generation.generate([[2]], None, 1)
+
+
+def test_an_adapter_goes_to_the_server_before_the_first_rollout(monkeypatch, tmp_path):
+    asked = []
+
+    def post(url, json, timeout):
+        asked.append((url, json))
+        return SimpleNamespace(status_code=200)
+
+    client = SimpleNamespace(
+        base_url="http://somewhere",
+        session=SimpleNamespace(post=post),
+        get_server_info=lambda: {"model_config": {"model": "some/model", "quantization": None}},
+        reset_prefix_cache=lambda: asked.append("cache"),
+        raise_failure=lambda: None,
+    )
+    monkeypatch.setattr(WatchedVLLMGeneration, "_init_vllm", lambda self: vars(self).update(vllm_client=client))
+    generation = adapting("server", tmp_path)
+    generation._init_vllm()
+    handed_over = {"lora_name": client.model, "lora_path": str(tmp_path), "load_inplace": True}
+    assert asked == [("http://somewhere/v1/load_lora_adapter", handed_over), "cache"]
+
+
+def test_an_engine_generates_with_the_adapter(monkeypatch, tmp_path):
+    monkeypatch.setattr(vllm_generation, "LLM", lambda **options: SimpleNamespace(**options), raising=False)
+    monkeypatch.setattr(AdapterVLLMGeneration, "_request", lambda self: f"adapter in {self.folder}")
+
+    def init(self):
+        self.llm = vllm_generation.LLM(generate=lambda *args, **kwargs: (args, kwargs))
+
+    monkeypatch.setattr(WatchedVLLMGeneration, "_init_vllm", init)
+    generation = adapting("colocate", tmp_path)
+    generation._init_vllm()
+    assert (generation.llm.enable_lora, generation.llm.max_lora_rank) == (True, 8)
+    assert generation.llm.generate("x") == (("x",), {"lora_request": f"adapter in {tmp_path / '0'}"})
 
 
 def test_a_client_keeps_its_first_error_until_it_is_asked(monkeypatch):

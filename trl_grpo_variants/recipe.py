@@ -85,7 +85,7 @@ def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         raise ValueError(f"The configuration file {path!r} {found}; it must hold one `field: value` per line.")
     lines: dict[str, int] = {}
     # Of the fields that are given twice YAML keeps the last.
-    for key, _ in yaml.compose(text, Loader=yaml.SafeLoader).value:
+    for key, _ in yaml.compose(text).value:
         line = key.start_mark.line + 1
         if lines.setdefault(key.value, line) != line:
             raise ValueError(f"`{key.value}` is given twice in {path!r}, in lines {lines[key.value]} and {line}.")

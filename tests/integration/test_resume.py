@@ -314,8 +314,13 @@ TRAJECTORY = {"variant": "tic_grpo"}
             ({"beta": 0.1, "sync_ref_model": True}, {"beta": 0.1, "sync_ref_model": True} | other)
             for other in ({"ref_model_mixup_alpha": 0.1}, {"ref_model_sync_steps": 3})
         ),
-        ({"loss_type": "sapo"}, {"loss_type": "sapo", "sapo_temperature_neg": 2.0}),
-        ({"loss_type": "vespo"}, {"loss_type": "vespo", "vespo_k_pos": 1.0}),
+        *(
+            ({"loss_type": name.partition("_")[0]}, {"loss_type": name.partition("_")[0], name: 0.5})
+            for name in (
+                *("sapo_temperature_neg", "sapo_temperature_pos"),
+                *("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"),
+            )
+        ),
         ({"use_adaptive_entropy": True}, {"use_adaptive_entropy": True, "entropy_target": 0.5}),
     ],
 )

@@ -80,9 +80,11 @@ def test_reference_that_never_or_always_succeeds_is_its_own_fixed_point():
         assert (point.p, point.multiplier, point.stable) == (end, 0.0, True)
 
 
-def test_fixed_points_take_one_prompt():
+def test_fixed_points_and_limits_are_of_one_prompt():
     with pytest.raises(ValueError, match="`p_ref` must be one number"):
         theory.fixed_points([0.1, 0.2], beta=1.0)
+    with pytest.raises(ValueError, match="`p_start` must be one number"):
+        theory.limit(0.1, beta=1.0, p_start=[0.1, 0.2])
 
 
 def test_limits_of_known_cases():

@@ -97,6 +97,13 @@ def test_plan_for_a_distribution_ends_at_the_mean():
         assert [point.p for point in plan.fixed_points] == plan.end.tolist()
 
 
+def test_prompts_that_settle_without_damping_are_not_damped():
+    rates = np.array([0.05, 0.1, 0.3])
+    plan = theory.plan(rates, 0.45)
+    assert (plan.mirror_beta, plan.reached) == (0.0, True)
+    assert [theory.limit(p, beta=plan.beta).points for p in rates] == [(end,) for end in plan.end]
+
+
 def test_mirror_plan_for_a_distribution():
     rates = np.array([0.0, 0.05, 0.05, 0.4, 0.9])
     plan = theory.plan(rates, 0.6, mirror_steps=5)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Series = tuple[Array, Array]
 
 _STATE_NAME = "trainer_state.json"
-# One of these is in the logs of every GRPO run.
-_LOGGED = ("completions/mean_length", "frac_reward_zero_std", "reward")
+# It is in the logs of every GRPO run.
+_LOGGED = "reward"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Run:
         else:
             unreadable.append(f"{path.relative_to(folder).as_posix()} {state}")
     logs = max(states, key=lambda state: state.step or 0, default=TrainerState())
-    if visits is None and not any(name in entry for entry in logs.history for name in _LOGGED):
+    if visits is None and not any(_LOGGED in entry for entry in logs.history):
         reasons = ", ".join(unreadable) or "no logs of a GRPO run are in it"
         raise ValueError(f"{folder} holds nothing to report: it has no {FILE_NAME}, and {reasons}.")
     return Run(folder.resolve().name, visits, settings, logs, tuple(unreadable))

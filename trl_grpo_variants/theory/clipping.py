@@ -124,9 +124,8 @@ def _advance(previous: Array, reference: Array, step: Step, low: float, high: fl
     success, failure = sigmoid(previous), sigmoid(-previous)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Log-odds at which successes, and at which failures, are clipped; inf where the clip is out of reach.
-        raised, left = success * (1.0 + high), failure * (1.0 - low)
-        successes_stop = np.where(raised < 1.0, np.log(raised) - np.log1p(-np.minimum(raised, 1.0)), np.inf)
-        failures_stop = np.where(left > 0.0, np.log1p(-np.maximum(left, 0.0)) - np.log(left), np.inf)
+        raised, left = np.minimum(success * (1.0 + high), 1.0), failure * max(1.0 - low, 0.0)
+        successes_stop, failures_stop = np.log(raised) - np.log1p(-raised), np.log1p(-left) - np.log(left)
     # A clip can only cut the step short, whatever rounding makes of a range of 0.
     successes_stop, failures_stop = np.maximum(successes_stop, previous), np.maximum(failures_stop, previous)
     first, second = np.minimum(successes_stop, failures_stop), np.maximum(successes_stop, failures_stop)
