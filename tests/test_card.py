@@ -297,9 +297,10 @@ def test_an_interval_is_that_of_the_prompts_that_were_counted():
 
 
 def test_a_logged_interval_is_kept():
-    history = [{"step": 0, "eval_success": 0.5, "eval_success_low": 0.4, "eval_success_high": 0.6}]
-    (row,) = success_rows(history)
-    assert (row.source, row.first) == ("evaluation", "0.50 [0.40, 0.60] (step 0)")
+    entry = {"step": 0, "eval_success": 0.5, "eval_success_low": 0.4, "eval_success_high": 0.6}
+    for history in ([entry], [entry | {"eval_success_prompts": 10}]):
+        (row,) = success_rows(history)
+        assert (row.source, row.first) == ("evaluation", "0.50 [0.40, 0.60] (step 0)")
 
 
 def test_several_evaluation_sets_are_told_apart():

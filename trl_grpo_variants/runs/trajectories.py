@@ -3,6 +3,7 @@
 
 """What became of each prompt, from counts that sampling alone would move."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,12 +57,16 @@ class Trajectory:
 
 def trajectories(visits: "pd.DataFrame") -> dict[str, list[Trajectory]]:
     """Those of the prompts that were visited at least twice, by which of `KINDS` they are of, those without any left out."""
+    columns = ("step", "success", "successes", "completions")
+    steps, success, *counts = (visits[name].to_numpy(np.float64) for name in columns)
+    prompts, numbers = visits["prompt"].fillna("").to_numpy(), visits.groupby("prompt_id", sort=False).ngroup()
+    order = np.argsort(numbers, kind="stable")
     by_kind: dict[str, list[Trajectory]] = {kind: [] for kind in KINDS}
-    for _, members in visits.groupby("prompt_id", sort=False):
-        if len(members) > 1:
-            steps, *counts = (members[name].to_numpy(np.float64) for name in ("step", "successes", "completions"))
-            prompt = members["prompt"].fillna("").iloc[0]
-            by_kind[kind_of(*counts)].append(Trajectory(prompt, steps, members["success"].to_numpy()))
+    # Rows of one prompt after the other: as tables of their own, those of thousands take seconds.
+    for rows in np.split(order, np.flatnonzero(np.diff(numbers.to_numpy()[order])) + 1):
+        if len(rows) > 1:
+            kind = kind_of(*(values[rows] for values in counts))
+            by_kind[kind].append(Trajectory(prompts[rows[0]], steps[rows], success[rows]))
     return {kind: members for kind, members in by_kind.items() if members}
 
 
@@ -78,25 +83,30 @@ def kind_of(successes: Array, completions: Array) -> str:
         return "stuck at 0"
     if (successes == completions).all():
         return "saturated"
-    if _clear_moves(successes, completions) >= 3:
+    shares, half = _estimates(successes, completions), len(successes) // 2
+    if _clear_moves(*shares) >= 3:
         return "oscillating"
-    half = len(successes) // 2
-    won, drawn = (np.array([values[:half].sum(), values[-half:].sum()]) for values in (successes, completions))
-    changes = {_direction(won, drawn, 0, 1, _CLEAR), _direction(successes, completions, 0, -1, _CLEAR_VISITS)}
+    halves = _estimates(*(np.array([k[:half].sum(), k[-half:].sum()]) for k in (successes, completions)))
+    changes = {_direction(*halves, 0, 1, _CLEAR), _direction(*shares, 0, -1, _CLEAR_VISITS)}
     if changes >= {1, -1}:
         return "oscillating"
     return "amplified" if 1 in changes else "worsened" if -1 in changes else "unchanged"
 
 
-def _clear_moves(successes: Array, completions: Array) -> int:
+def _estimates(successes: Array, completions: Array) -> tuple[Array, Array]:
+    """Shares of successes, and their variances."""
+    shrunk = (successes + 1.0) / (completions + 2.0)
+    return successes / completions, shrunk * (1.0 - shrunk) / (completions + 2.0)
+
+
+def _clear_moves(share: Array, variance: Array) -> int:
     """How many times success has clearly moved up and down in turn."""
-    share = successes / completions
     moves, going = 0, 0
     highest = lowest = 0
     for visit in range(1, len(share)):
         # The turning point behind is the highest, respectively lowest, visit since the last clear move.
-        rises = going <= 0 and _direction(successes, completions, lowest, visit, _CLEAR_VISITS) > 0
-        falls = going >= 0 and _direction(successes, completions, highest, visit, _CLEAR_VISITS) < 0
+        rises = going <= 0 and _direction(share, variance, lowest, visit, _CLEAR_VISITS) > 0
+        falls = going >= 0 and _direction(share, variance, highest, visit, _CLEAR_VISITS) < 0
         if rises or falls:
             moves, going = moves + 1, 1 if rises else -1
             highest = lowest = visit
@@ -105,9 +115,8 @@ def _clear_moves(successes: Array, completions: Array) -> int:
     return moves
 
 
-def _direction(successes: Array, completions: Array, earlier: int, later: int, clear: float) -> int:
+def _direction(share: Array, variance: Array, earlier: int, later: int, clear: float) -> int:
     """Sign of the change between two visits, 0 where it is not clear."""
-    share, shrunk = successes / completions, (successes + 1.0) / (completions + 2.0)
-    variance = shrunk * (1.0 - shrunk) / (completions + 2.0)
     difference = share[later] - share[earlier]
-    return int(np.sign(difference)) if abs(difference) > clear * np.sqrt(variance[earlier] + variance[later]) else 0
+    is_clear = abs(difference) > clear * math.sqrt(variance[earlier] + variance[later])
+    return int(math.copysign(is_clear, difference))
