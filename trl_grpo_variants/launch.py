@@ -168,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("usage: trl-variants run SCRIPT [ARGUMENT ...]")  # noqa: T201
         return 0
     if not Path(script).is_file():
-        found = f"{script!r} is a folder" if script and Path(script).is_dir() else f"There is no script {script!r}"
-        print(f"{found}; give the path of a script, then its arguments.", file=sys.stderr)  # noqa: T201
+        obstacle = f"{script!r} is a folder" if script and Path(script).is_dir() else f"There is no script {script!r}"
+        print(f"{obstacle}; give the path of a script, then its arguments.", file=sys.stderr)  # noqa: T201
         return 2
     run_script(script, arguments)
     return 0

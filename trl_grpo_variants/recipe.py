@@ -21,17 +21,7 @@ _PATHS = ("--config", "--accelerate_config")
 
 
 def normalized(arguments: Iterable[str]) -> list[str]:
-    """
-    Arguments in which the two paths of TRL's command stand as words of their own.
-
-    Args:
-        arguments (`Iterable[str]`):
-            Command line, where `--config=PATH` may stand for `--config PATH`.
-
-    Returns:
-        `list[str]`:
-            The same command line with `--config PATH`.
-    """
+    """A command line in which the two paths of TRL's command stand as words of their own, not as `--config=PATH`."""
     parts: list[str] = []
     for argument in arguments:
         name, separator, value = argument.partition("=")
@@ -81,8 +71,8 @@ def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         what = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
         raise ValueError(f"The configuration file {path!r} is no valid YAML{where}: {what}.") from error
     if not isinstance(fields, dict):
-        found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
-        raise ValueError(f"The configuration file {path!r} {found}; it must hold one `field: value` per line.")
+        content = "is empty" if fields is None else f"holds a {type(fields).__name__}"
+        raise ValueError(f"The configuration file {path!r} {content}; it must hold one `field: value` per line.")
     lines: dict[str, int] = {}
     # Of the fields that are given twice YAML keeps the last.
     for key, _ in yaml.compose(text).value:
@@ -128,7 +118,7 @@ def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: An
 
 def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
     """
-    Check the options of a command line that the parser of the script does not know.
+    Refuse, with a `ValueError`, what the script's parser has left over and the launcher's does not know.
 
     Args:
         unknown (`Iterable[str]`):
@@ -137,9 +127,6 @@ def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
             Parser of the script.
         launcher (`argparse.ArgumentParser`):
             Parser of `accelerate launch`.
-
-    Raises:
-        `ValueError`: If an option is none of the launcher's either.
     """
     for argument in unknown:
         option = argument.partition("=")[0]
@@ -149,17 +136,13 @@ def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
 
 def launcher_flags(from_file: Sequence[str], launcher: Any) -> list[str]:
     """
-    Options of the launcher that a configuration file holds.
+    Options of the launcher that a configuration file holds, as they are on a command line: on, a flag has no value.
 
     Args:
         from_file (`Sequence[str]`):
             Names and values in turn, as TRL's parser returns them.
         launcher (`argparse.ArgumentParser`):
             Parser of `accelerate launch`.
-
-    Returns:
-        `list[str]`:
-            The same as on a command line, where a flag that is on has no value and one that is off is absent.
 
     Raises:
         `ValueError`: If a flag is neither on nor off.
@@ -177,17 +160,7 @@ def launcher_flags(from_file: Sequence[str], launcher: Any) -> list[str]:
 
 
 def described(error: argparse.ArgumentError) -> str:
-    """
-    One sentence for what a parser refuses.
-
-    Args:
-        error (`argparse.ArgumentError`):
-            What it raised.
-
-    Returns:
-        `str`:
-            Message that names the field.
-    """
+    """One sentence, which names the field, for what a parser refuses."""
     name = (error.argument_name or "").split("/")[0].lstrip("-")
     return f"`{name}`: {error.message.rstrip('.')}."
 
@@ -206,10 +179,10 @@ def _kinds(hint: Any) -> dict[str, Callable[[Any], bool]]:
     if get_origin(hint) in (Union, UnionType):
         kinds: dict[str, Callable[[Any], bool]] = {}
         for part in get_args(hint):
-            found = _kinds(part)
-            if not found and part is not NoneType:
+            of_part = _kinds(part)
+            if not of_part and part is not NoneType:
                 return {}
-            kinds |= found
+            kinds |= of_part
         return kinds
     if get_origin(hint) is Literal:
         return {" or ".join(map(repr, get_args(hint))): lambda value: value in get_args(hint)}
