@@ -5,6 +5,7 @@
 
 import os
 import tomllib
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
 
     Raises:
         `RuntimeError`: If the parent is not TRL's own trainer or lacks a method.
-        `NotImplementedError`: If the installed TRL would bypass the loss.
+        `NotImplementedError`: If the installed TRL would bypass the loss, or cannot score lines.
     """
     if (parent.__module__, parent.__name__) != ("trl.trainer.grpo_trainer", "GRPOTrainer"):
         raise RuntimeError(
@@ -91,6 +92,12 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
         raise RuntimeError(
             f"TRL {trl_version} has no GRPOTrainer.{', '.join(missing)}, which the variants build on; install a "
             "version in the range that trl_grpo_variants declares."
+        )
+    lines = [name for name in ("pack_rollout", "share_prompt") if getattr(args, name)]
+    if lines and not hasattr(import_module("trl.trainer.utils"), "add_fused_lm_head"):
+        raise NotImplementedError(
+            f"`{lines[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
+            "or leave it off."
         )
     if args.use_liger_kernel and not args.is_stock and Version(trl_version) < Version("1.14"):
         raise NotImplementedError(

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from trl.trainer.callbacks import SyncRefModelCallback
 
@@ -209,17 +210,26 @@ class Anchors:
     Args:
         args ([`GRPOVariantConfig`]):
             Configuration.
-        policy (`nn.Module`):
-            Policy, unwrapped.
+        accelerator ([`~accelerate.Accelerator`]):
+            Accelerator of the trainer.
+        model (`nn.Module`):
+            Policy.
         ref_model (`nn.Module`, *optional*):
-            TRL's reference, unwrapped.
+            TRL's reference.
         copies_adapter (`bool`):
             Whether the moving reference is a copy of the policy's adapter.
     """
 
     def __init__(
-        self, args: "GRPOVariantConfig", policy: Any, ref_model: nn.Module | None, *, copies_adapter: bool
+        self,
+        args: "GRPOVariantConfig",
+        accelerator: Accelerator,
+        model: nn.Module,
+        ref_model: nn.Module | None,
+        *,
+        copies_adapter: bool,
     ) -> None:
+        policy = accelerator.unwrap_model(model)
         self._mirror_sync_steps = args.mirror_sync_steps or 0
         self._mirror_synced_at: int | None = None
         self._until_backward: ExitStack | None = None
@@ -232,7 +242,7 @@ class Anchors:
                 policy.delete_adapter("ref")
             self.reference = PolicySnapshot(policy)
         elif args.sync_ref_model and ref_model is not None:
-            self.reference = Anchor(ref_model)
+            self.reference = Anchor(accelerator.unwrap_model(ref_model))
 
     def named(self) -> dict[str, Anchor]:
         """Those that there are, by the names that checkpoints know them by."""

@@ -16,7 +16,7 @@ from trl.trainer import grpo_trainer
 from .checks import check_model
 from .compat import check_backend, check_parent, sharding_backend
 from .config import GRPOVariantConfig
-from .forward.eligibility import are_exact, check_lines, lines_for, trimmed_for
+from .forward.eligibility import are_exact, lines_for, trimmed_for
 from .guards import FiniteGuard, NonFiniteError, check_advantages, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
@@ -110,7 +110,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             )
         args.check_changes()
         check_parent(GRPOVariantTrainer.__bases__[-1], args)
-        check_lines(args)
         if args.extends_trl:
             check_prompts(kwargs.get("train_dataset", arguments[0] if arguments else None), args)
 
@@ -135,9 +134,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         # A model that is sharded can compute when training begins.
         if sharding_backend(args) is None:
             self._try_lines()
-        policy = self.accelerator.unwrap_model(self.model)
-        ref_model = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
-        self._anchors = Anchors(args, policy, ref_model, copies_adapter=moves_adapter)
+        self._anchors = Anchors(args, self.accelerator, self.model, self.ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
             self.ref_model = self._anchors.reference
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))

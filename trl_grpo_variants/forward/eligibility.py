@@ -12,8 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import DynamoBackend
-from trl import __version__ as trl_version
-from trl.trainer import utils as trl_utils
 
 from ..compat import sharding_backend
 from ..config import GRPOVariantConfig
@@ -28,16 +26,6 @@ logger = get_logger(__name__)
 # What rounding does to log-probs, with room to spare; a leak between sequences does far more.
 FULL_PRECISION_TOLERANCE = 1e-4
 HALF_PRECISION_TOLERANCE = 5e-2
-
-
-def check_lines(args: GRPOVariantConfig) -> None:
-    """Refuse lines, with a `NotImplementedError`, where the installed TRL has no way to ask for single log-probs."""
-    asked = [name for name in ("pack_rollout", "share_prompt") if getattr(args, name)]
-    if asked and not hasattr(trl_utils, "add_fused_lm_head"):
-        raise NotImplementedError(
-            f"`{asked[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
-            "or leave it off."
-        )
 
 
 def trimmed_for(args: GRPOVariantConfig, config: Any, accelerator: Accelerator) -> TrimmedForward:
