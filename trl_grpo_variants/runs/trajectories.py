@@ -59,11 +59,12 @@ def trajectories(visits: "pd.DataFrame") -> dict[str, list[Trajectory]]:
     """Those of the prompts that were visited at least twice, by which of `KINDS` they are of, those without any left out."""
     columns = ("step", "success", "successes", "completions")
     steps, success, *counts = (visits[name].to_numpy(np.float64) for name in columns)
-    prompts, numbers = visits["prompt"].fillna("").to_numpy(), visits.groupby("prompt_id", sort=False).ngroup()
+    prompts = visits["prompt"].fillna("").to_numpy()
+    numbers = visits.groupby("prompt_id", sort=False).ngroup().to_numpy()
     order = np.argsort(numbers, kind="stable")
     by_kind: dict[str, list[Trajectory]] = {kind: [] for kind in KINDS}
     # Rows of one prompt after the other: as tables of their own, those of thousands take seconds.
-    for rows in np.split(order, np.flatnonzero(np.diff(numbers.to_numpy()[order])) + 1):
+    for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
         if len(rows) > 1:
             kind = kind_of(*(values[rows] for values in counts))
             by_kind[kind].append(Trajectory(prompts[rows[0]], steps[rows], success[rows]))
