@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -180,3 +181,15 @@ def test_what_needs_no_snapshot_is_not_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert check(tmp_path, {"variant": "tic_grpo"}) == "FSDP"
     assert check(tmp_path, {"variant": "dual"}, zero_stage=3) == "DeepSpeed"
+
+
+def test_nothing_imports_the_trainer_but_what_hands_it_out():
+    """The trainer stands above all rooms; those that it is made of do not know it."""
+    package = ROOT / "trl_grpo_variants"
+    importers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level and node.module == "trainer"
+    }
+    assert importers == {"__init__.py", "launch.py"}
