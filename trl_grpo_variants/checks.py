@@ -18,24 +18,7 @@ LEAST_VARIANCE_EPSILON = 1e-30
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """
-    Refuse a value that is none of those allowed.
-
-    Args:
-        name (`str`):
-            Name of the field or argument.
-        value (`Any`):
-            What it was given.
-        allowed (`Sequence[str]`):
-            Its values.
-
-    Returns:
-        `str`:
-            The value.
-
-    Raises:
-        `ValueError`: If it is none of them.
-    """
+    """A value that is one of those allowed; any other is refused with a `ValueError`."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {shown(value)}.")
     return value
@@ -51,7 +34,7 @@ def check_number(
     optional: bool = False,
 ) -> Any:
     """
-    Refuse what is no finite number in a range.
+    A finite number in a range, as a float; anything else is refused with a `ValueError`.
 
     Args:
         name (`str`):
@@ -66,13 +49,6 @@ def check_number(
             Greatest value.
         optional (`bool`, *optional*, defaults to `False`):
             Whether `None` passes.
-
-    Returns:
-        `float` or `None`:
-            The value.
-
-    Raises:
-        `ValueError`: If it is no number, not finite, or out of the range.
     """
     if value is None and optional:
         return None
@@ -90,26 +66,7 @@ def check_number(
 
 
 def check_whole_number(name: str, value: Any, *, at_least: int = 1, optional: bool = False) -> Any:
-    """
-    Refuse what is no whole number.
-
-    Args:
-        name (`str`):
-            Name of the field or argument.
-        value (`Any`):
-            What it was given.
-        at_least (`int`, *optional*, defaults to `1`):
-            Least value.
-        optional (`bool`, *optional*, defaults to `False`):
-            Whether `None` passes.
-
-    Returns:
-        `int` or `None`:
-            The value.
-
-    Raises:
-        `ValueError`: If it is no whole number, or too small.
-    """
+    """A whole number that is large enough, or `None` where that may pass; a `ValueError` for anything else."""
     if value is None and optional:
         return None
     if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
@@ -118,18 +75,7 @@ def check_whole_number(name: str, value: Any, *, at_least: int = 1, optional: bo
 
 
 def check_flag(name: str, value: Any) -> None:
-    """
-    Refuse what is neither `True` nor `False`: a text such as `"no"` would count as true.
-
-    Args:
-        name (`str`):
-            Name of the field or argument.
-        value (`Any`):
-            What it was given.
-
-    Raises:
-        `ValueError`: If it is neither.
-    """
+    """Refuse what is neither `True` nor `False` with a `ValueError`: a text such as `"no"` would count as true."""
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be True or False; got {shown(value)}.")
 
@@ -141,16 +87,7 @@ def shown(value: Any) -> str:
 
 
 def check_model(model: Any) -> None:
-    """
-    Refuse what is neither a model nor the name of one.
-
-    Args:
-        model (`Any`):
-            The trainer's `model` argument.
-
-    Raises:
-        `TypeError`: If it is neither.
-    """
+    """Refuse a `model` argument that is neither a model nor the name of one, with a `TypeError`."""
     # Planning checks numbers too, and does without PyTorch.
     from torch import nn
 
