@@ -127,6 +127,12 @@ def test_explicit_values_beat_the_preset(settings, name, value):
     [
         ({"variant": "tic_grpo", "importance_sampling_level": "token"}, "='token' instead of 'trajectory'"),
         ({"variant": "dual", "beta": 0.0}, "beta=0.0 instead of 0.05"),
+        ({"variant": "tic_grpo", "policy_loss": "score"}, "policy_loss='score' instead of importance_sampling_level="),
+        (
+            {"variant": "gmpo", "importance_sampling_level": "sequence"},
+            "='sequence' instead of policy_loss='geometric'",
+        ),
+        ({"variant": "tic_grpo", "advantage": "batch_std"}, "advantage='batch_std' instead of scale_rewards='none'"),
         ({"variant": "reference", "scale_rewards": "none"}, "scale_rewards='none' instead of 'group'"),
         ({"variant": "tic_grpo", "group_preserving_split": False}, "group_preserving_split=False instead of True"),
     ],

@@ -29,7 +29,7 @@ _STOCK_CHOICES = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "luspo", *WEIGHTING_LOSS_TYPES),
 }
 # Of TRL's settings, those that every script may set: where a part does not use them that is told and not refused.
-_BOUNDS_OF_TRL = ("epsilon", "epsilon_high")
+BOUNDS_OF_TRL = ("epsilon", "epsilon_high")
 
 
 def _settings() -> dict[str, tuple[Setting, Part]]:
@@ -69,17 +69,46 @@ def check_sizes(args: "GRPOVariantConfig") -> None:
         check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
 
 
-def check_values(args: "GRPOVariantConfig") -> None:
+def check_resolved(args: "GRPOVariantConfig") -> None:
     """
-    Check each value by itself.
+    Check each value, and whether they mean something together.
 
     Args:
         args ([`GRPOVariantConfig`]):
             Configuration whose fields are resolved.
 
     Raises:
-        `ValueError`: If a value is of the wrong kind or out of its range.
+        `ValueError`: If a value is of the wrong kind or out of its range, or if values contradict each other.
     """
+    _check_values(args)
+    _check_choices_agree(args)
+    _check_uses(args)
+    _check_policy_term(args)
+    _check_divergences(args)
+    _check_advantages(args)
+    if args.pack_rollout and args.share_prompt:
+        raise ValueError(
+            "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."
+        )
+
+
+def check_filled(args: "GRPOVariantConfig") -> None:
+    """
+    Check what TRL has filled in or parsed from text: sizes, and the settings of parts that are no fields.
+
+    Args:
+        args ([`GRPOVariantConfig`]):
+            Configuration.
+
+    Raises:
+        `ValueError`: If a process would divide a group, a setting is unknown, missing or out of its range, or a user's
+            function cannot be called.
+    """
+    _check_whole_groups(args)
+    _check_parts(args)
+
+
+def _check_values(args: "GRPOVariantConfig") -> None:
     for name, allowed in CHOICES.items():
         check_choice(name, getattr(args, name), allowed)
     check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
@@ -126,17 +155,7 @@ def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = 
         check_number(name, value, **bounds, optional=optional)
 
 
-def check_parts(args: "GRPOVariantConfig") -> None:
-    """
-    Check the settings of parts that are no fields against the functions that take them.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Raises:
-        `ValueError`: If a setting is unknown, missing or out of its range, or a user's function cannot be called.
-    """
+def _check_parts(args: "GRPOVariantConfig") -> None:
     for axis in AXES:
         part, kwargs, field = _part(args, axis), getattr(args, f"{axis}_kwargs"), f"{axis}_kwargs"
         if kwargs is not None and (not isinstance(kwargs, dict) or not all(isinstance(name, str) for name in kwargs)):
@@ -227,22 +246,11 @@ def unused_settings(args: "GRPOVariantConfig") -> Iterator[tuple[str, str, bool]
                 yield name, part_label(args, axis), True
 
 
-def check_combinations(args: "GRPOVariantConfig") -> None:
-    """
-    Check that the settings mean something together.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration whose fields are resolved.
-
-    Raises:
-        `ValueError`: If they do not.
-    """
-    _check_choices_agree(args)
-    defaults = {"trajectory_clip": "upper", "no_is_gradient": "current"}
+def _check_uses(args: "GRPOVariantConfig") -> None:
+    """Settings that the chosen parts do not read."""
     for name, user, needs_another in unused_settings(args):
-        is_set = getattr(args, name) != defaults.get(name)
-        if needs_another and is_set and name not in _BOUNDS_OF_TRL and not args.is_stock:
+        is_set = getattr(args, name) != CHOICES.get(name, (None,))[0]
+        if needs_another and is_set and name not in BOUNDS_OF_TRL and not args.is_stock:
             others = [part for parts, _ in AXES.values() for part in parts.values() if name in part.reads(vars(args))]
             wanted = (others[0].fields or {}) if others else {}
             fields = [
@@ -252,13 +260,6 @@ def check_combinations(args: "GRPOVariantConfig") -> None:
             ]
             remedy = f"it needs {fields[0]}" if fields else "leave it unset"
             raise ValueError(f"`{name}={getattr(args, name)!r}` is not used by {user}; {remedy}.")
-    _check_policy_term(args)
-    _check_divergences(args)
-    _check_advantages(args)
-    if args.pack_rollout and args.share_prompt:
-        raise ValueError(
-            "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."
-        )
 
 
 def _check_choices_agree(args: "GRPOVariantConfig") -> None:
@@ -353,17 +354,7 @@ def _check_advantages(args: "GRPOVariantConfig") -> None:
             )
 
 
-def check_whole_groups(args: "GRPOVariantConfig") -> None:
-    """
-    Check that each process can hold whole groups, if it is to.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration, with the sizes that TRL fills in.
-
-    Raises:
-        `ValueError`: If a group would be divided.
-    """
+def _check_whole_groups(args: "GRPOVariantConfig") -> None:
     for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
         rows = getattr(args, what) * args.per_device_train_batch_size
         if rows % args.num_generations != 0:

@@ -13,15 +13,7 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
-from .combinations import (
-    CHOICES,
-    SIZES,
-    check_combinations,
-    check_parts,
-    check_sizes,
-    check_values,
-    check_whole_groups,
-)
+from .combinations import BOUNDS_OF_TRL, CHOICES, SIZES, check_filled, check_resolved, check_sizes
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts, importable_name
 from .objective.loss import Objective
@@ -32,21 +24,9 @@ from .warn import warn_user, warnings_at_the_user
 
 # Fields of TRL that variants set. The class declares them again with the default None, so that a value the user gives
 # can be told from one the user leaves to the variant.
-_TRL_DEFAULTS = {
-    f.name: f.default
-    for f in fields(GRPOConfig)
-    if f.name
-    in (
-        "beta",
-        "delta",
-        "epsilon",
-        "epsilon_high",
-        "importance_sampling_level",
-        "loss_type",
-        "num_iterations",
-        "scale_rewards",
-    )
-}
+_SET_BY_VARIANTS = {"beta", "delta", "epsilon", "epsilon_high", "importance_sampling_level", "loss_type"}
+_SET_BY_VARIANTS |= {"num_iterations", "scale_rewards"}
+_TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_VARIANTS}
 _OWN_DEFAULTS: dict[str, Any] = {
     "advantage": None,
     "advantage_kwargs": None,
@@ -63,15 +43,9 @@ _OWN_DEFAULTS: dict[str, Any] = {
 }
 # What belongs to a preset's part on an axis and is dropped with it when an explicit value replaces the part.
 _BELONGINGS = {
-    "advantage": ("scale_rewards", "advantage", "advantage_kwargs", "reward_variance_epsilon"),
-    "policy_loss": (
-        "importance_sampling_level",
-        "policy_loss",
-        "policy_loss_kwargs",
-        "trajectory_clip",
-        "no_is_gradient",
-        "delta",
-    ),
+    axis: {axis, field, f"{axis}_kwargs"}.union(setting.name for part in parts.values() for setting in part.settings)
+    - {*BOUNDS_OF_TRL}
+    for axis, (parts, field) in AXES.items()
 }
 # Of fields that always have a value once they are resolved, which is what their types are.
 _UNSET: Any = None
@@ -107,8 +81,8 @@ class GRPOVariantConfig(GRPOConfig):
         > Parameters that select a variant
 
         variant (`str`, *optional*):
-            Name of a registered variant, see [`list_variants`] and `trl-variants list`. Without one, and with the parameters below left alone,
-            training is stock GRPO.
+            Name of a registered variant, see `trl-variants list`. Without one, and with the parameters below left
+            alone, training is stock GRPO.
 
         > Parameters that control the policy term
 
@@ -229,10 +203,6 @@ class GRPOVariantConfig(GRPOConfig):
 
     Raises:
         `ValueError`: If a value is out of range, the variant is unknown, or parameters contradict each other.
-
-    > [!NOTE]
-    > Loss types combine with the trajectory weight only if they weight all tokens alike: `"dr_grpo"` (the paper's 1/T),
-    > `"dapo"` and `"bnpo"`.
     """
 
     variant: str | None = None
@@ -283,8 +253,7 @@ class GRPOVariantConfig(GRPOConfig):
         check_sizes(self)
         chosen, departures = self._resolve()
         self._resolved_variant = self.variant
-        check_values(self)
-        check_combinations(self)
+        check_resolved(self)
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
         given_batch_size = self.generation_batch_size
         if self.steps_per_generation is not None:
@@ -297,9 +266,7 @@ class GRPOVariantConfig(GRPOConfig):
                 f"contradict each other: {self.per_device_train_batch_size} completions per device and step on "
                 f"{self.world_size} process(es) make {self.generation_batch_size}. Set one of them."
             )
-        # Some of it TRL has filled in, or parsed from text.
-        check_whole_groups(self)
-        check_parts(self)
+        check_filled(self)
         if departures:
             warn_user(
                 f"The run departs from the variant {self.variant!r}: explicit values set {', '.join(departures)}."
@@ -320,9 +287,8 @@ class GRPOVariantConfig(GRPOConfig):
                 f"`variant={self.variant!r}` was set on a finished configuration (of `variant={self._resolved_variant!r}`"
                 "), where it changes nothing; give it to the constructor."
             )
-        check_values(self)
-        check_combinations(self)
-        check_parts(self)
+        check_resolved(self)
+        check_filled(self)
 
     @property
     def parts(self) -> Parts:
@@ -422,9 +388,11 @@ class GRPOVariantConfig(GRPOConfig):
             if isinstance(settings[name], str | bool) or given[name] == 0
         ]
         for axis, (_, field) in AXES.items():
-            if axis in given and axis not in settings and field in settings:
-                replaced.add(axis)
-                departures.append(f"{axis}={given[axis]!r} instead of {field}={settings[field]!r}")
+            # A part that is named replaces one that a field chooses, and the other way round.
+            for new, old in ((axis, field), (field, axis)):
+                if {new, old} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
+                    replaced.add(new)
+                    departures.append(f"{new}={given[new]!r} instead of {old}={settings[old]!r}")
             if replaced & {axis, field}:
                 for name in _BELONGINGS[axis]:
                     settings.pop(name, None)
