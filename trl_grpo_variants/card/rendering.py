@@ -92,18 +92,10 @@ def model_card(
             Resolved configuration of the run.
         subject ([`Subject`]):
             Model that the card is about.
-        datasets (`str` or `Iterable[str]`, *optional*):
-            Training data. What is no id on the Hub is left out.
-        tags (`str` or `Iterable[str]`, *optional*):
-            Further tags. As among the Hub's own tags, `license:NAME` is the licence.
-        success (`Iterable[Success]`, *optional*):
-            Rows of the table of success, which is left out without any.
-        steps (`int`, *optional*):
-            Optimizer steps taken.
-        figure (`str`, *optional*):
-            Name of a figure beside the card.
-        links (`Iterable[tuple[str, str]]`, *optional*):
-            Names and addresses of dashboards of the run.
+        datasets, tags (`str` or `Iterable[str]`, *optional*):
+            Training data, of which only ids on the Hub are named; further tags, of which `license:NAME` is the licence.
+        success, steps, figure, links (*optional*):
+            Rows of the table of success, optimizer steps taken, name of a figure beside the card, and dashboards.
 
     Returns:
         [`~huggingface_hub.ModelCard`]:
@@ -113,27 +105,7 @@ def model_card(
     names: dict[str, Any] = {name: _printable(getattr(subject, name)) for name in ("name", "base_model", "model_id")}
     subject = replace(subject, **names)
     datasets = [name for name in as_list(datasets) if _is_repo_id(name)]
-    tags = as_list(tags)
-    licenses = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
     is_adapter = subject.peft_config is not None
-    card_data = ModelCardData(
-        base_model=subject.published_base,
-        datasets=datasets or None,
-        library_name="peft" if is_adapter else "transformers",
-        license=licenses[0] if licenses else None,
-        model_name=subject.name,
-        pipeline_tag="text-generation" if subject.model_class == "AutoModelForCausalLM" else None,
-        tags=[
-            "generated_from_trainer",
-            "trl",
-            "grpo",
-            "trl-grpo-variants",
-            *([variant.name] if variant else []),
-            *(["peft"] if is_adapter else []),
-            *(["lora"] if getattr(subject.peft_config, "r", None) else []),
-            *sorted(tag for tag in tags if not tag.startswith("license:")),
-        ],
-    )
     decisive, others = coefficients(args)
     settings = {} if variant is None else _settings(variant, args)
     papers = list(dict.fromkeys([*([variant.paper] if variant else []), *args.parts.papers(vars(args))]))
@@ -143,7 +115,7 @@ def model_card(
         if decisive.get(name, value) not in (value, "not used")
     ]
     return ModelCard.from_template(
-        card_data,
+        _metadata(subject, variant, datasets, as_list(tags)),
         template_path=str(TEMPLATE),
         subject=subject,
         variant=variant,
@@ -166,6 +138,29 @@ def model_card(
         max_tokens=args.max_completion_length,
         versions={"trl_grpo_variants": __version__}
         | {name: version(name) for name in ("trl", "transformers", *(["peft"] if is_adapter else []), "torch")},
+    )
+
+
+def _metadata(subject: Subject, variant: Variant | None, datasets: list[str], tags: list[str]) -> ModelCardData:
+    licenses = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
+    is_adapter = subject.peft_config is not None
+    return ModelCardData(
+        base_model=subject.published_base,
+        datasets=datasets or None,
+        library_name="peft" if is_adapter else "transformers",
+        license=licenses[0] if licenses else None,
+        model_name=subject.name,
+        pipeline_tag="text-generation" if subject.model_class == "AutoModelForCausalLM" else None,
+        tags=[
+            "generated_from_trainer",
+            "trl",
+            "grpo",
+            "trl-grpo-variants",
+            *([variant.name] if variant else []),
+            *(["peft"] if is_adapter else []),
+            *(["lora"] if getattr(subject.peft_config, "r", None) else []),
+            *sorted(tag for tag in tags if not tag.startswith("license:")),
+        ],
     )
 
 
