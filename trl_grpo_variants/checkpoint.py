@@ -55,17 +55,9 @@ def clear(checkpoint: Path) -> None:
 
 def save_state(state: dict[str, Any], schedule: dict[str, int], objective: dict[str, Any], path: Path) -> None:
     """
-    Write a state in one step: a reader finds all of it or nothing.
+    Write a state (tensors, numbers and strings, nested) in one step: a reader finds all of it or nothing.
 
-    Args:
-        state (`dict[str, Any]`):
-            Tensors, numbers and strings, nested in dicts and lists.
-        schedule (`dict[str, int]`):
-            Settings under which the state means something.
-        objective (`dict[str, Any]`):
-            Settings that the run minimises, see [`objective_of`].
-        path (`Path`):
-            File to write, in a folder that exists.
+    Beside it are the settings under which it means something and those that the run minimises, see [`objective_of`].
     """
     content = send_to_device({"schedule": schedule, "objective": objective, "state": state}, "cpu")
     partial = path.with_suffix(".partial")
@@ -75,14 +67,11 @@ def save_state(state: dict[str, Any], schedule: dict[str, int], objective: dict[
 
 def load_state(path: Path, schedule: dict[str, int]) -> dict[str, Any] | None:
     """
-    Read a state for a run of the given schedule. Nothing in the file is executed.
+    Read `"state"` and `"objective"` for a run of this schedule, on the CPU; `None` where the checkpoint holds no
+    state.
 
-    Returns:
-        `dict[str, Any]` or `None`:
-            `"state"` and `"objective"` as they were saved, on the CPU, or `None` where the checkpoint holds no state.
-
-    Raises:
-        `ValueError`: If the file is truncated or changed, is no such state, or belongs to other settings.
+    Nothing in the file is executed. Raises a `ValueError` if it is truncated or changed, is no such state, or belongs
+    to other settings.
     """
     if not path.exists():
         if any(path.parent.glob("rollout_state_*.pt")):
@@ -153,22 +142,13 @@ def choose_checkpoint(
     asked: Literal[True] | str, output_dir: str | os.PathLike, *, holds_all_states: bool
 ) -> tuple[bool | str | None, str | None, str | None]:
     """
-    Choose the checkpoint to resume from among whole ones.
+    Choose the checkpoint to resume from among whole ones: the folder that is asked for, or, with `True`, the newest.
 
     A checkpoint is whole once its `trainer_state.json` is: that file is written last, after all processes have saved.
+    Their states are looked for where they are in this folder, and not on other machines.
 
-    Args:
-        asked (`bool` or `str`):
-            Folder of a checkpoint, or `True` for the newest whole one.
-        output_dir (`str` or `os.PathLike`):
-            Output folder of the run.
-        holds_all_states (`bool`):
-            Whether the states of all processes are in the folder, and not on other machines.
-
-    Returns:
-        `tuple`:
-            What to resume from, `None` standing for the beginning; a warning where something was passed over; and an
-            error where the folder that was asked for is not whole.
+    Returns what to resume from, `None` standing for the beginning; a warning where something was passed over; and an
+    error where the folder that was asked for is not whole.
     """
     if asked is True:
         passed_over: list[str] = []

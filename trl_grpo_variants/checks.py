@@ -34,21 +34,7 @@ def check_number(
     optional: bool = False,
 ) -> Any:
     """
-    A finite number in a range, as a float; anything else is refused with a `ValueError`.
-
-    Args:
-        name (`str`):
-            Name of the field or argument.
-        value (`Any`):
-            What it was given.
-        greater_than (`float`, *optional*):
-            Bound that is not reached from above. One of the three bounds is needed.
-        at_least (`float`, *optional*):
-            Least value.
-        at_most (`float`, *optional*):
-            Greatest value.
-        optional (`bool`, *optional*, defaults to `False`):
-            Whether `None` passes.
+    A finite number in a range of which one bound at least is given, as a float; a `ValueError` for anything else.
     """
     if value is None and optional:
         return None

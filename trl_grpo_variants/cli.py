@@ -21,16 +21,10 @@ from .version import __version__
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Run the command line.
+    Run the command line; the exit code.
 
-    Args:
-        argv (`Sequence[str]`, *optional*):
-            Arguments without the program's name. If not given, those of the process.
-
-    Returns:
-        `int`:
-            Exit code: 0, or 2 with one sentence on standard error if the input is wrong or something is not installed;
-            that of the run or the script for `grpo` and `run`.
+    0, or 2 with one sentence on standard error if the input is wrong or something is not installed; that of the run or
+    the script for `grpo` and `run`.
     """
     parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
     parser.add_argument("--version", action="version", version=_versions())

@@ -55,30 +55,14 @@ CHOICES = {
 
 
 def check_sizes(args: "GRPOVariantConfig") -> None:
-    """
-    Check the sizes that others are computed from.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Raises:
-        `ValueError`: If one is no whole number.
-    """
+    """Check the sizes that others are computed from: a `ValueError` if one is no whole number."""
     for name in SIZES:
         check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
 
 
 def check_resolved(args: "GRPOVariantConfig") -> None:
     """
-    Check each value, and whether they mean something together.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration whose fields are resolved.
-
-    Raises:
-        `ValueError`: If a value is of the wrong kind or out of its range, or if values contradict each other.
+    Check each value of a resolved configuration, and whether they mean something together; a `ValueError` if not.
     """
     _check_values(args)
     _check_choices_agree(args)
@@ -96,13 +80,8 @@ def check_filled(args: "GRPOVariantConfig") -> None:
     """
     Check what TRL has filled in or parsed from text: sizes, and the settings of parts that are no fields.
 
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Raises:
-        `ValueError`: If a process would divide a group, a setting is unknown, missing or out of its range, or a user's
-            function cannot be called.
+    Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, or a
+    user's function cannot be called.
     """
     _check_whole_groups(args)
     _check_parts(args)
@@ -201,17 +180,8 @@ def _part(args: "GRPOVariantConfig", axis: str) -> Part:
 
 def part_label(args: "GRPOVariantConfig", axis: str) -> str:
     """
-    Write the choice of a part as a user makes it.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        axis (`str`):
-            Field that names it.
-
-    Returns:
-        `str`:
-            That field, or the one of TRL's that chooses it, with its value.
+    The choice of a part as a user makes it: the field that names it, or the one of TRL's that chooses it, with its
+    value.
     """
     if getattr(args, axis) is not None:
         return f"`{axis}={getattr(args, axis)!r}`"
@@ -220,17 +190,7 @@ def part_label(args: "GRPOVariantConfig", axis: str) -> str:
 
 
 def unused_settings(args: "GRPOVariantConfig") -> Iterator[tuple[str, str, bool]]:
-    """
-    Tell the settings that the chosen parts do not read.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-
-    Yields:
-        `tuple[str, str, bool]`:
-            Field, what does not use it, and whether another part would be needed for it.
-    """
+    """Settings that the chosen parts do not read: field, what does not use it, and whether it needs another part."""
     for axis, (parts, _) in AXES.items():
         part = _part(args, axis)
         own, read = {setting.name: setting for setting in part.settings}, part.reads(vars(args))

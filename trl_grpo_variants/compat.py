@@ -75,11 +75,8 @@ check_trl(trl_version)
 
 def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
     """
-    Check that the parent class is one that the variants can act on.
-
-    Raises:
-        `RuntimeError`: If the parent is not TRL's own trainer or lacks a method.
-        `NotImplementedError`: If the installed TRL would bypass the loss, or cannot score lines.
+    Refuse, with a `RuntimeError`, a parent class that is not TRL's own or lacks a method, and, with a
+    `NotImplementedError`, a TRL that would bypass the loss or cannot score lines.
     """
     if (parent.__module__, parent.__name__) != ("trl.trainer.grpo_trainer", "GRPOTrainer"):
         raise RuntimeError(
@@ -117,16 +114,8 @@ def sharding_backend(args: "GRPOVariantConfig") -> str | None:
 
 def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
     """
-    Check that a policy snapshot, if one is needed, can be taken, and that a reference that is to move can.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        moves_adapter (`bool`):
-            Whether a moving reference is kept as a copy of an adapter.
-
-    Raises:
-        `NotImplementedError`: If the backend holds the parameters in a way that a snapshot cannot follow.
+    Refuse, with a `NotImplementedError`, a backend that holds the parameters in a way that the policy snapshot that is
+    needed, or a reference that moves (as a copy of an adapter with `moves_adapter`), cannot follow.
     """
     fsdp_version = _fsdp_version(args)
     if fsdp_version == 1 and args.sync_ref_model and not moves_adapter and args.extends_trl:

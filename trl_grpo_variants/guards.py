@@ -26,15 +26,12 @@ class NonFiniteError(FloatingPointError):
 
 class FiniteGuard(TrainerCallback):
     """
-    Stops a run whose loss or gradient is not finite.
+    Stops a run whose loss or gradient is not finite, in all processes.
 
     It looks once per optimizer step, when the gradient is complete and the step not taken yet, so that the weights are
-    those of before. DeepSpeed takes the step within the backward pass: there it looks at each loss, and at no gradient.
-    With a gradient scaler, under which gradients overflow as a matter of course, it looks at no gradient either.
-
-    Args:
-        accelerator ([`~accelerate.Accelerator`]):
-            Knows the other processes.
+    those of before. DeepSpeed takes the step within the backward pass: there it looks at each loss, and at no
+    gradient. With a gradient scaler, under which gradients overflow as a matter of course, it looks at no gradient
+    either.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -92,17 +89,10 @@ def check_rewards(
     rewards_per_func: torch.Tensor, names: Sequence[str], rows: Sequence[dict[str, Any]], *, stop: bool
 ) -> None:
     """
-    Name the first infinite reward of a rollout. To be called in all processes.
+    Name the first infinite reward among those `(N, F)` of all processes: raise a [`NonFiniteError`] to `stop`, or
+    warn.
 
-    Args:
-        rewards_per_func (`torch.Tensor`):
-            Rewards of shape `(N, F)` of all processes.
-        names (`Sequence[str]`):
-            Names of the reward functions.
-        rows (`Sequence[dict]`):
-            Rows of the data set that this process has completed.
-        stop (`bool`):
-            Whether to raise a [`NonFiniteError`], or else to warn.
+    To be called in all processes, each with the rows of the data set that it has completed.
     """
     infinite = rewards_per_func.isinf().nonzero().tolist()
     if not infinite:
@@ -125,17 +115,8 @@ def check_rewards(
 
 def check_advantages(advantages: Any, rewards: torch.Tensor) -> None:
     """
-    Refuse what is no advantage of each completion.
-
-    Args:
-        advantages (`Any`):
-            What a function has made of the rewards.
-        rewards (`torch.Tensor`):
-            Rewards `(N,)`; NaN where a completion could not be scored, which then need no advantage.
-
-    Raises:
-        `ValueError`: If it is no tensor of the rewards' shape.
-        [`NonFiniteError`]: If one of them is infinite or not a number.
+    Refuse what is no advantage `(N,)` of each reward `(N,)`: another shape with a `ValueError`, and what is not finite
+    with a [`NonFiniteError`], but where a reward is NaN, which then needs none.
     """
     if not isinstance(advantages, torch.Tensor) or advantages.shape != rewards.shape:
         what = tuple(advantages.shape) if isinstance(advantages, torch.Tensor) else type(advantages).__name__

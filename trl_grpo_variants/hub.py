@@ -43,13 +43,7 @@ def public_files(folder: str | os.PathLike, processing_class: Any = None, *, has
     """
     Files of an output folder that make up a model, relative to it: what is not known to belong to one is left out.
 
-    Args:
-        folder (`str` or `os.PathLike`):
-            Output folder.
-        processing_class ([`~transformers.PreTrainedTokenizerBase`] or [`~transformers.ProcessorMixin`], *optional*):
-            Tokenizer or processor whose files count.
-        has_own_code (`bool`, *optional*, defaults to `False`):
-            Whether the model comes with modules of its own.
+    Those of the tokenizer or processor count, and Python modules if the model has its own code.
     """
     expected = {*_MODEL_FILES, *(["*.py"] if has_own_code else [])}
     own: set[str] = set()
@@ -77,10 +71,8 @@ def publishing(trainer: Any) -> Iterator[None]:
     """
     Within the context, pushes of `transformers`' trainer upload the model and its card and nothing else.
 
-    Of a run that is stock TRL the same files are uploaded as without this package, but for the token in them.
-
-    Raises:
-        `RuntimeError`: If this version of `transformers` uploads in a way that is not known.
+    Of a run that is stock TRL the same files are uploaded as without this package, but for the token in them. Raises a
+    `RuntimeError` if this version of `transformers` uploads in a way that is not known.
     """
     args = trainer.args
 

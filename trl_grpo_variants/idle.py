@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 
 def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterator[str]:
     """
-    Tell the settings that will not act.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Resolved configuration.
-        chosen (`Collection[str]`):
-            Fields that the user has given another value than the default.
-
-    Yields:
-        `str`:
-            A sentence that names the setting.
+    A sentence on each setting that will not act, of those `chosen`: the fields with another value than the default.
     """
     idle = {} if args.is_stock else {name: f"{user} has no such bound" for name, user, _ in unused_settings(args)}
     if args.gradient_accumulation_steps % args.steps_per_generation == 0:

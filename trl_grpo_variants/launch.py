@@ -54,15 +54,7 @@ def unregister() -> None:
 
 
 def run_script(script: str, arguments: Sequence[str]) -> None:
-    """
-    Run a script as `python SCRIPT ...` would, after [`register`].
-
-    Args:
-        script (`str`):
-            Path of the script.
-        arguments (`Sequence[str]`):
-            Its arguments.
-    """
+    """Run a script as `python SCRIPT ...` would, after [`register`]."""
     register()
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).resolve().parent)
@@ -71,18 +63,10 @@ def run_script(script: str, arguments: Sequence[str]) -> None:
 
 def launch_grpo(arguments: Sequence[str]) -> int:
     """
-    Run TRL's own `grpo` script under `accelerate launch`, as the command `trl grpo` does.
+    Run TRL's own `grpo` script under `accelerate launch`, as the command `trl grpo` does; the exit code of the run.
 
-    Args:
-        arguments (`Sequence[str]`):
-            Arguments of `trl grpo`; those that its parser does not know go to `accelerate launch`.
-
-    Returns:
-        `int`:
-            Exit code of the run.
-
-    Raises:
-        `ValueError`: If the configuration is wrong. Nothing has been launched then.
+    Arguments that the script's parser does not know go to `accelerate launch`. A wrong configuration is a
+    `ValueError`, and nothing has been launched then.
     """
     register()
     from accelerate.commands.launch import launch_command
@@ -152,17 +136,7 @@ def _launcher_options(arguments: list[str], parser: Any, launcher: Any) -> tuple
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Command line of the launcher.
-
-    Args:
-        argv (`Sequence[str]`, *optional*):
-            Path of a script and its arguments. If not given, those of the process.
-
-    Returns:
-        `int`:
-            Exit code: 0, or 2 with one sentence on standard error if there is no script.
-    """
+    """Command line of the launcher: exit code 0, or 2 with one sentence on standard error if there is no script."""
     script, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
     if script in ("-h", "--help"):
         print("usage: trl-variants run SCRIPT [ARGUMENT ...]")  # noqa: T201

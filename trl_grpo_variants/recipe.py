@@ -31,18 +31,9 @@ def normalized(arguments: Iterable[str]) -> list[str]:
 
 def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """
-    Read the configuration file that a command line names.
+    Fields of the configuration file that a command line names, empty without one, and the command line without it.
 
-    Args:
-        arguments (`Sequence[str]`):
-            Command line.
-
-    Returns:
-        `tuple[dict[str, Any], list[str]]`:
-            Fields of the file, empty without one, and the command line without it.
-
-    Raises:
-        `ValueError`: If there is no such file, or it is not a YAML mapping.
+    Raises a `ValueError` if there is no such file, or it is not a YAML mapping.
     """
     rest = list(arguments)
     if "--config" not in rest:
@@ -84,20 +75,9 @@ def read_recipe(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: Any, launcher: Any) -> None:
     """
-    Check names and types of the fields of a configuration file.
+    Refuse, with a `ValueError`, fields of a configuration file that are unknown or not of the type of their dataclass.
 
-    Args:
-        fields (`dict[str, Any]`):
-            Fields of the file.
-        dataclasses (`Iterable[type]`):
-            Classes that take them.
-        parser (`argparse.ArgumentParser`):
-            Parser of the script.
-        launcher (`argparse.ArgumentParser`):
-            Parser of `accelerate launch`, which takes the fields that the script's does not know.
-
-    Raises:
-        `ValueError`: If a field is unknown, or its value is not of its type.
+    Those that the script's parser does not know go to `accelerate launch`.
     """
     hints: dict[str, Any] = {}
     for dataclass in dataclasses:
@@ -117,17 +97,7 @@ def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: An
 
 
 def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
-    """
-    Refuse, with a `ValueError`, what the script's parser has left over and the launcher's does not know.
-
-    Args:
-        unknown (`Iterable[str]`):
-            What the parser has left over.
-        parser (`argparse.ArgumentParser`):
-            Parser of the script.
-        launcher (`argparse.ArgumentParser`):
-            Parser of `accelerate launch`.
-    """
+    """Refuse, with a `ValueError`, what the script's parser has left over and the launcher's does not know."""
     for argument in unknown:
         option = argument.partition("=")[0]
         if option.startswith("-") and option not in {*launcher._option_string_actions, "--accelerate_config"}:
@@ -136,16 +106,9 @@ def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:
 
 def launcher_flags(from_file: Sequence[str], launcher: Any) -> list[str]:
     """
-    Options of the launcher that a configuration file holds, as they are on a command line: on, a flag has no value.
+    Options of the launcher that a configuration file holds, names and values in turn, as they are on a command line.
 
-    Args:
-        from_file (`Sequence[str]`):
-            Names and values in turn, as TRL's parser returns them.
-        launcher (`argparse.ArgumentParser`):
-            Parser of `accelerate launch`.
-
-    Raises:
-        `ValueError`: If a flag is neither on nor off.
+    A flag that is on has no value there; one that is neither on nor off is a `ValueError`.
     """
     arguments: list[str] = []
     for option, value in zip(from_file[::2], from_file[1::2], strict=True):

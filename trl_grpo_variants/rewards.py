@@ -46,20 +46,9 @@ def rewards_or_failure(
     """
     Calculate rewards `(N, F)` in all processes, or raise in all of them.
 
-    A process whose reward function raises would leave the others waiting for its rewards for ever.
-
-    Args:
-        calculate (`Callable`):
-            TRL's calculation of the rewards. Its last act is to gather them, and nothing that it does before involves
-            another process.
-        size (`tuple[int, int]`):
-            Rows of this process and number of reward functions.
-        accelerator ([`~accelerate.Accelerator`]):
-            Accelerator of the trainer.
-
-    Raises:
-        `RewardFunctionError`: If a reward function has raised and there are several processes; alone, its own
-            exception is raised.
+    A process whose reward function raises would leave the others waiting for its rewards for ever. The last act of
+    `calculate` is to gather them, and nothing that it does before involves another process; `size` is the number of
+    this process's rows and of reward functions. Alone, a process raises the function's own exception.
     """
     if accelerator.num_processes == 1:
         return calculate()

@@ -38,13 +38,10 @@ _NOT_FORWARD_INPUTS = {
 
 def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
     """
-    Check that there are prompts for a rollout, and tell if an epoch does not use all.
+    Refuse, with a `ValueError`, fewer prompts than a rollout takes, and tell if an epoch does not use all.
 
     TRL's sampler leaves out what does not fill a rollout, so that with too few prompts a run would train no step. Data
     without a length, like a stream, is not checked.
-
-    Raises:
-        `ValueError`: If there are fewer prompts than a rollout takes.
     """
     if not hasattr(dataset, "__len__"):
         return
@@ -92,22 +89,11 @@ def arrange(
     micro_batches: list[dict[str, Any]], accumulation_steps: int, *, by_prompt: bool = False
 ) -> list[dict[str, Any]]:
     """
-    Permute rows among the micro-batches of an optimizer step, so that rows of similar length are together.
+    Permute rows among the micro-batches of an optimizer step, all of equal size, so that rows of similar length are
+    together, with `by_prompt` those of the same prompt first of all.
 
-    Rows without any effect on the gradient come last, so that micro-batches of nothing else can form.
-
-    Args:
-        micro_batches (`list[dict[str, Any]]`):
-            Micro-batches of one rollout, of equal size.
-        accumulation_steps (`int`):
-            Micro-batches of an optimizer step.
-        by_prompt (`bool`, *optional*, defaults to `False`):
-            Whether rows of the same prompt are to be together first of all.
-
-    Returns:
-        `list[dict[str, Any]]`:
-            Micro-batches of the same size with the same rows in each optimizer step; unchanged if the rollout does not
-            end with an optimizer step, or if it holds images, which are not stored by row.
+    Rows without any effect on the gradient come last, so that micro-batches of nothing else can form. Unchanged if the
+    rollout does not end with an optimizer step, or if it holds images, which are not stored by row.
     """
     step = min(accumulation_steps, len(micro_batches))
     if step == 1 or len(micro_batches) % step or accumulation_steps % step or "pixel_values" in micro_batches[0]:
@@ -169,17 +155,8 @@ def carries_gradient(
     advantages: torch.Tensor, mask: torch.Tensor, has_variance: torch.Tensor | None, has_divergence: bool
 ) -> torch.Tensor:
     """
-    Which rows `(B,)` have any effect on the gradient: those with a token, and an advantage or a divergence.
-
-    Args:
-        advantages (`torch.Tensor`):
-            Advantages `(B,)` or `(B, T)`.
-        mask (`torch.Tensor`):
-            Tokens of the loss `(B, T)`.
-        has_variance (`torch.Tensor`, *optional*):
-            Whether the divergences act on a row `(B,)`. If not given, they act on all.
-        has_divergence (`bool`):
-            Whether the loss has a divergence from another policy.
+    Which rows `(B,)` have any effect on the gradient: those with a token of the `mask` `(B, T)`, and an advantage,
+    `(B,)` or `(B, T)`, or a divergence. `has_variance` `(B,)` tells on which rows divergences act; by default on all.
     """
     has_effect = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
     if has_divergence:

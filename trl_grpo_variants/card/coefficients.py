@@ -76,17 +76,7 @@ _HOSTING = (
 
 
 def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str]]:
-    """
-    Resolved settings of a run. Neither a token nor a path is among them.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Resolved configuration.
-
-    Returns:
-        `tuple[dict[str, str], dict[str, str]]`:
-            Those that decide what is minimised, and all others.
-    """
+    """Settings of a run that decide what is minimised, and all others. Neither a token nor a path is among them."""
     unused = {name for name, *_ in unused_settings(args)}
     # A choice between ways to do what is not done has nothing to say; a bound that is not used may be missed.
     names = [name for name in _OBJECTIVE if name not in unused & CHOICES.keys()]

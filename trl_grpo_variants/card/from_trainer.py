@@ -28,21 +28,9 @@ def trainer_card(
     tags: str | Iterable[str] | None = None,
 ) -> ModelCard:
     """
-    Render the card of what a trainer has trained.
+    The card, with its metadata, of what a trainer has trained; before, during or after training.
 
-    Args:
-        trainer ([`GRPOVariantTrainer`]):
-            Trainer, before, during or after training.
-        model_name (`str`, *optional*):
-            Name of the model, by default that of the output folder.
-        dataset_name (`str`, *optional*):
-            Training data.
-        tags (`str` or `Iterable[str]`, *optional*):
-            Further tags.
-
-    Returns:
-        [`~huggingface_hub.ModelCard`]:
-            Card with its metadata.
+    The name of the model is that of the output folder unless another is given.
     """
     from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 

@@ -30,23 +30,10 @@ TEMPLATE = Path(__file__).parents[1] / "templates" / "model_card.md"
 @dataclass(frozen=True)
 class Subject:
     """
-    What a card is about.
+    The model that a card is about.
 
-    Parameters:
-        name (`str`):
-            Name of the model.
-        base_model (`str`, *optional*):
-            Id of the base model on the Hub, or the path it was loaded from.
-        model_id (`str`, *optional*):
-            Id of the repository on the Hub.
-        model_class (`str`, *optional*, defaults to `"AutoModelForCausalLM"`):
-            Class of `transformers` that loads it.
-        has_chat_template (`bool`, *optional*, defaults to `False`):
-            Whether prompts are conversations.
-        peft_config ([`~peft.PeftConfig`], *optional*):
-            Configuration of the adapter, `None` for a full model.
-        quantization (`str`, *optional*):
-            Quantisation of the base during training.
+    `base_model` is an id on the Hub, or the path that it was loaded from, and `model_id` the id of the repository.
+    `peft_config` is `None` for a full model; `quantization` is that of the base during training.
     """
 
     name: str
@@ -85,21 +72,10 @@ def model_card(
     links: Iterable[tuple[str, str]] = (),
 ) -> ModelCard:
     """
-    Render a model card.
+    Render the card of a model, with its metadata, for a resolved configuration.
 
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Resolved configuration of the run.
-        subject ([`Subject`]):
-            Model that the card is about.
-        datasets, tags (`str` or `Iterable[str]`, *optional*):
-            Training data, of which only ids on the Hub are named; further tags, of which `license:NAME` is the licence.
-        success, steps, figure, links (*optional*):
-            Rows of the table of success, optimizer steps taken, name of a figure beside the card, and dashboards.
-
-    Returns:
-        [`~huggingface_hub.ModelCard`]:
-            Card with its metadata.
+    Of the `datasets` only ids on the Hub are named, and the tag `license:NAME` is the licence. `steps` are optimizer
+    steps that were taken, `figure` lies beside the card, and `links` are names and addresses of dashboards.
     """
     variant = None if args.variant is None else get_variant(args.variant)
     names: dict[str, Any] = {name: _printable(getattr(subject, name)) for name in ("name", "base_model", "model_id")}

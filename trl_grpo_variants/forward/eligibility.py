@@ -29,21 +29,7 @@ HALF_PRECISION_TOLERANCE = 5e-2
 
 
 def trimmed_for(args: GRPOVariantConfig, config: Any, accelerator: Accelerator) -> TrimmedForward:
-    """
-    The forward pass over rows that a configuration, a model and a backend allow.
-
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        config ([`~transformers.PretrainedConfig`]):
-            Configuration of the model.
-        accelerator ([`~accelerate.Accelerator`]):
-            Accelerator of the trainer.
-
-    Returns:
-        [`TrimmedForward`]:
-            The forward pass.
-    """
+    """The forward pass over rows that a configuration, a model's configuration and a backend allow."""
     # A model is compiled for shapes, and around DDP, so that no pass could go around DDP without leaving it.
     compiles = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
     splits = args.trim_padding and sharding_backend(args) is None and not compiles
@@ -63,22 +49,8 @@ def lines_for(
     """
     The lines that a configuration asks for, which are still to be tried out, see [`are_exact`].
 
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        model ([`~transformers.PreTrainedModel`]):
-            Policy.
-        trimmed ([`TrimmedForward`]):
-            Forward pass over rows.
-        autocast (`Callable`):
-            Context of a forward pass.
-
-    Returns:
-        [`LineForward`] or `None`:
-            The lines, or `None` where none are asked for, and, with a warning, where the model cannot run packed ones.
-
-    Raises:
-        `NotImplementedError`: If prompts are to be shared and the model cannot.
+    `None` where none are asked for, and, with a warning, where the model cannot run packed ones. That it cannot share
+    prompts is a `NotImplementedError`.
     """
     if not (args.pack_rollout or args.share_prompt):
         return None
@@ -102,26 +74,8 @@ def are_exact(lines: LineForward, args: GRPOVariantConfig, model: Any, score: Sc
     Try lines out on a model, by a forward pass over them and one over rows, in all processes at once.
 
     Not with the first rows that come: which rows a process has to score, and whether it has any, is its own business,
-    and a forward pass is everyone's.
-
-    Args:
-        lines ([`LineForward`]):
-            Lines.
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        model ([`~transformers.PreTrainedModel`]):
-            Policy, where it can compute.
-        score (`Callable`):
-            TRL's forward pass over padded rows.
-        accelerator ([`~accelerate.Accelerator`]):
-            Accelerator of the trainer.
-
-    Returns:
-        `bool`:
-            Whether completions are scored as they are alone. Of packed lines that are not, a warning tells.
-
-    Raises:
-        `RuntimeError`: If a completion behind a shared prompt is scored otherwise than alone.
+    and a forward pass is everyone's. Of packed lines that are not exact a warning tells; behind a shared prompt they
+    are a `RuntimeError`.
     """
     error = torch.tensor([lines.error(score, model, accelerator.device)], device=accelerator.device)
     half = args.bf16 or args.fp16 or any(parameter.dtype.itemsize == 2 for parameter in model.parameters())

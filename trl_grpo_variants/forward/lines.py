@@ -28,22 +28,12 @@ _IGNORED = -100
 @dataclass(frozen=True)
 class Lines:
     """
-    Sequences laid out on lines.
+    Sequences laid out on L lines of width W.
 
-    Args:
-        input_ids (`torch.Tensor`):
-            Tokens `(L, W)`.
-        position_ids (`torch.Tensor`):
-            Their positions `(L, W)`; 0 at each token of the padding.
-        labels (`torch.Tensor`):
-            The token `(L, W)` that follows each, where its log-prob is wanted.
-        segments (`torch.Tensor`):
-            Number `(L, W)` of the sequence of a line that a token belongs to: 0 for what all of the line see, -1 for
-            padding.
-        places (`torch.Tensor`):
-            For each log-prob that is wanted, its place `(N,)` in the flattened lines.
-        tokens (`torch.Tensor`):
-            For each, its place `(N,)` in the flattened completions `(B, T)`.
+    `input_ids`, `position_ids` (0 at padding), `labels` (the token that follows, where its log-prob is wanted) and
+    `segments` are `(L, W)`; a segment is the number of a line's sequence, 0 for what all of the line see, -1 for
+    padding. `places` and `tokens` `(N,)` say where each log-prob that is wanted lies in the flattened lines and in the
+    flattened completions `(B, T)`.
     """
 
     input_ids: torch.Tensor
@@ -55,17 +45,7 @@ class Lines:
 
     @classmethod
     def laid(cls, batch: Batch, lines: Sequence[Sequence[int]], *, share_prompt: bool) -> "Lines":
-        """
-        Lay rows one after another.
-
-        Args:
-            batch ([`Batch`]):
-                Padded rows.
-            lines (`Sequence[Sequence[int]]`):
-                Rows of each line.
-            share_prompt (`bool`):
-                Whether the rows of a line have one prompt, which is laid once and their completions behind it.
-        """
+        """Lay the rows of each line one after another, or, with `share_prompt`, one prompt and their completions."""
         prompts, completions = (values.tolist() for values in batch.lengths)
         parts = []
         for rows in lines:
@@ -152,13 +132,7 @@ class LineForward(TrimmedForward):
     """
     Scores completions on lines: packed, or with a shared prompt.
 
-    Args:
-        share_prompt (`bool`):
-            Whether lines hold one prompt and its completions, instead of whole rows.
-        attention (`str`):
-            The model's attention implementation.
-        autocast (`Callable`):
-            Context of a forward pass.
+    `attention` is the model's attention implementation, `autocast` makes the context of a forward pass.
     """
 
     share_prompt: bool = False
@@ -167,7 +141,7 @@ class LineForward(TrimmedForward):
 
     def error(self, score: Score, model: Any, device: torch.device) -> float:
         """
-        How far apart the log-probs of made-up completions on lines and on rows are, in nats, on average over the tokens.
+        Mean distance, in nats, of the log-probs of made-up completions on lines and on rows.
 
         The model's dropout is left out, and no random number is drawn.
         """

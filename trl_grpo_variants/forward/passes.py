@@ -27,17 +27,8 @@ Score = Callable[..., Scores]
 @dataclass(frozen=True)
 class Batch:
     """
-    What a forward pass is asked about.
-
-    Args:
-        input_ids (`torch.Tensor`):
-            Prompts and completions `(B, P + T)`.
-        attention_mask (`torch.Tensor`):
-            Their mask `(B, P + T)`.
-        logits_to_keep (`int`):
-            Columns `T` of the completions.
-        inputs (`dict`):
-            Further arguments of TRL's forward pass.
+    What a forward pass is asked about: prompts and completions `(B, P + T)` with their mask, of which the last
+    `logits_to_keep` columns `T` are the completions', and further arguments of TRL's forward pass.
     """
 
     input_ids: torch.Tensor
@@ -67,13 +58,8 @@ def partition(
     """
     Divide rows of these widths into forward passes, each as wide as its longest row: the rows of each, longest first.
 
-    Args:
-        widths (`Sequence[int]`):
-            Lengths of the rows, in tokens.
-        max_tokens (`int`, *optional*):
-            Most tokens of one pass, padding included; a row longer than that has a pass of its own.
-        split_cost (`int`, *optional*, defaults to `256`):
-            Tokens of padding that one more pass must save more than.
+    A pass has at most `max_tokens`, padding included, unless one row alone is longer. One more pass must save more
+    than `split_cost` tokens of padding.
     """
     order = sorted(range(len(widths)), key=lambda row: -widths[row])
     passes: list[list[int]] = []

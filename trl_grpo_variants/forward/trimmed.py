@@ -25,16 +25,9 @@ class TrimmedForward:
     """
     Scores completions with as few tokens as the model and the backend allow.
 
-    Args:
-        trim (`str`):
-            Padding to cut from rows, see [`trimmable`].
-        splits (`bool`):
-            Whether rows may be divided over several forward passes within one backward pass. Where parameters are
-            gathered for each pass, all processes need the same number of them.
-        multiple (`int`, *optional*, defaults to `1`):
-            Widths are multiples of this.
-        split_cost (`int`, *optional*, defaults to `256`):
-            Tokens of padding that one more pass must save more than.
+    `trim` is the padding to cut, see [`trimmable`]. `splits` says whether rows may be divided over several forward
+    passes within one backward pass: where parameters are gathered for each pass, all processes need the same number of
+    them. Widths are multiples of `multiple`, and one more pass must save more than `split_cost` tokens of padding.
     """
 
     trim: str
@@ -55,29 +48,10 @@ class TrimmedForward:
         **inputs: Any,
     ) -> Scores:
         """
-        Score the completions of a batch.
+        What TRL's `score` gives for the completions of a batch, `(B, T)`, with 0 where a completion has no token.
 
-        Args:
-            score (`Callable`):
-                TRL's forward pass over padded rows, which takes the other arguments too.
-            model (`nn.Module`):
-                Model to score with.
-            input_ids (`torch.Tensor`):
-                Prompts and completions `(B, P + T)`.
-            attention_mask (`torch.Tensor`):
-                Their mask `(B, P + T)`.
-            logits_to_keep (`int`):
-                Columns `T` of the completions.
-            batch_size (`int`, *optional*):
-                Padded rows that fit into one pass without gradients.
-            needed (`torch.Tensor`, *optional*):
-                Rows `(B,)` to be computed. The others come back as zeros without a gradient.
-            inputs (`dict`):
-                Further arguments of `score`.
-
-        Returns:
-            `tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]`:
-                What `score` returns; values of tokens that a completion does not have are 0.
+        `input_ids` and `attention_mask` are `(B, P + T)`; without gradients `batch_size` padded rows fit into one
+        pass. Rows that are not `needed` `(B,)` come back as zeros without a gradient.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
         batch = Batch(input_ids, attention_mask, logits_to_keep, given)

@@ -17,16 +17,10 @@ _RELATIVE_LAYERS = ("full_attention", "sliding_attention")
 
 def trimmable(config: Any) -> str:
     """
-    Tell which padding can be cut from the rows of a model without changing what it computes.
+    Which padding can be cut from the rows of a model without changing what it computes.
 
-    Args:
-        config ([`~transformers.PretrainedConfig`]):
-            Configuration of the model.
-
-    Returns:
-        `str`:
-            `"both"` sides where positions are relative; `"right"` where a token's position is its column, so that the
-            padding on the left counts; `"none"` where the length of the row matters.
+    `"both"` sides where positions are relative; `"right"` where a token's position is its column, so that the padding
+    on the left counts; `"none"` where the length of the row matters.
     """
     config = config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
@@ -55,15 +49,9 @@ class Window:
     """
     The columns of padded rows that a forward pass is given.
 
-    Args:
-        columns (`torch.Tensor`):
-            Source column `(B, W)` of each column of the pass.
-        kept (`torch.Tensor`):
-            Among the last `logits_to_keep` columns of the pass, the one `(B, T)` of each token of the completions.
-        is_token (`torch.Tensor`):
-            Whether a completion has that token `(B, T)`.
-        logits_to_keep (`int`):
-            Columns of the completions in the pass.
+    `columns` `(B, W)` are their sources. Among the last `logits_to_keep` columns of the pass, those of the
+    completions, `kept` `(B, T)` is the one of each token; `is_token` `(B, T)` tells whether a completion has that
+    token.
     """
 
     columns: torch.Tensor
@@ -82,19 +70,8 @@ class Window:
         multiple: int = 1,
     ) -> "Window":
         """
-        The narrowest window around rows of these lengths `(B,)`.
-
-        Args:
-            prompt_lengths (`torch.Tensor`):
-                Lengths of the prompts.
-            completion_lengths (`torch.Tensor`):
-                Lengths of the completions.
-            size (`tuple[int, int]`):
-                Columns `P` and `T` of the padded prompts and completions.
-            trim (`str`):
-                Padding to cut, see [`trimmable`].
-            multiple (`int`, *optional*, defaults to `1`):
-                The width is a multiple of this where the padded rows allow it.
+        The narrowest window around rows of these lengths `(B,)` among `size` = `(P, T)` columns; its width is a
+        `multiple` where these allow it. For `trim` see [`trimmable`].
         """
         total, max_length = sum(size), size[1]
         keep = max_length if trim == "none" else max(1, int(completion_lengths.max()))

@@ -30,17 +30,7 @@ AXES: dict[str, tuple[Mapping[str, Any], str]] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """
-    The parts of a method.
-
-    Parameters:
-        advantage ([`~objective.terms.Advantage`], *optional*):
-            Advantage; `None` where neither a name nor a field says which.
-        policy ([`~objective.terms.PolicyTerm`]):
-            Policy term.
-        divergence ([`~objective.terms.Divergence`]):
-            Estimator of the KL terms.
-    """
+    """The parts of a method. The advantage is `None` where neither a name nor a field says which."""
 
     advantage: Advantage | None
     policy: PolicyTerm
@@ -52,17 +42,7 @@ class Parts:
         return self.policy.function is None and (self.advantage is None or self.advantage.function is None)
 
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
-        """
-        Publications of what TRL does not compute.
-
-        Args:
-            values (`Mapping[str, Any]`):
-                Settings.
-
-        Returns:
-            `list[Paper]`:
-                Each once.
-        """
+        """Publications of what TRL does not compute, each once."""
         papers: list[Paper | None] = [ANCHORS["previous"].paper] if values.get("mirror_beta") else []
         papers += [
             part.paper for part in (self.advantage, self.policy) if part is not None and part.function is not None
@@ -74,18 +54,9 @@ class Parts:
 
 def chosen_parts(values: Mapping[str, Any]) -> Parts:
     """
-    Look up the parts that a configuration means.
+    The parts that the fields of a configuration mean; those that are missing choose nothing.
 
-    Args:
-        values (`Mapping[str, Any]`):
-            Its fields; those that are missing choose nothing.
-
-    Returns:
-        [`Parts`]:
-            The parts.
-
-    Raises:
-        `ValueError`: If a name is none of a part and cannot be imported either.
+    Raises a `ValueError` if a name is none of a part and cannot be imported either.
     """
     return Parts(
         advantage=_chosen(ADVANTAGES, Advantage, "advantage", values),
@@ -95,22 +66,7 @@ def chosen_parts(values: Mapping[str, Any]) -> Parts:
 
 
 def importable_name(axis: str, function: Callable[..., Any]) -> str:
-    """
-    Name a user's function so that another process finds it.
-
-    Args:
-        axis (`str`):
-            Field that it was given for.
-        function (`Callable`):
-            Function at the top level of a module.
-
-    Returns:
-        `str`:
-            `"module:function"`.
-
-    Raises:
-        `ValueError`: If it is not found under its name.
-    """
+    """`"module:function"`, under which another process finds a user's function; a `ValueError` if it does not."""
     name = f"{function.__module__}:{getattr(function, '__qualname__', '')}"
     module = sys.modules.get(function.__module__)
     if getattr(module, name.rpartition(":")[2], None) is not function:

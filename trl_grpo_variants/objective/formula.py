@@ -23,19 +23,7 @@ _SUMS = {
 
 
 def objective_text(parts: Parts, values: Mapping[str, Any]) -> str:
-    """
-    Write what is minimised.
-
-    Args:
-        parts ([`~objective.choice.Parts`]):
-            Parts of the method.
-        values (`Mapping[str, Any]`):
-            Their settings; one that is missing is written as its symbol.
-
-    Returns:
-        `str`:
-            Formula in plain text.
-    """
+    """What is minimised, as a formula; a setting without a value is written as its symbol."""
     sums = _SUMS.get(values.get("loss_type"), "(1/N) sum_i sum_t")
     divergences = divergence_texts(values)
     if parts.policy.is_per_trajectory:
@@ -50,17 +38,7 @@ def objective_text(parts: Parts, values: Mapping[str, Any]) -> str:
 
 
 def divergence_texts(values: Mapping[str, Any]) -> list[str]:
-    """
-    Write the KL terms.
-
-    Args:
-        values (`Mapping[str, Any]`):
-            Settings.
-
-    Returns:
-        `list[str]`:
-            One text per anchor with a coefficient.
-    """
+    """The KL terms, one text per anchor with a coefficient."""
     return [
         f"{written(values, anchor.coefficient)} {_kl(values)}(pi || {anchor.symbol})"
         for anchor in ANCHORS.values()
@@ -74,19 +52,7 @@ def _kl(values: Mapping[str, Any]) -> str:
 
 
 def legend(parts: Parts, values: Mapping[str, Any]) -> list[str]:
-    """
-    Say what the symbols of the formula stand for, those that it has.
-
-    Args:
-        parts ([`~objective.choice.Parts`]):
-            Parts of the method.
-        values (`Mapping[str, Any]`):
-            Their settings.
-
-    Returns:
-        `list[str]`:
-            One entry per symbol.
-    """
+    """What the symbols that the formula has stand for, one entry per symbol."""
     text = objective_text(parts, values)
     return [
         f"`{symbol}`: {meaning}"

@@ -131,31 +131,11 @@ class Part:
     provided: ClassVar[tuple[str, ...]] = ()
 
     def text(self, values: Mapping[str, Any]) -> str:
-        """
-        Write the formula.
-
-        Args:
-            values (`Mapping[str, Any]`):
-                Settings; one that is missing is written as its symbol.
-
-        Returns:
-            `str`:
-                Formula in plain text.
-        """
+        """The formula; a setting without a value is written as its symbol."""
         return self.formula if isinstance(self.formula, str) else self.formula(values)
 
     def reads(self, values: Mapping[str, Any]) -> set[str]:
-        """
-        Tell which settings act.
-
-        Args:
-            values (`Mapping[str, Any]`):
-                Fields of a configuration.
-
-        Returns:
-            `set[str]`:
-                Their names.
-        """
+        """Names of the settings that act with these fields."""
         return {
             setting.name
             for setting in self.settings
@@ -163,17 +143,7 @@ class Part:
         }
 
     def is_chosen_by(self, values: Mapping[str, Any]) -> bool:
-        """
-        Tell whether fields choose it.
-
-        Args:
-            values (`Mapping[str, Any]`):
-                Fields of a configuration.
-
-        Returns:
-            `bool`:
-                Whether each has the value that it is chosen by; of a field that it reads, any value.
-        """
+        """Whether each field has the value that the part is chosen by; of a field that it reads, any value."""
         read = {setting.name for setting in self.settings}
         return self.fields is not None and all(
             (name in read and value is not None and values.get(name) is not None) or values.get(name) == value
@@ -182,28 +152,14 @@ class Part:
 
     def keywords(self) -> dict[str, Any]:
         """
-        Keywords of the function that a configuration may give, with their defaults.
-
-        Returns:
-            `dict[str, Any]`:
-                Defaults by name; `inspect.Parameter.empty` for one that has to be given.
+        Keywords that a configuration may give the function, with their defaults: `inspect.Parameter.empty` for none.
         """
         parameters = {} if self.function is None else inspect.signature(self.function).parameters
         given = [*list(parameters)[: self.positional], *self.provided]
         return {name: parameter.default for name, parameter in parameters.items() if name not in given}
 
     def takes(self, name: str) -> bool:
-        """
-        Tell whether the function has an argument.
-
-        Args:
-            name (`str`):
-                Its name.
-
-        Returns:
-            `bool`:
-                Whether it has.
-        """
+        """Whether the function has an argument of this name."""
         return self.function is not None and name in inspect.signature(self.function).parameters
 
 
@@ -254,23 +210,7 @@ class Divergence(Part):
 
 
 def written(values: Mapping[str, Any], name: str, start: float = 0, sign: int = 1) -> str:
-    """
-    Write a number of a formula, `start + sign * value`.
-
-    Args:
-        values (`Mapping[str, Any]`):
-            Settings.
-        name (`str`):
-            The one to write.
-        start (`float`, *optional*, defaults to `0`):
-            What it is added to.
-        sign (`int`, *optional*, defaults to `1`):
-            1, or -1 where it is subtracted.
-
-    Returns:
-        `str`:
-            The number, or an expression with the setting's name where it has no value.
-    """
+    """Write `start + sign * value` of a setting: a number, or an expression with its name where it has no value."""
     value = values.get(name)
     if value is None:
         return f"{start:g} {'+' if sign > 0 else '-'} {name}" if start else name
@@ -281,17 +221,7 @@ def written(values: Mapping[str, Any], name: str, start: float = 0, sign: int = 
 
 
 def upper_range(values: Mapping[str, Any]) -> str:
-    """
-    Tell which setting is the upper clip range.
-
-    Args:
-        values (`Mapping[str, Any]`):
-            Settings.
-
-    Returns:
-        `str`:
-            `"epsilon_high"`, or `"epsilon"`, of which it is the mirror image in TRL where it is not given.
-    """
+    """The setting that is the upper clip range: TRL mirrors `epsilon` where `epsilon_high` is not given."""
     return "epsilon" if values.get("epsilon_high") is None and values.get("epsilon") is not None else "epsilon_high"
 
 
@@ -299,20 +229,7 @@ P = TypeVar("P", bound=Part)
 
 
 def registry(*parts: P) -> dict[str, P]:
-    """
-    Collect the parts of an axis.
-
-    Args:
-        parts ([`Part`]):
-            Descriptions.
-
-    Returns:
-        `dict[str, Part]`:
-            The descriptions by name.
-
-    Raises:
-        `ValueError`: If two have the same name, or one lacks its formula or its paper.
-    """
+    """Parts of an axis by name; a `ValueError` if two share one, or one lacks its formula or its paper."""
     named: dict[str, P] = {}
     for part in parts:
         if part.name in named:

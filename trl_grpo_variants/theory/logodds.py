@@ -45,16 +45,6 @@ def sigmoid(log_odds: Any) -> Array:
 
 
 def bernoulli_variance(log_odds: Array) -> Array:
-    """
-    p(1 - p) of the probability with these log-odds; derived. It never cancels.
-
-    Args:
-        log_odds (`np.ndarray`):
-            Log-odds of any shape, in nats.
-
-    Returns:
-        `np.ndarray`:
-            Variances of the same shape, between 0 and 1/4.
-    """
+    """p(1 - p) of the probabilities with these log-odds, same shape; derived. It never cancels."""
     smaller_odds = np.exp(-np.abs(log_odds))
     return np.asarray(smaller_odds / (1.0 + smaller_odds) ** 2)

@@ -56,15 +56,8 @@ class Signal(ABC):
 
     def turning_points(self, level: float) -> tuple[float, float] | None:
         """
-        The two log-odds L > 0 at which the slope equals a positive level; derived.
-
-        Args:
-            level (`float`):
-                Level, in the units of Omega per nat.
-
-        Returns:
-            `tuple[float, float]` or `None`:
-                The crossing on the rising and on the falling side; `None` if the slope stays below the level.
+        The two log-odds L > 0 at which the slope equals a positive level, rising and falling; `None` if it stays
+        below.
         """
         if float(self.slope(np.asarray(self.peak))) <= level:
             return None
@@ -192,21 +185,7 @@ def omega(p: Any, *, normalization: str = "mean_std", variance_epsilon: float = 
 
 
 def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """
-    Zeros of functions that are positive at `low` and not positive at `high`, to the last digit.
-
-    Args:
-        function (`Callable`):
-            Maps an array to values of the same shape, entry by entry.
-        low (`np.ndarray`):
-            Lower ends.
-        high (`np.ndarray`):
-            Upper ends, broadcasting against `low`.
-
-    Returns:
-        `np.ndarray`:
-            One point per entry where the sign changes.
-    """
+    """Zeros, to the last digit, of functions that act entry by entry, and are positive at `low` and not at `high`."""
     low, high = (np.array(end, dtype=np.float64) for end in np.broadcast_arrays(low, high))
     while True:
         middle = low + (high - low) / 2.0

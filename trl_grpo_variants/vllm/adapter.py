@@ -36,13 +36,8 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
     """
     TRL's vLLM generation with the adapter as the only thing that is synchronised.
 
-    The engine reads the base from `model.name_or_path`.
-
-    Args:
-        folder (`Path`):
-            Folder through which adapters are handed over; in server mode one that the server sees as well.
-        kwargs:
-            Arguments of [`~trl.generation.vllm_generation.VLLMGeneration`].
+    The engine reads the base from `model.name_or_path`. Adapters are handed over through `folder`, which in server
+    mode the server must see as well.
     """
 
     # No weights travel, so no channel for them is opened.
@@ -73,11 +68,8 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
 
     def sync_weights(self) -> None:
         """
-        Hand the current adapter over to the engine and drop what it has cached under the previous one.
-
-        Raises:
-            `GenerationServerError`: If the server fails or takes no adapters.
-            `GenerationError`: If the adapter cannot be written to the folder.
+        Hand the current adapter over and drop what the engine has cached under the previous one; a `GenerationError`
+        on all processes if it cannot be written, or the server fails or takes no adapters.
         """
         if self.mode == "server":
             self._on_all_processes(self._hand_over)
@@ -144,25 +136,10 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
 
 def adapter_generation(args: GRPOVariantConfig, model: Any, peft_config: Any, quantization_config: Any) -> Any:
     """
-    Context in which TRL's trainer constructs its vLLM generation: with adapters synchronised as such where possible,
-    and a server that is watched.
+    Context in which TRL's trainer, given these arguments, constructs its vLLM generation: with adapters synchronised
+    as such where possible, and a server that is watched.
 
-    Args:
-        args ([`GRPOVariantConfig`]):
-            Configuration.
-        model (`str` or `nn.Module`):
-            The trainer's `model` argument.
-        peft_config ([`~peft.PeftConfig`], *optional*):
-            The trainer's `peft_config` argument.
-        quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
-            The trainer's `quantization_config` argument.
-
-    Returns:
-        `AbstractContextManager`:
-            Context for the construction of the trainer.
-
-    Raises:
-        `ValueError`: If the base is in 4 bits and vLLM cannot run the adapter beside it.
+    Raises a `ValueError` if the base is in 4 bits and vLLM cannot run the adapter beside it.
     """
     if peft_config is None and not isinstance(model, str) and is_peft_model(model):
         peft_config = model.peft_config[model.active_adapter]

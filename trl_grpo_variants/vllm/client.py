@@ -56,19 +56,8 @@ class WatchedVLLMClient(VLLMClient):
     TRL's client of a vLLM server, which keeps an error until all processes can be told of it.
 
     Only the main process has a client, and TRL calls it between collective operations. An error that left it there
-    would leave the other processes in them.
-
-    Args:
-        args:
-            Arguments of [`~trl.generation.vllm_client.VLLMClient`].
-        complaint (`Callable[[str], str]`):
-            Makes a sentence of what is to be told of the server.
-        silence_limit (`float`):
-            Seconds for which a server that is at work may be silent.
-        opens_channel (`bool`):
-            Whether weights will travel.
-        kwargs:
-            Keyword arguments of [`~trl.generation.vllm_client.VLLMClient`].
+    would leave the other processes in them. `complaint` makes a sentence of what is to be told of the server, which
+    may be silent for `silence_limit` seconds while it is at work; `opens_channel` says whether weights will travel.
     """
 
     def __init__(

@@ -28,17 +28,8 @@ class WatchedVLLMGeneration(VLLMGeneration):
     """
     TRL's vLLM generation, in which a server that fails is a [`GenerationServerError`] on every process.
 
-    Only the main process talks to the server, and the others would wait for it for ever.
-
-    Args:
-        four_bit_refusal (`str`, *optional*):
-            Why a 4-bit base is refused, where it is.
-        kwargs:
-            Arguments of [`~trl.generation.vllm_generation.VLLMGeneration`].
-
-    Raises:
-        `ValueError`: If the base is in 4 bits and that is refused.
-        `GenerationServerError`: If there is no server that the run can use.
+    Only the main process talks to the server, and the others would wait for it for ever. With a `four_bit_refusal` a
+    base in 4 bits is refused with a `ValueError` of these words.
     """
 
     sends_weights = True
