@@ -83,7 +83,7 @@ def test_a_preset_is_plain_data_from_which_its_formula_is_written(name):
 
 MODULE = """
 import torch
-from trl_grpo_variants.objective.terms import Advantage, PolicyTerm, TermOutput
+from trl_grpo_variants import Advantage, PolicyTerm, TermOutput
 from trl_grpo_variants.papers import TIC_GRPO
 
 def squared(rewards, num_generations, *, power=2.0):

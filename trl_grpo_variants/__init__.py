@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from .config import GRPOVariantConfig
     from .launch import register, unregister
     from .monitor.callback import SuccessMonitor
+    from .objective.terms import Advantage, PolicyTerm, Setting, TermInputs, TermOutput
+    from .papers import Paper
     from .trainer import GRPOVariantTrainer
     from .variants import Variant, get_variant, list_variants, register_variant
 
 __all__ = [
+    "Advantage",
     "GRPOVariantConfig",
     "GRPOVariantTrainer",
+    "Paper",
+    "PolicyTerm",
+    "Setting",
     "SuccessMonitor",
+    "TermInputs",
+    "TermOutput",
     "Variant",
     "get_variant",
     "list_variants",
@@ -34,6 +42,8 @@ _MODULES = {
     "GRPOVariantConfig": ".config",
     "GRPOVariantTrainer": ".trainer",
     "SuccessMonitor": ".monitor.callback",
+    "Paper": ".papers",
+    **dict.fromkeys(("Advantage", "PolicyTerm", "Setting", "TermInputs", "TermOutput"), ".objective.terms"),
     "Variant": ".variants",
     "get_variant": ".variants",
     "list_variants": ".variants",

@@ -355,6 +355,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     def _policy_factor(self, terms: TermInputs, scored: dict[str, Any]) -> torch.Tensor:
         """What the parent multiplies its own policy term with, (B, 1) or (B, T)."""
         factor = scored.get("importance_sampling_ratio", torch.ones_like(terms.logps[:, :1]))
+        if self._method.policy is None:
+            return factor
         if self.off_policy_mask_threshold is not None:
             sampled = scored.get("sampling_per_token_logps", scored.get("old_per_token_logps", terms.logps.detach()))
             factor = factor * self.get_off_policy_mask(
@@ -364,7 +366,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
                 mask=terms.mask,
                 off_policy_threshold=self.off_policy_mask_threshold,
             )
-        if self._method.policy is not None and self.top_entropy_quantile < 1.0:
+        if self.top_entropy_quantile < 1.0:
             factor = factor * self.get_high_entropy_mask(terms.entropies, terms.mask, 1 - self.top_entropy_quantile)
         return factor
 

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, compat, list_variants
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, TermOutput, compat, list_variants
 from trl_grpo_variants import trainer as trainer_module
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.runs.intervals import wilson_interval
@@ -193,6 +193,73 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
     torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
+
+
+def by_rank(rewards, num_generations, lengths, *, unit=1.0):
+    """An advantage of a user's: half a unit for the better half of a group, longer completions first among equals."""
+    order = (rewards + 1e-3 * lengths).view(-1, num_generations).argsort(dim=1).argsort(dim=1)
+    return (unit * (order >= num_generations // 2).float() - unit / 2).view(-1)
+
+
+def no_reward(completion_ids, **_):
+    return [0.0] * len(completion_ids)
+
+
+def squared_ratio(inputs, *, scale):
+    """A policy term of a user's."""
+    ratio = (inputs.logps - inputs.old_logps).exp()
+    return TermOutput(-scale * ratio.square() * inputs.token_advantages, {"mine/ratio": ratio})
+
+
+def test_a_users_own_parts_train_with_all_that_is_around_them(policy_path, tmp_path):
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        trainer_class=Recorder,
+        reward_funcs=no_reward,
+        advantage=by_rank,
+        advantage_kwargs={"unit": 3.0},
+        policy_loss=f"{__name__}:squared_ratio",
+        policy_loss_kwargs='{"scale": 0.5}',
+        mirror_beta=0.1,
+        loss_type="grpo",
+        num_iterations=2,
+        per_device_eval_batch_size=8,
+        eval_dataset=dataset(2),
+        eval_strategy="steps",
+        eval_steps=2,
+    )
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    assert all(set(rollout["advantages"].tolist()) == {-1.5, 1.5} for rollout in trainer.rollouts)
+    # Where all rewards are equal, as here, what a user's function does is the user's to say.
+    assert all((rewards == 0).all() for rewards in trainer.rewards["train"])
+    trained = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert trained[0]["mine/ratio"] == pytest.approx(1.0) and trained[1]["mine/ratio"] != 1.0
+    assert all("mirror_kl" in entry and not any("clip_ratio" in name for name in entry) for entry in trained)
+    assert any("eval_mine/ratio" in entry for entry in trainer.state.log_history)
+    assert any((value != before[name]).any() for name, value in trainer.model.named_parameters())
+
+
+def not_finite(rewards, num_generations):
+    return rewards / 0
+
+
+def too_short(rewards, num_generations):
+    return rewards[:2]
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (not_finite, "`advantage` gave (inf|nan) for a completion with the reward [01]; it has to be finite"),
+        (too_short, r"one advantage per completion, shape \(8,\); got \(2,\)"),
+    ],
+)
+def test_what_is_no_advantage_ends_the_run_with_a_sentence(policy_path, tmp_path, function, sentence):
+    trainer = make_trainer(policy_path, tmp_path, advantage=function)
+    with pytest.raises((FloatingPointError, ValueError), match=sentence):
+        trainer.train()
 
 
 def test_an_evaluation_logs_the_advantages_of_the_variant(policy_path, tmp_path):
