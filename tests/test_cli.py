@@ -157,6 +157,24 @@ def test_columns_of_a_variant_are_written_from_what_it_sets(settings, column, te
     assert _columns(Variant("mine", "", TIC_GRPO, settings))[column] == text
 
 
+ONE_STEP = "a rollout serves one optimizer step: raise num_iterations or steps_per_generation"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "never"),
+        ({"beta": 0.1}, "never"),
+        ({"mirror_beta": 0.1}, f"{ONE_STEP}, or set mirror_sync_steps"),
+        ({"beta": 0.1, "mirror_beta": 0.1}, f"(mirror part only) {ONE_STEP}, or set mirror_sync_steps"),
+        ({"delta": 1.28}, ONE_STEP),
+        (TRAJECTORY, ONE_STEP),
+    ],
+)
+def test_a_variant_tells_when_it_does_nothing(settings, text):
+    assert Variant("mine", "", TIC_GRPO, settings).inert_when == text
+
+
 def test_the_table_of_the_readme_is_the_one_that_is_printed(capsys):
     assert main(["list", "--markdown"]) == 0
     readme = (Path(__file__).parents[1] / "README.md").read_text()

@@ -88,8 +88,9 @@ def test_clip_cuts_a_step_short_and_wide_clips_do_not(p, q, clip, beta, mirror_b
     free = theory.success_step(p, q, **settings)
     assert theory.clipped_step(p, q, epsilon=clip, **settings) <= free
     # The weight of a failure cannot be clipped below 0, that of a success is at most 1/p.
-    wide = theory.clipped_step(p, q, epsilon=1.0, epsilon_high=1e9, **settings)
-    assert wide == pytest.approx(free, rel=1e-12)
+    for low in (1.0, 1.5):
+        wide = theory.clipped_step(p, q, epsilon=low, epsilon_high=1e9, **settings)
+        assert wide == pytest.approx(free, rel=1e-12)
 
 
 @quick
