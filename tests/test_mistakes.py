@@ -498,7 +498,7 @@ def test_what_cannot_be_imported_is_one_sentence(monkeypatch, capsys):
     def fail(_):
         raise ImportError("supports trl>=1.10, but\nTRL 1.9 is installed")
 
-    monkeypatch.setitem(cli._FORWARDED, "grpo", fail)
+    monkeypatch.setattr(launch, "launch_grpo", fail)
     assert refused(["grpo"], capsys) == "trl-variants: supports trl>=1.10, but TRL 1.9 is installed"
 
 

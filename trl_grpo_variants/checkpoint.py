@@ -145,7 +145,7 @@ def choose_checkpoint(
     Choose the checkpoint to resume from among whole ones: the folder that is asked for, or, with `True`, the newest.
 
     A checkpoint is whole once its `trainer_state.json` is: that file is written last, after all processes have saved.
-    Their states are looked for where they are in this folder, and not on other machines.
+    `holds_all_states` says whether the states of all of them are in the folder, and not on other machines.
 
     Returns what to resume from, `None` standing for the beginning; a warning where something was passed over; and an
     error where the folder that was asked for is not whole.

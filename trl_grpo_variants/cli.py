@@ -6,7 +6,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,6 +18,15 @@ from .objective.formula import divergence_texts
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 from .version import __version__
+
+
+# What takes the rest of the command line. TRL, NumPy and matplotlib are only imported where they are needed.
+_FORWARDED = {
+    "grpo": (".launch", "launch_grpo"),
+    "run": (".launch", "main"),
+    "plan": (".plan.command", "main"),
+    "report": (".report.command", "main"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,17 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = given
     if name == "run":
         # A script's errors are its own.
-        return _run(rest)
+        return _forwarded(name, rest)
     try:
         if name in _FORWARDED:
-            return _FORWARDED[name](rest)
+            return _forwarded(name, rest)
         if not name.startswith("-") and name not in commands.choices:
             near = did_you_mean(name, commands.choices)
             raise ValueError(f"unknown command {name!r}; the commands are {', '.join(commands.choices)}{near}")
         arguments = parser.parse_args(given)
         if arguments.command == "list":
             return _list(as_json=arguments.json, as_markdown=arguments.markdown)
-        return _show(arguments.name)
+        Console().print(_show_table(get_variant(arguments.name)))
+        return 0
     except (ValueError, ImportError) as error:
         print(f"trl-variants: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
@@ -83,39 +94,9 @@ def _list(*, as_json: bool, as_markdown: bool) -> int:
     return 0
 
 
-def _show(name: str) -> int:
-    Console().print(_show_table(get_variant(name)))
-    return 0
-
-
-# Both import TRL, which takes seconds.
-def _grpo(arguments: list[str]) -> int:
-    from .launch import launch_grpo
-
-    return launch_grpo(arguments)
-
-
-def _run(arguments: list[str]) -> int:
-    from .launch import main as run
-
-    return run(arguments)
-
-
-# Imports NumPy, which the other commands do without.
-def _plan(arguments: list[str]) -> int:
-    from .plan.command import main as plan
-
-    return plan(arguments)
-
-
-# Imports pyarrow and matplotlib.
-def _report(arguments: list[str]) -> int:
-    from .report.command import main as report
-
-    return report(arguments)
-
-
-_FORWARDED: dict[str, Callable[[list[str]], int]] = {"grpo": _grpo, "plan": _plan, "report": _report}
+def _forwarded(command: str, arguments: list[str]) -> int:
+    module, function = _FORWARDED[command]
+    return getattr(import_module(module, __package__), function)(arguments)
 
 
 def _as_dict(variant: Variant) -> dict[str, Any]:

@@ -32,13 +32,13 @@ _STOCK_CHOICES = {
 BOUNDS_OF_TRL = ("epsilon", "epsilon_high")
 
 
-def _settings() -> dict[str, tuple[Setting, Part]]:
-    """Settings of all parts by name, each with the part that describes it first."""
-    described: dict[str, tuple[Setting, Part]] = {}
+def _settings() -> dict[str, Setting]:
+    """Settings of all parts by name, as the first part that has one describes it."""
+    described: dict[str, Setting] = {}
     for parts, _ in AXES.values():
         for part in parts.values():
             for setting in part.settings:
-                described.setdefault(setting.name, (setting, part))
+                described.setdefault(setting.name, setting)
     return described
 
 
@@ -51,7 +51,7 @@ CHOICES = {
         *(part.fields["importance_sampling_level"] for part in AXES["policy_loss"][0].values() if part.fields),
     ),
     "kl_estimator": tuple(DIVERGENCES),
-} | {name: setting.choices for name, (setting, _) in _SETTINGS.items() if setting.choices}
+} | {name: setting.choices for name, setting in _SETTINGS.items() if setting.choices}
 
 
 def check_sizes(args: "GRPOVariantConfig") -> None:
@@ -83,8 +83,15 @@ def check_filled(args: "GRPOVariantConfig") -> None:
     Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, or a
     user's function cannot be called.
     """
-    _check_whole_groups(args)
-    _check_parts(args)
+    for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
+        rows = getattr(args, what) * args.per_device_train_batch_size
+        if rows % args.num_generations != 0:
+            raise ValueError(
+                f"`group_preserving_split=True` needs `per_device_train_batch_size * {what}` to be a multiple of "
+                f"`num_generations`, so that a process holds whole groups; got {rows} and {args.num_generations}."
+            )
+    for axis in AXES:
+        _check_part(args, axis)
 
 
 def _check_values(args: "GRPOVariantConfig") -> None:
@@ -101,10 +108,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     parts = args.parts
     chosen = [setting for part in (parts.policy, parts.advantage) if part is not None for setting in part.settings]
     # A bound that no part reads may not be nonsense either.
-    ranges = {name: setting for name, (setting, _) in _SETTINGS.items()} | {
-        setting.name: setting for setting in chosen
-    }
-    for name, setting in ranges.items():
+    for name, setting in (_SETTINGS | {setting.name: setting for setting in chosen}).items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
             _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
     for name, allowed in _STOCK_CHOICES.items():
@@ -134,28 +138,26 @@ def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = 
         check_number(name, value, **bounds, optional=optional)
 
 
-def _check_parts(args: "GRPOVariantConfig") -> None:
-    for axis in AXES:
-        part, kwargs, field = _part(args, axis), getattr(args, f"{axis}_kwargs"), f"{axis}_kwargs"
-        if kwargs is not None and (not isinstance(kwargs, dict) or not all(isinstance(name, str) for name in kwargs)):
-            raise ValueError(f"`{field}` must be a dictionary with names of settings; got {kwargs!r}.")
-        kwargs = kwargs or {}
-        known = {name: default for name, default in part.keywords().items() if not hasattr(args, name)}
-        for name in kwargs:
-            if name not in known:
-                allowed = f"takes {', '.join(f'`{name}`' for name in known)}" if known else "takes none"
-                near = did_you_mean(name, known, quote="`") if known else "."
-                raise ValueError(f"`{field}` sets `{name}`, but {part_label(args, axis)} {allowed}{near}")
-        missing = [
-            name for name, default in known.items() if default is inspect.Parameter.empty and name not in kwargs
-        ]
-        if missing:
-            raise ValueError(f"{part_label(args, axis)} needs `{missing[0]}`; give it in `{field}`.")
-        for setting in part.settings:
-            if setting.name in kwargs:
-                _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
-        if part.function is not None:
-            _check_signature(part, args, axis, known)
+def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
+    """The settings of a part that are no fields, and, of a user's function, whether it takes them."""
+    part, field = _part(args, axis), f"{axis}_kwargs"
+    kwargs = {} if getattr(args, field) is None else getattr(args, field)
+    if not isinstance(kwargs, dict) or not all(isinstance(name, str) for name in kwargs):
+        raise ValueError(f"`{field}` must be a dictionary with names of settings; got {kwargs!r}.")
+    known = {name: default for name, default in part.keywords().items() if not hasattr(args, name)}
+    for name in kwargs:
+        if name not in known:
+            allowed = f"takes {', '.join(f'`{name}`' for name in known)}" if known else "takes none"
+            near = did_you_mean(name, known, quote="`") if known else "."
+            raise ValueError(f"`{field}` sets `{name}`, but {part_label(args, axis)} {allowed}{near}")
+    missing = [name for name, default in known.items() if default is inspect.Parameter.empty and name not in kwargs]
+    if missing:
+        raise ValueError(f"{part_label(args, axis)} needs `{missing[0]}`; give it in `{field}`.")
+    for setting in part.settings:
+        if setting.name in kwargs:
+            _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
+    if part.function is not None:
+        _check_signature(part, args, axis, known)
 
 
 def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: dict[str, Any]) -> None:
@@ -311,14 +313,4 @@ def _check_advantages(args: "GRPOVariantConfig") -> None:
             raise ValueError(
                 f"`{name}={getattr(args, name)!r}` works on the summed reward of a completion, so it needs "
                 f"`multi_objective_aggregation='sum_then_normalize'`; got {args.multi_objective_aggregation!r}."
-            )
-
-
-def _check_whole_groups(args: "GRPOVariantConfig") -> None:
-    for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
-        rows = getattr(args, what) * args.per_device_train_batch_size
-        if rows % args.num_generations != 0:
-            raise ValueError(
-                f"`group_preserving_split=True` needs `per_device_train_batch_size * {what}` to be a multiple of "
-                f"`num_generations`, so that a process holds whole groups; got {rows} and {args.num_generations}."
             )

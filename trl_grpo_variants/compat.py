@@ -124,29 +124,28 @@ def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
             "(`fsdp_version: 2`), DDP or one process."
         )
     users = {
-        "no_is_gradient='frozen'": args.no_is_gradient == "frozen",
-        f"mirror_sync_steps={args.mirror_sync_steps}": args.mirror_sync_steps is not None,
-        "sync_ref_model=True` with PEFT": moves_adapter,
+        "`no_is_gradient='frozen'`": args.no_is_gradient == "frozen",
+        f"`mirror_sync_steps={args.mirror_sync_steps}`": args.mirror_sync_steps is not None,
+        "`sync_ref_model=True` with PEFT": moves_adapter,
     }
-    needs_snapshot = [name for name, uses in users.items() if uses]
-    if not needs_snapshot:
+    setting = next((name for name, needs_snapshot in users.items() if needs_snapshot), None)
+    if setting is None:
         return
-    setting = needs_snapshot[0] if "`" in needs_snapshot[0] else f"{needs_snapshot[0]}`"
     if fsdp_version == 1:
         raise NotImplementedError(
-            f"`{setting} keeps a copy of the trainable parameters, which FSDP1 flattens and shards; use FSDP2 "
+            f"{setting} keeps a copy of the trainable parameters, which FSDP1 flattens and shards; use FSDP2 "
             "(`fsdp_version: 2`), DDP or one process."
         )
     if args.deepspeed_plugin is None:
         return
     if args.no_is_gradient == "frozen":
         raise NotImplementedError(
-            f"`{setting} takes the gradient at a copy of the trainable parameters, but DeepSpeed steps within the "
+            f"{setting} takes the gradient at a copy of the trainable parameters, but DeepSpeed steps within the "
             "backward pass, before they are back in place; use FSDP2, DDP or one process."
         )
     if args.deepspeed_plugin.zero_stage == 3:
         raise NotImplementedError(
-            f"`{setting} keeps a copy of the trainable parameters, which DeepSpeed ZeRO-3 shards; use ZeRO-2, FSDP2, "
+            f"{setting} keeps a copy of the trainable parameters, which DeepSpeed ZeRO-3 shards; use ZeRO-2, FSDP2, "
             "DDP or one process."
         )
 

@@ -6,7 +6,7 @@
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -90,9 +90,8 @@ def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: An
         if value is not None and not isinstance(value, str) and name in hints:
             kinds = _kinds(hints[name])
             if kinds and not any(fits(value) for fits in kinds.values()):
-                quoted = (
-                    "; quote it if it is meant as text" if "text" in kinds and not hasattr(value, "__len__") else ""
-                )
+                is_quotable = "text" in kinds and not hasattr(value, "__len__")
+                quoted = "; quote it if it is meant as text" if is_quotable else ""
                 raise ValueError(f"`{name}` must be {' or '.join(kinds)}; got {value!r}{quoted}.")
 
 
@@ -137,8 +136,25 @@ def _unknown_field(name: str, known: Iterable[str], launcher: Any) -> str:
     return f"Unknown field `{name}`{did_you_mean(name, {*known, *launchers}, quote='`')}"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+# What a value of a type is called, and how it is told; the first type that fits counts.
+_KINDS: tuple[tuple[type, str, Callable[[Any], bool]], ...] = (
+    # 0 and 1 are what argparse takes for them as well.
+    (bool, "true or false", lambda value: isinstance(value, bool) or value in (0, 1)),
+    (int, "a whole number", lambda value: _is_number(value) and value % 1 == 0),
+    (float, "a number", _is_number),
+    # TRL and transformers take a truth value for some texts: `scale_rewards`, `fsdp`.
+    (str, "text", lambda value: isinstance(value, str | bool)),
+    (Enum, "text", lambda value: isinstance(value, str)),
+    (dict, "a mapping", lambda value: isinstance(value, dict)),
+)
+
+
 def _kinds(hint: Any) -> dict[str, Callable[[Any], bool]]:
-    """What a value of a type hint is called, and how it is told; empty if it may be anything."""
+    """What values of a type hint are called, and how they are told; empty if it may be anything."""
     if get_origin(hint) in (Union, UnionType):
         kinds: dict[str, Callable[[Any], bool]] = {}
         for part in get_args(hint):
@@ -152,18 +168,6 @@ def _kinds(hint: Any) -> dict[str, Callable[[Any], bool]]:
     origin = get_origin(hint) or hint
     if not isinstance(origin, type):
         return {}
-    if issubclass(origin, bool):
-        # 0 and 1 are what argparse takes for them as well.
-        return {"true or false": lambda value: isinstance(value, bool) or value in (0, 1)}
-    if issubclass(origin, int):
-        return {"a whole number": lambda value: _is_number(value, Integral) or _is_integral_float(value)}
-    if issubclass(origin, float):
-        return {"a number": lambda value: _is_number(value, Real)}
-    if issubclass(origin, str):
-        # TRL and transformers take a truth value for some texts: `scale_rewards`, `fsdp`.
-        return {"text": lambda value: isinstance(value, str | bool)}
-    if issubclass(origin, Enum):
-        return {"text": lambda value: isinstance(value, str)}
     if issubclass(origin, list):
         items = [fits for item in get_args(hint) for fits in _kinds(item).values()]
         return {
@@ -171,14 +175,4 @@ def _kinds(hint: Any) -> dict[str, Callable[[Any], bool]]:
                 isinstance(value, list) and (not items or all(any(fits(item) for fits in items) for item in value))
             )
         }
-    if issubclass(origin, dict):
-        return {"a mapping": lambda value: isinstance(value, dict)}
-    return {}
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _is_integral_float(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer()
+    return next(({called: fits} for kind, called, fits in _KINDS if issubclass(origin, kind)), {})

@@ -21,7 +21,7 @@ def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> 
     """Warn of something that the user has written."""
     # From the frame of this function, which is the first.
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and _is_library(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
@@ -51,7 +51,3 @@ class _Warnings:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
-
-
-def _is_library(name: str) -> bool:
-    return name.partition(".")[0] in _LIBRARIES

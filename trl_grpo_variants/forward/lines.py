@@ -52,7 +52,7 @@ class Lines:
             line = _Line(batch)
             common = prompts[rows[0]] - 1 if share_prompt else 0
             if share_prompt:
-                line.add_prompt(rows[0], common)
+                line.add(rows[0], prompts[rows[0]], 0)
             for segment, row in enumerate(rows, start=1):
                 line.add(row, prompts[row], completions[row], skipped=common, segment=segment)
             parts.append(line)
@@ -101,14 +101,8 @@ class _Line:
     places: list[torch.Tensor] = field(default_factory=list)
     tokens: list[torch.Tensor] = field(default_factory=list)
 
-    def add_prompt(self, row: int, length: int) -> None:
-        """So many tokens of a prompt, all of it but its last one."""
-        end = self.batch.size[0] - 1
-        ids = self.batch.input_ids[row, end - length : end]
-        self._append(ids, torch.full_like(ids, _IGNORED), 0, segment=0)
-
-    def add(self, row: int, prompt: int, completion: int, *, skipped: int, segment: int) -> None:
-        """A row without its first tokens, and without its last one, which no other follows."""
+    def add(self, row: int, prompt: int, completion: int, *, skipped: int = 0, segment: int = 0) -> None:
+        """So many tokens of a row, without the first ones and without the last one, which no other follows."""
         end = self.batch.size[0]
         ids = self.batch.input_ids[row, end - prompt + skipped : end + completion]
         labels = ids[1:].clone()
@@ -117,14 +111,11 @@ class _Line:
         steps = torch.arange(completion, device=ids.device)
         self.places.append(self.width + before + steps)
         self.tokens.append(row * self.batch.logits_to_keep + steps)
-        self._append(ids[:-1], labels, skipped, segment=segment)
-
-    def _append(self, ids: torch.Tensor, labels: torch.Tensor, start: int, *, segment: int) -> None:
-        self.ids.append(ids)
+        self.ids.append(ids[:-1])
         self.labels.append(labels)
-        self.positions.append(start + torch.arange(ids.numel(), device=ids.device))
-        self.segments.append(torch.full_like(ids, segment))
-        self.width += ids.numel()
+        self.positions.append(skipped + torch.arange(labels.numel(), device=ids.device))
+        self.segments.append(torch.full_like(labels, segment))
+        self.width += labels.numel()
 
 
 @dataclass(frozen=True)

@@ -111,15 +111,8 @@ def _imported(name: str, kind: Any, field: str) -> Any:
         return value
     if not callable(value) or isinstance(value, Part):
         raise ValueError(f"`{field}={name!r}` must be a function or {kind.__name__} of yours; it is {value!r}.")
-    return _undescribed(name, kind, value)
-
-
-def _undescribed(name: str, kind: type[P], function: Callable[..., Any]) -> P:
-    symbol = name.rpartition(":")[2]
-    symbols = {symbol: f"`{name}`, a function of the user's, whose formula is not known here"}
+    symbols = {attribute: f"`{name}`, a function of the user's, whose formula is not known here"}
     # What it does is not known either, so nothing is concluded from it.
     if kind is Advantage:
-        part: Any = Advantage(name, function, f"{symbol}(r)", None, symbols=symbols, is_zero_without_variance=False)
-    else:
-        part = PolicyTerm(name, function, f"{symbol}(pi, A)", None, symbols=symbols, is_inert_on_policy=False)
-    return part
+        return Advantage(name, value, f"{attribute}(r)", None, symbols=symbols, is_zero_without_variance=False)
+    return PolicyTerm(name, value, f"{attribute}(pi, A)", None, symbols=symbols, is_inert_on_policy=False)

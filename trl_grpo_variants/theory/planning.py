@@ -216,7 +216,10 @@ def _mirror_step(prompts: _Prompts, target: float, signal: Signal, steps: Any) -
     """A step with the KL to the previous policy, the log-odds after so many of it, and whether that is certain."""
 
     def after(mirror_beta: float) -> Array:
-        return _after(steps, Step(0.0, mirror_beta, signal), prompts.references)
+        step, log_odds = Step(0.0, mirror_beta, signal), prompts.references
+        for _ in range(steps):
+            log_odds = step.advance(log_odds, prompts.references)
+        return log_odds
 
     step = Step(0.0, _coefficients_around(target, after, prompts)[1], signal)
     return step, after(step.mirror_beta), True
@@ -256,13 +259,6 @@ def _damped(references: Array, ends: Array, beta: float, signal: Signal) -> tupl
         if (np.abs(settled - ends) <= 1e-6 * (1.0 + np.abs(ends))).all():
             return step, True
     return alone, False
-
-
-def _after(steps: int, step: Step, references: Array) -> Array:
-    log_odds = references
-    for _ in range(steps):
-        log_odds = step.advance(log_odds, references)
-    return log_odds
 
 
 def _steps_until_near(step: Step, references: Array, ends: Array) -> int:

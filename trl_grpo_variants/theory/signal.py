@@ -55,10 +55,7 @@ class Signal(ABC):
         return float(self.omega(np.asarray(math.inf)))
 
     def turning_points(self, level: float) -> tuple[float, float] | None:
-        """
-        The two log-odds L > 0 at which the slope equals a positive level, rising and falling; `None` if it stays
-        below.
-        """
+        """The two log-odds L > 0 where the slope crosses a positive level; `None` if it stays below. Derived."""
         if float(self.slope(np.asarray(self.peak))) <= level:
             return None
         rising = bisect(lambda x: level - self.slope(x), np.asarray(0.0), np.asarray(self.peak))

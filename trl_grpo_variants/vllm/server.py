@@ -76,17 +76,15 @@ class WatchedVLLMGeneration(VLLMGeneration):
     def _on_all_processes(self, action: Callable[[], None]) -> None:
         """Do something in which processes do not meet, and fail on all of them where it fails on one."""
         failure: Exception | None = None
+        told: RuntimeError | None = None
         try:
             action()
+        except GenerationError as error:
+            failure = told = error
         except Exception as error:
-            failure = error
-        told: RuntimeError | None = None
-        if isinstance(failure, GenerationError):
-            told = failure
-        elif failure is not None and self.mode == "server" and is_of_server(failure):
-            told = GenerationServerError(self._complaint(failing(failure)))
-        elif failure is not None:
-            told = RuntimeError(f"Process {self.accelerator.process_index} failed: {failure!r}")
+            failure, told = error, RuntimeError(f"Process {self.accelerator.process_index} failed: {error!r}")
+            if self.mode == "server" and is_of_server(error):
+                told = GenerationServerError(self._complaint(failing(error)))
         first = next((error for error in gather_object([told]) if error is not None), None)
         if failure is not None and not isinstance(told, GenerationError):
             raise failure
