@@ -9,17 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from ..papers import Paper
 from ..suggest import did_you_mean
 from .advantages import ADVANTAGES
 from .divergences import ANCHORS, DIVERGENCES
 from .policies import POLICY_TERMS
-from .terms import Advantage, Divergence, Part, PolicyTerm
+from .terms import Advantage, Divergence, P, Part, PolicyTerm
 
-
-P = TypeVar("P", bound=Part)
 
 # The axes on which a configuration names a part: its field, the parts, and the field of TRL's that chooses one too.
 AXES: dict[str, tuple[Mapping[str, Any], str]] = {
@@ -87,8 +85,7 @@ def _chosen(parts: Mapping[str, P], kind: type[P], field: str, values: Mapping[s
             f"`{field}` must be one of {', '.join(map(repr, parts))}, or a function of yours as 'module:function'; got "
             f"{name!r}{did_you_mean(str(name), parts)}"
         )
-    part: P = _imported(name, kind, field)  # type: ignore[arg-type]
-    return part
+    return _imported(name, kind, field)  # type: ignore[arg-type]
 
 
 @lru_cache

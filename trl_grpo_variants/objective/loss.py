@@ -59,26 +59,10 @@ class Objective:
     """
     The parts of a method with their settings, as functions of tensors.
 
-    Parameters:
-        advantage (`Callable`, *optional*):
-            Gives advantages `(N,)` for rewards `(N,)`, a group size and, if it takes them, lengths `(N,)`; `None`
-            where TRL computes them.
-        takes_lengths (`bool`):
-            Whether the advantage asks for lengths.
-        is_zero_without_variance (`bool`):
-            Whether groups of equal rewards have no advantage.
-        policy (`Callable`, *optional*):
-            Gives the [`TermOutput`] of [`TermInputs`]; `None` where TRL computes the policy term.
-        is_inert_on_policy (`bool`):
-            Whether the policy term is the plain policy gradient where the policy is the one that made the rollout.
-        divergence (`Callable`):
-            Estimates a KL, see [`~objective.divergences.reverse_kl`].
-        coefficients (`Mapping[str, float]`):
-            Coefficients of the KL terms by the name of their anchor.
-        level (`str`):
-            Level of the ratio that the KL terms carry, `"token"` or `"sequence"`.
-        corrects_divergences (`bool`):
-            Whether they carry one.
+    `advantage` gives advantages `(N,)` for rewards `(N,)`, a group size and, with `takes_lengths`, lengths `(N,)`;
+    `policy` the [`TermOutput`] of [`TermInputs`]; both are `None` where TRL computes them. `divergence` estimates a
+    KL, see [`~objective.divergences.reverse_kl`], to each anchor with one of the `coefficients`. Where
+    `corrects_divergences`, it carries a ratio of this `level`, `"token"` or `"sequence"`.
     """
 
     advantage: Callable[..., torch.Tensor] | None
@@ -93,17 +77,7 @@ class Objective:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Objective":
-        """
-        Look the parts up and give them their settings.
-
-        Args:
-            values (`Mapping[str, Any]`):
-                Fields of a resolved configuration.
-
-        Returns:
-            [`Objective`]:
-                Functions of tensors.
-        """
+        """The parts that a resolved configuration means, with their settings."""
         parts = chosen_parts(values)
         coefficients = {name: values[anchor.coefficient] for name, anchor in ANCHORS.items()}
         advantage = _bound(parts.advantage, values, "advantage_kwargs")
@@ -122,17 +96,7 @@ class Objective:
         )
 
     def divergences(self, inputs: TermInputs) -> dict[str, torch.Tensor]:
-        """
-        Estimate the KL to each anchor that has a coefficient.
-
-        Args:
-            inputs ([`TermInputs`]):
-                Micro-batch.
-
-        Returns:
-            `dict[str, torch.Tensor]`:
-                Values `(B, T)` in nats, by the name of the anchor.
-        """
+        """KL `(B, T)` in nats to each anchor that has a coefficient, by its name."""
         logps = inputs.logps
         old_logps = bounded_anchor(inputs.old_logps.float(), logps, MAX_IMPORTANCE_LOG_RATIO)
         log_ratio = importance_log_ratio(logps, old_logps, inputs.mask, self.level)
@@ -155,24 +119,12 @@ class Objective:
         on_policy: bool = False,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
-        Sum all that TRL does not compute.
+        Sum of all that TRL does not compute, and values `(B, T)` or `(B,)` whose means are metrics.
 
-        Args:
-            inputs ([`TermInputs`]):
-                Micro-batch.
-            factor (`torch.Tensor`):
-                What TRL multiplies its own policy term with, `(B, 1)` or `(B, T)`.
-            weight (`torch.Tensor`):
-                Weight of a token, see [`~objective.aggregation.token_weight`].
-            kept (`torch.Tensor`):
-                Booleans `(B, T)`: the tokens on which a KL acts.
-            on_policy (`bool`, *optional*, defaults to `False`):
-                Whether the policy is the one that made the rollout, at which the metrics of some terms are constants,
-                which are left out.
-
-        Returns:
-            `tuple[torch.Tensor, dict[str, torch.Tensor]]`:
-                The sum, and values `(B, T)` or `(B,)` whose means are metrics.
+        `factor` is what TRL multiplies its own policy term with, `(B, 1)` or `(B, T)`; `weight` that of a token, see
+        [`~objective.aggregation.token_weight`]; `kept` are Booleans `(B, T)`: the tokens on which a KL acts. With
+        `on_policy` the policy is the one that made the rollout, at which the metrics of some terms are constants,
+        which are left out.
         """
         total = inputs.logps.new_zeros(())
         metrics: dict[str, torch.Tensor] = {}

@@ -29,16 +29,21 @@ class Signal(ABC):
     """One normalisation of the advantages, as a function of log-odds."""
 
     @abstractmethod
+    def scale(self, variance: Array) -> Array:
+        """What r - mean is divided by where the rewards have this variance, same shape."""
+
     def omega(self, log_odds: Array) -> Array:
         """Omega at the given log-odds, same shape."""
+        return np.asarray(1.0 / self.scale(bernoulli_variance(log_odds)))
+
+    def of_group(self, successes: Array, num_generations: int) -> Array:
+        """Omega that a group with this many successes computes from its own statistics."""
+        rate = successes / num_generations
+        return np.asarray(1.0 / self.scale(rate * (1.0 - rate)))
 
     @abstractmethod
     def slope(self, log_odds: Array) -> Array:
         """dOmega/dL at the given log-odds, same shape; 0 at -inf and inf."""
-
-    @abstractmethod
-    def of_group(self, successes: Array, num_generations: int) -> Array:
-        """Omega that a group with this many successes computes from its own statistics."""
 
     @property
     @abstractmethod
@@ -72,14 +77,11 @@ class Signal(ABC):
 class MeanOnly(Signal):
     """A = r - mean."""
 
-    def omega(self, log_odds: Array) -> Array:
-        return np.ones_like(log_odds)
+    def scale(self, variance: Array) -> Array:
+        return np.ones_like(variance)
 
     def slope(self, log_odds: Array) -> Array:
         return np.zeros_like(log_odds)
-
-    def of_group(self, successes: Array, num_generations: int) -> Array:
-        return np.ones_like(successes)
 
     @property
     def peak(self) -> float:
@@ -95,17 +97,13 @@ class SmoothedVariance(Signal):
     def __init__(self, epsilon: float) -> None:
         self.epsilon = epsilon
 
-    def omega(self, log_odds: Array) -> Array:
-        return np.asarray(1.0 / np.sqrt(bernoulli_variance(log_odds) + self.epsilon))
+    def scale(self, variance: Array) -> Array:
+        return np.asarray(np.sqrt(variance + self.epsilon))
 
     def slope(self, log_odds: Array) -> Array:
         variance = bernoulli_variance(log_odds)
         smoothed = variance + self.epsilon
         return np.asarray(0.5 * variance / smoothed * np.tanh(log_odds / 2.0) / np.sqrt(smoothed))
-
-    def of_group(self, successes: Array, num_generations: int) -> Array:
-        rate = successes / num_generations
-        return np.asarray(1.0 / np.sqrt(rate * (1.0 - rate) + self.epsilon))
 
     @property
     def peak(self) -> float:
@@ -120,8 +118,8 @@ class SmoothedVariance(Signal):
 class StandardDeviation(Signal):
     """A = (r - mean) / (std + 1e-4), TRL's; the std is the sample's, with n - 1."""
 
-    def omega(self, log_odds: Array) -> Array:
-        return np.asarray(1.0 / (np.sqrt(bernoulli_variance(log_odds)) + TRL_STD_EPSILON))
+    def scale(self, variance: Array) -> Array:
+        return np.asarray(np.sqrt(variance) + TRL_STD_EPSILON)
 
     def slope(self, log_odds: Array) -> Array:
         deviation = np.sqrt(bernoulli_variance(log_odds))
@@ -129,8 +127,7 @@ class StandardDeviation(Signal):
 
     def of_group(self, successes: Array, num_generations: int) -> Array:
         rate = successes / num_generations
-        deviation = np.sqrt(rate * (1.0 - rate) * num_generations / (num_generations - 1))
-        return np.asarray(1.0 / (deviation + TRL_STD_EPSILON))
+        return np.asarray(1.0 / self.scale(rate * (1.0 - rate) * num_generations / (num_generations - 1)))
 
     @property
     def peak(self) -> float:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_number
 from . import checks
 from .logodds import Array
-from .signal import NORMALIZATIONS, TRL_STD_EPSILON
+from .signal import make_signal
 
 
 def tabular_advantages(
@@ -39,17 +38,12 @@ def tabular_advantages(
     Raises:
         `ValueError`: If an argument is out of range.
     """
-    check_choice("normalization", normalization, NORMALIZATIONS)
-    epsilon = check_number("variance_epsilon", variance_epsilon, greater_than=0.0)
+    signal = make_signal(normalization, variance_epsilon)
     policy, values = _distribution("pi", pi), _rewards(rewards)
     checks.same_shape(pi=policy, rewards=values)
     centered = values - (policy * values).sum(axis=-1, keepdims=True)
     variance = (policy * centered**2).sum(axis=-1, keepdims=True)
-    if normalization == "mean":
-        return np.asarray(centered)
-    if normalization == "mean_std":
-        return np.asarray(centered / np.sqrt(variance + epsilon))
-    return np.asarray(centered / (np.sqrt(variance) + TRL_STD_EPSILON))
+    return np.asarray(centered / signal.scale(variance))
 
 
 def optimal_policy(

@@ -60,17 +60,17 @@ def check_quantization(model: Any) -> None:
     if not is_four_bit(model) or model.hf_quantizer.pre_quantized:
         return
     config = model.hf_quantizer.quantization_config
-    differs = None
     if config.bnb_4bit_quant_type != "nf4":
         differs = f"`bnb_4bit_quant_type={config.bnb_4bit_quant_type!r}`"
     elif set(config.llm_int8_skip_modules or ()) - {"lm_head"}:
         differs = f"`llm_int8_skip_modules={config.llm_int8_skip_modules!r}`"
-    if differs is not None:
-        raise ValueError(
-            f"vLLM quantises a base to NF4 in all its linear layers but `lm_head`, so with {differs} it would sample "
-            "from another policy. Set `bnb_4bit_quant_type='nf4'` and skip no other layer, or train over a checkpoint "
-            "that is saved in 4 bits."
-        )
+    else:
+        return
+    raise ValueError(
+        f"vLLM quantises a base to NF4 in all its linear layers but `lm_head`, so with {differs} it would sample "
+        "from another policy. Set `bnb_4bit_quant_type='nf4'` and skip no other layer, or train over a checkpoint "
+        "that is saved in 4 bits."
+    )
 
 
 def check_engine_quantizes() -> None:
