@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trl_grpo_variants import list_variants
-from trl_grpo_variants.card import FIGURE_NAME
+from trl_grpo_variants.card.from_trainer import FIGURE_NAME
 
 
 HERE = Path(__file__).parent

@@ -20,8 +20,8 @@ from transformers import BitsAndBytesConfig, PreTrainedTokenizerFast
 from transformers.utils.quantization_config import QuantizationMethod
 
 from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
-from trl_grpo_variants.card import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.coefficients import coefficients
+from trl_grpo_variants.card.from_trainer import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.rendering import Subject, model_card
 from trl_grpo_variants.objective.formula import legend, objective_text
 from trl_grpo_variants.runs.intervals import wilson_interval

@@ -17,7 +17,7 @@ import transformers.trainer
 from transformers import TrainingArguments
 from trl import GRPOTrainer
 
-from .card import FIGURE_NAME, trainer_card
+from .card.from_trainer import FIGURE_NAME, trainer_card
 from .config import GRPOVariantConfig
 from .monitor.callback import SuccessMonitor
 from .replaced import replaced

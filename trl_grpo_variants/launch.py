@@ -53,14 +53,6 @@ def unregister() -> None:
     _stock.clear()
 
 
-def run_script(script: str, arguments: Sequence[str]) -> None:
-    """Run a script as `python SCRIPT ...` would, after [`register`]."""
-    register()
-    sys.argv = [script, *arguments]
-    sys.path[0] = str(Path(script).resolve().parent)
-    runpy.run_path(script, run_name="__main__")
-
-
 def launch_grpo(arguments: Sequence[str]) -> int:
     """
     Run TRL's own `grpo` script under `accelerate launch`, as the command `trl grpo` does; the exit code of the run.
@@ -136,7 +128,11 @@ def _launcher_options(arguments: list[str], parser: Any, launcher: Any) -> tuple
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the launcher: exit code 0, or 2 with one sentence on standard error if there is no script."""
+    """
+    Run a script as `python SCRIPT ...` would, after [`register`].
+
+    The exit code is 0, or 2 with one sentence on standard error if there is no script.
+    """
     script, *arguments = (list(sys.argv[1:]) if argv is None else list(argv)) or [""]
     if script in ("-h", "--help"):
         print("usage: trl-variants run SCRIPT [ARGUMENT ...]")  # noqa: T201
@@ -145,7 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         obstacle = f"{script!r} is a folder" if script and Path(script).is_dir() else f"There is no script {script!r}"
         print(f"{obstacle}; give the path of a script, then its arguments.", file=sys.stderr)  # noqa: T201
         return 2
-    run_script(script, arguments)
+    register()
+    sys.argv = [script, *arguments]
+    sys.path[0] = str(Path(script).resolve().parent)
+    runpy.run_path(script, run_name="__main__")
     return 0
 
 

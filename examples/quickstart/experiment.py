@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant
-from trl_grpo_variants.card import FIGURE_NAME
+from trl_grpo_variants.card.from_trainer import FIGURE_NAME
 
 
 GROUP_SIZE = 8

@@ -55,7 +55,9 @@ def trainer_card(
         further.append("unsloth")
     if "JOB_ID" in os.environ:
         further.append("hf_jobs")
-    links = {"Trackio": get_trackio_space_url(), "Comet": get_comet_experiment_url(), "Weights & Biases": _wandb_url()}
+    # A run of Weights & Biases is open only if the module has been imported.
+    wandb_url = getattr(getattr(sys.modules.get("wandb"), "run", None), "url", None)
+    links = {"Trackio": get_trackio_space_url(), "Comet": get_comet_experiment_url(), "Weights & Biases": wandb_url}
     if links["Trackio"] is not None:
         further = [tag for tag in further if not tag.startswith("trackio:")] + [f"trackio:{links['Trackio']}"]
 
@@ -79,9 +81,3 @@ def _quantization(config: Any) -> str:
     if settings.get("load_in_8bit"):
         return "8 bits"
     return str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
-
-
-def _wandb_url() -> str | None:
-    # A run is open only if the module has been imported.
-    run = getattr(sys.modules.get("wandb"), "run", None)
-    return None if run is None else run.url

@@ -198,7 +198,7 @@ def _reference_step(prompts: _Prompts, target: float, signal: Signal) -> tuple[S
     references = prompts.references
 
     def lowest(beta: float) -> Array:
-        return Step(beta, 0.0, signal).lowest_root(references)
+        return np.asarray(np.nanmin(Step(beta, 0.0, signal).roots(references), axis=-1))
 
     if prompts.rates.ndim == 0:
         ends = logit(target)[None]

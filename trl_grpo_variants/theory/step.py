@@ -61,10 +61,6 @@ class Step:
         """Derivative of the map at a fixed point."""
         return np.asarray((self.mirror_beta + self.signal.slope(log_odds)) / (self.beta + self.mirror_beta))
 
-    def lowest_root(self, reference: Array) -> Array:
-        """The lowest interior fixed point for each finite log-odds of a reference; needs beta > 0."""
-        return np.asarray(np.nanmin(self.roots(reference), axis=-1))
-
     def roots(self, reference: Array) -> Array:
         """Interior fixed points (n, 3) for finite log-odds (n,) of a reference, ascending, NaN for none; beta > 0."""
 

@@ -73,7 +73,6 @@ class WatchedVLLMClient(VLLMClient):
         self._attempt(super().__init__, *args, **kwargs)
 
     def init_communicator(self, *args: Any, **kwargs: Any) -> None:
-        """As in TRL, if a channel is to be opened."""
         if self.opens_channel:
             self._attempt(super().init_communicator, *args, **kwargs)
 
@@ -100,7 +99,6 @@ class WatchedVLLMClient(VLLMClient):
         self._attempt(super().update_named_param, name, weights)
 
     def reset_prefix_cache(self) -> None:
-        """As in TRL."""
         self._attempt(super().reset_prefix_cache)
 
     def raise_failure(self) -> None:
