@@ -8,37 +8,35 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from transformers import PreTrainedModel
 from trl import GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer import grpo_trainer
 
 from .checks import check_model
-from .compat import check_backend, check_parent, sharding_backend
+from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
-from .forward.eligibility import are_exact, lines_for, trimmed_for
+from .forward.lean import LeanForward
 from .guards import FiniteGuard, NonFiniteError, check_advantages, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
-from .objective.loss import muted_anchors, term_inputs
+from .objective.loss import counted_tokens, muted_anchors, term_inputs
 from .objective.ratio import trajectory_log_weight
-from .objective.rewards import has_variance, weighted_rewards
+from .objective.rewards import reward_differences, weighted_rewards
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
 from .rewards import kept_rewards, rewards_or_failure
-from .rollout import arrange, carries_gradient, check_prompts, forward_inputs, split_by_group
+from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
-from .snapshot import Anchors, PolicySnapshot, SyncSnapshotCallback
+from .snapshot import Anchors, SyncSnapshotCallback
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
 
-class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
+class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     """
     Trainer for published variants of Group Relative Policy Optimization (GRPO).
 
@@ -69,8 +67,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
         args ([`GRPOVariantConfig`], *optional*):
             Configuration. If not given, a default one.
         peft_config ([`~peft.PeftConfig`], *optional*):
-            PEFT configuration, see [`GRPOTrainer`]. With it, and unlike in [`GRPOTrainer`], `sync_ref_model=True`
-            works: the reference is a copy of the adapter.
+            PEFT configuration. With it, unlike in [`GRPOTrainer`], `sync_ref_model=True` works, on a copy of the adapter.
         kwargs:
             Further arguments of [`GRPOTrainer`].
 
@@ -86,9 +83,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
     # Where an engine is gone or a number not finite, the weights are still those of the last step.
     _interruptions = (GenerationServerError, NonFiniteError)
-
-    # Set while the parent computes a loss: its inputs, and what its forward pass has found.
-    _loss_inputs: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -129,11 +123,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             self.importance_sampling_level = "token"
         # Whether a term of the loss looks at the rows of a micro-batch together.
         self._relates_rows = args.relates_rows or self.aux_loss_enabled
-        self._forward = trimmed_for(args, self.model.config, self.accelerator)
-        self._untried_lines = lines_for(args, self.model, self._forward, self.accelerator.autocast)
-        # A model that is sharded can compute when training begins.
-        if sharding_backend(args) is None:
-            self._try_lines()
+        self._choose_forward()
         self._anchors = Anchors(args, self.accelerator, self.model, self.ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
             self.ref_model = self._anchors.reference
@@ -160,18 +150,17 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
-        local_rows = rollout["advantages"].size(0)
-        first_row = self.accelerator.process_index * local_rows
-        local = slice(first_row, first_row + local_rows)
-        advantages, varies = self._final_advantages(rollout, rewards_per_func, num_generations, mode)
-        rollout["advantages"] = advantages[local]
+        advantages, varies = (
+            values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
+            for values in self._final_advantages(rollout, rewards_per_func, num_generations, mode)
+        )
+        rollout["advantages"] = advantages
         if self.args.mask_zero_variance_groups and mode == "train":
-            rollout["has_variance"] = varies[local]
+            rollout["has_variance"] = varies
         if self.args.skip_inert_rows and mode == "train" and not self._relates_rows:
-            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
-            has_divergence = self.beta != 0.0 or self.args.mirror_beta != 0.0
+            has_divergence = bool(self._method.coefficients)
             rollout["needed"] = carries_gradient(
-                rollout["advantages"], mask, rollout.get("has_variance"), has_divergence
+                rollout["advantages"], counted_tokens(rollout), rollout.get("has_variance"), has_divergence
             )
         if self._anchors.mirror is not None:
             rollout["mirror_per_token_logps"] = self._score(rollout, self._anchors.mirror, mode)
@@ -192,20 +181,16 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
         weights = self.reward_weights.to(rewards_per_func.device)
-        rewards = weighted_rewards(rewards_per_func, weights)
-        if self.multi_objective_aggregation == "normalize_then_sum":
-            varies = has_variance(rewards_per_func[:, weights != 0], num_generations)
-            zero_std = ~varies.any()
-        else:
-            varies = has_variance(rewards, num_generations)
-            zero_std = ~(has_variance(rewards, len(rewards)) if self.scale_rewards == "batch" else varies)
+        each = self.multi_objective_aggregation == "normalize_then_sum"
+        scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
+        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope)
         if self._method.advantage is None:
             advantages = self.accelerator.gather(rollout["advantages"])
         else:
             lengths = {}
             if self._method.takes_lengths:
-                mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
-                lengths["lengths"] = self.accelerator.gather(mask.sum(dim=1))
+                lengths["lengths"] = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
+            rewards = weighted_rewards(rewards_per_func, weights)
             advantages = self._method.advantage(rewards, num_generations, **lengths)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
@@ -219,16 +204,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             logged.pop()
         logged.extend(advantages.tolist())
         return advantages, varies
-
-    def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
-        """Log-probs (B, T) of a rollout under an earlier policy."""
-        batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
-        # As in the parent: without gradients, checkpointing would only warn.
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            logps, *_ = self._get_per_token_logps_and_entropies(
-                policy, batch_size=batch_size, **forward_inputs(rollout)
-            )
-        return logps
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims):
@@ -303,28 +278,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, GRPOTrainer):
             self._guard.watch(loss, self.state.global_step)
         return loss
 
-    def _try_lines(self) -> None:
-        """Score on lines from now on, if that is exact. To be called by all processes at once."""
-        lines, self._untried_lines = self._untried_lines, None
-        score = super()._get_per_token_logps_and_entropies
-        if lines is not None and are_exact(lines, self.args, self.model, score, self.accelerator):
-            self._forward = lines
-
-    # A forward pass of the parent may be asked of a snapshot, and the one inside its loss is where the log-probs of
-    # the current policy become known.
+    # The forward pass inside the parent's loss is where the log-probs of the current policy become known.
     def _get_per_token_logps_and_entropies(
-        self, model: PreTrainedModel | PolicySnapshot, *args: Any, **kwargs: Any
+        self, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        if isinstance(model, PolicySnapshot):
-            with model.swapped_in():
-                return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
-        score = super()._get_per_token_logps_and_entropies
+        output = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         inputs = self._loss_inputs
-        if self.args.trims:
-            needed = None if inputs is None else inputs.get("needed")
-            output = self._forward(score, model, *args, needed=needed, **kwargs)
-        else:
-            output = score(model, *args, **kwargs)
         if inputs is None:
             return output
         logps, entropies, aux_loss = output

@@ -295,7 +295,7 @@ def test_lines_are_tried_out_without_dropout_and_without_a_trace(policy_path, tm
 def test_lines_are_tried_out_when_training_begins_where_parameters_are_sharded(
     policy_path, tmp_path, lines, monkeypatch
 ):
-    monkeypatch.setattr("trl_grpo_variants.trainer.sharding_backend", lambda args: "FSDP")
+    monkeypatch.setattr("trl_grpo_variants.forward.lean.sharding_backend", lambda args: "FSDP")
     trainer = make_trainer(policy_path, tmp_path, **LINES[lines], max_steps=1)
     assert type(trainer._forward) is TrimmedForward
     trainer.train()

@@ -17,6 +17,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from ..objective.loss import counted_tokens
 from ..objective.ratio import trajectory_log_weight
 from ..objective.rewards import full_reward, has_variance, weighted_rewards
 from ..runs.figures import save, success_figure
@@ -115,7 +116,7 @@ class SuccessMonitor(TrainerCallback):
         log_ratios = None
         ref_logps, old_logps = rollout.get("ref_per_token_logps"), rollout.get("old_per_token_logps")
         if self._forecast is not None and self._forecast.is_dual and ref_logps is not None and old_logps is not None:
-            mask = rollout["completion_mask"] * rollout.get("tool_mask", 1)
+            mask = counted_tokens(rollout)
             log_ratios = accelerator.gather(trajectory_log_weight(ref_logps, old_logps, mask))
         # A group may have its rows in several processes.
         prompts = gather_object(prompts)

@@ -32,6 +32,11 @@ def muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, t
     return anchors
 
 
+def counted_tokens(inputs: Mapping[str, Any]) -> torch.Tensor:
+    """Mask `(B, T)` of the tokens of a batch of TRL's that the policy has produced and that count."""
+    return inputs["completion_mask"] * inputs.get("tool_mask", 1)
+
+
 def term_inputs(inputs: Mapping[str, Any], scored: Mapping[str, Any]) -> TermInputs:
     """
     What the terms may look at of a micro-batch `inputs`, as TRL has it.
@@ -48,7 +53,7 @@ def term_inputs(inputs: Mapping[str, Any], scored: Mapping[str, Any]) -> TermInp
         logps=logps,
         old_logps=old_logps,
         advantages=inputs["advantages"],
-        mask=inputs["completion_mask"] * inputs.get("tool_mask", 1),
+        mask=counted_tokens(inputs),
         entropies=scored["entropies"],
         anchors=anchors,
     )

@@ -58,6 +58,36 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     return (differ if rewards.dim() == 1 else differ.any(dim=1)).repeat_interleave(num_generations)
 
 
+def reward_differences(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, scope: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Tell where rewards differ, see [`has_variance`].
+
+    Args:
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)`, the groups one after the other; NaN where a function did not score a completion.
+        weights (`torch.Tensor`):
+            Weights of shape `(F,)`.
+        num_generations (`int`):
+            Group size G; it divides N.
+        scope (`str`):
+            Whose standard deviation the advantages are divided by: that of the `"group"`, of the `"batch"`, or of each
+            `"function"` by itself.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`:
+            Whether the rewards of a completion's group differ `(N,)`, and where that standard deviation is zero, of any
+            shape.
+    """
+    if scope == "function":
+        varies = has_variance(rewards_per_func[:, weights != 0], num_generations)
+        return varies, ~varies.any()
+    rewards = weighted_rewards(rewards_per_func, weights)
+    varies = has_variance(rewards, num_generations)
+    return varies, ~(has_variance(rewards, len(rewards)) if scope == "batch" else varies)
+
+
 def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Tell which completions have full reward.
