@@ -185,10 +185,21 @@ def per_reward(rewards, num_generations, *, rewards_per_func, weights, **_):
     return [(total - mean) / unit for total in sums]
 
 
+def risk_sensitive(rewards, num_generations, *, risk=2.0, **_):
+    """Each exponential over the mean of its group, less 1 and over the risk; 0 without a reward."""
+    advantages = []
+    for group in groups(rewards, num_generations):
+        weights = [math.exp(risk * r) for r in group if not math.isnan(r)]
+        mean = math.fsum(weights) / max(len(weights), 1)
+        advantages += [0.0 if math.isnan(r) else (math.exp(risk * r) / mean - 1) / risk for r in group]
+    return advantages
+
+
 ADVANTAGES = {
     "mean_only": mean_only,
     "group_std": group_std,
     "smoothed_std": smoothed_std,
     "batch_std": batch_std,
     "per_reward": per_reward,
+    "risk_sensitive": risk_sensitive,
 }

@@ -68,6 +68,12 @@ K2 = Paper(
 LITE_PPO = Paper(
     "Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "Zihe Liu and others", "liu2025tricks"
 )
+RS_GRPO = Paper(
+    "Risk-Sensitive RL for Alleviating Exploration Dilemmas in Large Language Models",
+    "2509.24261",
+    "Yuhua Jiang and others",
+    "jiang2025risk",
+)
 TIC_GRPO = Paper(
     "TIC-GRPO: Provable and Efficient Optimization for Reinforcement Learning from Human Feedback",
     "2508.02833",

@@ -10,7 +10,7 @@ from typing import Any
 
 from .objective.choice import Parts, chosen_parts
 from .objective.formula import objective_text
-from .papers import DEEPSEEKMATH, GMPO, GRPO_DYNAMICS, K2, TIC_GRPO, Paper
+from .papers import DEEPSEEKMATH, GMPO, GRPO_DYNAMICS, K2, RS_GRPO, TIC_GRPO, Paper
 from .suggest import did_you_mean
 
 
@@ -208,6 +208,14 @@ for _variant in (
         _TRL_STD
         | _NO_KL
         | {"policy_loss": "geometric", "epsilon": 0.4, "epsilon_high": 0.4, "loss_type": "grpo", "inner_steps": 4},
+    ),
+    Variant(
+        "rs_grpo",
+        "RS-GRPO: advantages of a risk-seeking objective, which favours the best completions of a group.",
+        RS_GRPO,
+        _TOKEN
+        | _NO_KL
+        | {"advantage": "risk_sensitive", "advantage_kwargs": {"risk": 2.0}, "loss_type": "dr_grpo", "inner_steps": 4},
     ),
 ):
     register_variant(_variant)

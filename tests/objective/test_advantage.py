@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_grpo_variants.objective.advantages.exponential import risk_sensitive_advantages
 from trl_grpo_variants.objective.advantages.normalized import smoothed_std_advantages
 from trl_grpo_variants.objective.rewards import has_variance, success_counts, weighted_rewards
 
@@ -44,6 +45,23 @@ def test_binary_rewards_give_the_success_amplification_weights(successes):
 
     assert advantages[0].item() == pytest.approx((1 - p) * omega, rel=1e-12)
     assert advantages[-1].item() == pytest.approx(-p * omega, rel=1e-12)
+
+
+def test_risk_sensitive_advantages_by_hand():
+    """Paper 2509.24261: a rare success counts more than a rare failure; without risk they count alike."""
+    rewards = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1])
+    expected = [0.3808, -0.3808, -0.3808, 0.3808, *[0.1379] * 3, -0.4137, *[-0.3075] * 3, 0.9225]
+    assert risk_sensitive_advantages(rewards, 4, risk=2.0).tolist() == pytest.approx(expected, abs=5e-5)
+    mean_only = rewards - rewards.view(3, 4).mean(1).repeat_interleave(4)
+    torch.testing.assert_close(risk_sensitive_advantages(rewards, 4, risk=1e-7), mean_only)
+    assert risk_sensitive_advantages(1e4 * rewards + 1e6, 4).isfinite().all()
+
+
+def test_risk_sensitive_statistics_are_over_the_scored():
+    advantages = risk_sensitive_advantages(torch.tensor([1.0, 0.0, nan, 1.0, nan, nan, nan, nan]), 4)
+    scored = risk_sensitive_advantages(torch.tensor([1.0, 0.0, 1.0]), 3)
+    torch.testing.assert_close(advantages[[0, 1, 3]], scored)
+    assert advantages[[2, 4, 5, 6, 7]].tolist() == [0] * 5
 
 
 def test_equal_rewards_have_zero_advantage():
