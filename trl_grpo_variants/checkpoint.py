@@ -103,10 +103,8 @@ def load_state(path: Path, schedule: dict[str, int]) -> dict[str, Any] | None:
 
 def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) -> dict[str, Any]:
     """What a run minimises: the resolved settings that its loss and its advantages are made of, as far as they act."""
-    parts = args.parts
-    read = parts.policy.reads(vars(args)) | (
-        parts.advantage.reads(vars(args)) if parts.advantage is not None else set()
-    )
+    parts = [part for part in (args.parts.policy, args.parts.advantage) if part is not None]
+    read = {name for part in parts for name in part.reads(vars(args))}
     named = [name for name in ("advantage", "policy_loss") if getattr(args, name) is not None]
     acting: dict[tuple[str, ...], bool] = {
         ("importance_sampling_level", "loss_type", "beta", "mirror_beta", "off_policy_mask_threshold"): True,

@@ -99,36 +99,18 @@ def publishing(trainer: Any) -> Iterator[None]:
 
         return create_with_token
 
+    # The client that all of `transformers` shares, or, in older versions, the module that the functions were imported to.
     module: Any = transformers.trainer
+    client = module.hf_api() if hasattr(module, "hf_api") else module
     with without_token(args) as token:
-        uploads: dict[str, Any]
-        if hasattr(module, "hf_api"):
-            api = _Api(module.hf_api(), selected, authorised)
-            uploads = {"hf_api": lambda: api}
-        elif hasattr(module, "upload_folder") and hasattr(module, "create_repo"):
-            uploads = {
-                "upload_folder": selected(module.upload_folder),
-                "create_repo": authorised(module.create_repo),
-            }
-        else:
+        if not (hasattr(client, "upload_folder") and hasattr(client, "create_repo")):
             raise RuntimeError(
                 f"transformers {transformers.__version__} uploads in a way that this package does not know, so it "
                 "cannot keep private files from the Hub. Use another version, or upload the folder yourself."
             )
-        with replaced(module, **uploads):
+        upload, create = selected(client.upload_folder), authorised(client.create_repo)
+        with replaced(client, upload_folder=upload, create_repo=create):
             yield
-
-
-class _Api:
-    """A client of the Hub whose uploads are selected."""
-
-    def __init__(self, api: Any, selected: Callable, authorised: Callable) -> None:
-        self._api = api
-        self.upload_folder = selected(api.upload_folder)
-        self.create_repo = authorised(api.create_repo)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._api, name)
 
 
 class PublishedRun(GRPOTrainer):

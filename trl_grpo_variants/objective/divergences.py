@@ -20,19 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Anchor:
     """
-    Policy that a KL pulls towards.
-
-    Parameters:
-        coefficient (`str`):
-            Field of the configuration.
-        symbol (`str`):
-            Its symbol.
-        meaning (`str`):
-            What it is.
-        metric (`str`):
-            Name of the divergence in the logs.
-        paper ([`~papers.Paper`]):
-            Who has put it into the loss.
+    Policy that a KL pulls towards: the field of its coefficient, its symbol and what that means, the name of the
+    divergence in the logs, and the paper that has put it into the loss.
     """
 
     coefficient: str
@@ -97,12 +86,7 @@ def half_squared_log_ratio(logps: torch.Tensor, anchor_logps: torch.Tensor, log_
     return log_ratio.detach().exp() * (anchor_logps - logps).square() / 2
 
 
-K3 = Divergence(
-    name="k3",
-    function=reverse_kl,
-    formula="exp(d) - d - 1",
-    paper=DEEPSEEKMATH,
-)
+K3 = Divergence(name="k3", function=reverse_kl, formula="exp(d) - d - 1", paper=DEEPSEEKMATH)
 K2 = Divergence(name="k2", function=half_squared_log_ratio, formula="d^2 / 2", paper=papers.K2)
 
 DIVERGENCES: dict[str, Divergence] = registry(K3, K2)
