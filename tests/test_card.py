@@ -75,6 +75,8 @@ def test_the_formula_of_a_preset(tmp_path, name):
         ({"variant": "mirror", "loss_type": "vespo"}, "k = 2 if A >= 0 else 3, lambda = 3 if A >= 0 else 2"),
         ({"variant": "mirror", "delta": 2.0}, "-min(min(rho, 2) A, clip(rho, 0.8, 1.2) A)"),
         ({"variant": "mirror", "importance_sampling_level": "sequence"}, "-min(s A, clip(s, 0.8, 1.2) A)"),
+        ({"variant": "rs_grpo", "advantage_kwargs": {"risk": 0.5}}, "A = (exp(0.5 r) / mean(exp(0.5 r)) - 1) / 0.5"),
+        ({"advantage": "risk_sensitive"}, "A = (exp(2 r) / mean(exp(2 r)) - 1) / 2"),
         ({"variant": "mirror", "entropy_coef": 0.01}, "] - 0.01 mean_t H(pi),  A ="),
         ({"variant": "mirror", "reward_variance_epsilon": 1e-3}, "A = (r - mean) / sqrt(var + 0.001)"),
         ({"mirror_beta": 0.1, "num_iterations": 2, "scale_rewards": "batch"}, "A = (r - mean) / (std of the batch + "),

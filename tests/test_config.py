@@ -132,6 +132,11 @@ def test_explicit_values_beat_the_preset(settings, name, value):
             {"variant": "gmpo", "importance_sampling_level": "sequence"},
             "='sequence' instead of policy_loss='geometric'",
         ),
+        (
+            {"variant": "rs_grpo", "scale_rewards": "none"},
+            "scale_rewards='none' instead of advantage='risk_sensitive'",
+        ),
+        ({"variant": "rs_grpo", "reward_variance_epsilon": 0.1}, "epsilon=0.1 instead of advantage='risk_sensitive'"),
         ({"variant": "tic_grpo", "advantage": "batch_std"}, "advantage='batch_std' instead of scale_rewards='none'"),
         ({"variant": "reference", "scale_rewards": "none"}, "scale_rewards='none' instead of 'group'"),
         ({"variant": "tic_grpo", "group_preserving_split": False}, "group_preserving_split=False instead of True"),
@@ -146,6 +151,11 @@ def test_a_variant_named_over_a_resolved_configuration_is_told():
     """All its values are explicit by then, so that the new variant has no say."""
     with pytest.warns(UserWarning, match="departs from the variant 'tic_grpo'.*importance_sampling_level='token'"):
         replace(config(generation_batch_size=8), variant="tic_grpo")
+
+
+def test_a_preset_is_not_changed_through_a_configuration():
+    config(variant="rs_grpo").advantage_kwargs["risk"] = 7.0
+    assert config(variant="rs_grpo").advantage_kwargs == {"risk": 2.0}
 
 
 def test_choosing_a_coefficient_is_silent():

@@ -62,6 +62,28 @@ def test_a_part_is_chosen_by_its_name_and_by_its_fields(axis, part):
         assert getattr(config(**part.fields, **loss_type).parts, field.removesuffix("_loss")) is part
 
 
+OWN_ADVANTAGES = [part for part in ADVANTAGES.values() if part.function is not None]
+
+
+@pytest.mark.parametrize("part", OWN_ADVANTAGES, ids=lambda part: part.name)
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(part, scale):
+    """Groups in which rewards differ, are equal, are missing; and other settings than the defaults."""
+    nan = float("nan")
+    rewards = [1.0, 0.0, 0.0, 2.5, nan, 1.0, 0.25, nan, nan, nan, nan, nan, 0.5, 0.5, 0.5, 0.5]
+    lengths = [6, 3, 2, 5, 4, 6, 1, 3, 2, 2, 6, 5, 1, 1, 2, 3]
+    fields = {"reward_variance_epsilon": 1e-2}
+    defaults = {name: fields.get(name, default) for name, default in part.keywords().items()}
+    settings = {name: value * scale if isinstance(value, float) else value for name, value in defaults.items()}
+    extra = {"lengths": torch.tensor(lengths)} if part.takes("lengths") else {}
+    advantages = part.function(torch.tensor(rewards, dtype=torch.float64), 4, **settings, **extra)
+    expected = reference.ADVANTAGES[part.name](rewards, 4, lengths=lengths, **settings)
+    scored = ~torch.tensor(rewards).isnan()
+    torch.testing.assert_close(advantages[scored], torch.tensor(expected, dtype=torch.float64)[scored])
+    if part.is_zero_without_variance:
+        assert advantages[12:].abs().max() < 1e-6
+
+
 def test_names_are_unique_and_descriptions_complete():
     entry = next(iter(ADVANTAGES.values()))
     with pytest.raises(ValueError, match=f"Two parts are named '{entry.name}'"):

@@ -3,6 +3,7 @@
 
 """Configuration: the new fields, and how a preset and the parts that are named resolve them."""
 
+import copy
 import inspect
 import re
 from dataclasses import dataclass, fields
@@ -268,9 +269,8 @@ class GRPOVariantConfig(GRPOConfig):
             )
         check_filled(self)
         if departures:
-            warn_user(
-                f"The run departs from the variant {self.variant!r}: explicit values set {', '.join(departures)}."
-            )
+            told = ", ".join(departures)
+            warn_user(f"The run departs from the variant {self.variant!r}: explicit values set {told}.")
         for sentence in idle_settings(self, chosen):
             warn_user(sentence)
 
@@ -317,7 +317,7 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def trims(self) -> bool:
         """Whether anything is left out of the forward passes."""
-        return bool(self.trim_padding or self.skip_inert_rows or self.pack_rollout or self.share_prompt)
+        return self.trim_padding or self.skip_inert_rows or self.pack_rollout or self.share_prompt
 
     @property
     def is_on_policy(self) -> bool:
@@ -354,9 +354,10 @@ class GRPOVariantConfig(GRPOConfig):
 
         # Each number of rows and each width may be one more compilation.
         compiles = any(getattr(self, name) not in (None, False) for name in _COMPILES)
+        saves = not compiles and not self._is_stock_so_far()
         for name, acts in (("trim_padding", True), ("skip_inert_rows", not self.relates_rows)):
             if getattr(self, name) is None:
-                setattr(self, name, acts and not compiles and not self._is_stock_so_far())
+                setattr(self, name, acts and saves)
         chosen = {name for name, value in given.items() if value != (_TRL_DEFAULTS | _OWN_DEFAULTS)[name]}
         return chosen, departures
 
@@ -371,13 +372,13 @@ class GRPOVariantConfig(GRPOConfig):
         """What the variant sets, without what explicit values replace, and the sentences that tell of a replaced part."""
         if self.variant is None:
             return {}, []
-        variant = get_variant(self.variant)
-        settings = dict(variant.settings)
+        # Dictionaries among them are the user's to change afterwards.
+        settings = copy.deepcopy(dict(get_variant(self.variant).settings))
         inner_steps = settings.pop("inner_steps", None)
-        unknown = [name for name in settings if not hasattr(self, name)]
-        if unknown:
-            near = did_you_mean(unknown[0], self.__dataclass_fields__, quote="`")
-            raise ValueError(f"The variant {self.variant!r} sets `{unknown[0]}`, which is no field{near}")
+        for name in settings:
+            if not hasattr(self, name):
+                near = did_you_mean(name, self.__dataclass_fields__, quote="`")
+                raise ValueError(f"The variant {self.variant!r} sets `{name}`, which is no field{near}")
         if inner_steps is not None and self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = inner_steps * self.gradient_accumulation_steps
         replaced = {name for name in settings.keys() & given.keys() if given[name] != settings[name]}
@@ -387,11 +388,12 @@ class GRPOVariantConfig(GRPOConfig):
             for name in sorted(replaced)
             if isinstance(settings[name], str | bool) or given[name] == 0
         ]
-        for axis, (_, field) in AXES.items():
+        for axis, (parts, field) in AXES.items():
             # A part that is named replaces one that a field chooses, and the other way round.
-            for new, old in ((axis, field), (field, axis)):
-                if {new, old} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
-                    replaced.add(new)
+            choosing = {name for part in parts.values() for name in part.fields or {}}
+            for new, old in ((axis, field), *((name, axis) for name in sorted(choosing))):
+                if {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
+                    replaced |= {axis}
                     departures.append(f"{new}={given[new]!r} instead of {old}={settings[old]!r}")
             if replaced & {axis, field}:
                 for name in _BELONGINGS[axis]:

@@ -85,15 +85,15 @@ class Objective:
         """The parts that a resolved configuration means, with their settings."""
         parts = chosen_parts(values)
         coefficients = {name: values[anchor.coefficient] for name, anchor in ANCHORS.items()}
-        advantage = _bound(parts.advantage, values, "advantage_kwargs")
+        advantage = _bound(parts.advantage, values)
         level = values["importance_sampling_level"]
         return cls(
             advantage=advantage,
             takes_lengths=parts.advantage is not None and parts.advantage.takes("lengths"),
             is_zero_without_variance=parts.advantage is None or parts.advantage.is_zero_without_variance,
-            policy=_bound(parts.policy, values, "policy_loss_kwargs"),
+            policy=_bound(parts.policy, values),
             is_inert_on_policy=parts.policy.is_inert_on_policy,
-            divergence=_bound(parts.divergence, values, ""),
+            divergence=_bound(parts.divergence, values),
             coefficients={name: value for name, value in coefficients.items() if value != 0.0},
             # A policy term of another level leaves the KL terms a ratio of each token.
             level="sequence" if level == "sequence" else "token",
@@ -163,7 +163,7 @@ def _counted(losses: Any, mask: torch.Tensor, factor: torch.Tensor, weight: torc
     return torch.where(mask.any(dim=1), losses * factor.squeeze(1), 0.0)
 
 
-def _bound(part: Part | None, values: Mapping[str, Any], kwargs: str) -> Any:
+def _bound(part: Part | None, values: Mapping[str, Any]) -> Any:
     """A part's function with its settings."""
     if part is None or part.function is None:
         return None
@@ -171,4 +171,4 @@ def _bound(part: Part | None, values: Mapping[str, Any], kwargs: str) -> Any:
     fields = {**values, "epsilon_high": high}
     own = {setting.name for setting in part.settings}
     settings = {name: fields[name] for name in part.keywords() if name in own and name in fields}
-    return partial(part.function, **settings, **(values.get(kwargs) or {}))
+    return partial(part.function, **settings, **(values.get(part.kwargs_field) or {}))

@@ -126,13 +126,17 @@ class Part:
     symbols: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] | None = None
 
+    # Field of the configuration with the settings that are no fields.
+    kwargs_field: ClassVar[str] = ""
     # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
     positional: ClassVar[int] = 1
     provided: ClassVar[tuple[str, ...]] = ()
 
     def text(self, values: Mapping[str, Any]) -> str:
-        """The formula; a setting without a value is written as its symbol."""
-        return self.formula if isinstance(self.formula, str) else self.formula(values)
+        """The formula in plain text; a setting that neither `values` nor a default gives is written as its symbol."""
+        defaults = {name: value for name, value in self.keywords().items() if value is not inspect.Parameter.empty}
+        given = values.get(self.kwargs_field) or {}
+        return self.formula if isinstance(self.formula, str) else self.formula({**defaults, **values, **given})
 
     def reads(self, values: Mapping[str, Any]) -> set[str]:
         """Names of the settings that act with these fields."""
@@ -176,6 +180,7 @@ class Advantage(Part):
     """
 
     is_zero_without_variance: bool = True
+    kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)
 
@@ -197,6 +202,7 @@ class PolicyTerm(Part):
     is_per_trajectory: bool = False
     is_inert_on_policy: bool = True
     loss_type: str | None = None
+    kwargs_field: ClassVar[str] = "policy_loss_kwargs"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...checks import MAX_COEFFICIENT
 from ...papers import RS_GRPO
-from ..terms import Advantage, Setting
+from ..terms import Advantage, Setting, written
 
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def risk_sensitive_advantages(rewards: torch.Tensor, num_generations: int, *, ri
 RISK_SENSITIVE = Advantage(
     name="risk_sensitive",
     function=risk_sensitive_advantages,
-    formula="(exp(risk r) / mean(exp(risk r)) - 1) / risk",
+    formula=lambda values: "(exp({risk} r) / mean(exp({risk} r)) - 1) / {risk}".format(risk=written(values, "risk")),
     paper=RS_GRPO,
     settings=(Setting("risk", greater_than=0.0, at_most=MAX_COEFFICIENT),),
 )
