@@ -164,7 +164,7 @@ def test_choosing_a_coefficient_is_silent():
 
 
 def test_without_a_variant_every_field_is_trls():
-    assert config().is_stock
+    assert config().has_stock_objective
     stock = GRPOConfig(**BASE)
     assert {f.name: getattr(config(), f.name) for f in fields(GRPOConfig)} == {
         f.name: getattr(stock, f.name) for f in fields(GRPOConfig)
@@ -180,7 +180,7 @@ def test_without_a_variant_every_field_is_trls():
     ],
 )
 def test_whatever_departs_from_trl_is_not_stock(settings):
-    assert not config(**settings).is_stock
+    assert not config(**settings).has_stock_objective
 
 
 @pytest.mark.parametrize("name", [None, *PRESETS])
@@ -313,7 +313,7 @@ def test_an_older_anchor_of_a_frozen_gradient_is_accepted_in_silence():
 def test_a_stock_configuration_is_trls_to_judge():
     """A later TRL may know loss types and aggregations that are not known here."""
     for settings in ({"loss_type": "later"}, {"multi_objective_aggregation": "later"}, {"beta": -0.1}):
-        assert config(**settings).is_stock
+        assert config(**settings).has_stock_objective
 
 
 def test_numbers_of_other_libraries_are_numbers():
@@ -389,7 +389,7 @@ def test_savings_are_on_except_for_stock_grpo(settings, expected):
     assert args.stop_on_nonfinite is True
     explicit = config(steps_per_generation=2, **settings, trim_padding=not expected, skip_inert_rows=not expected)
     assert (explicit.trim_padding, explicit.skip_inert_rows) == (not expected, not expected)
-    assert explicit.is_stock == args.is_stock
+    assert explicit.has_stock_objective == args.has_stock_objective
 
 
 @pytest.mark.parametrize(

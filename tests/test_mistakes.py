@@ -19,6 +19,7 @@ from trl import TrlParser
 from trl_grpo_variants import (
     GRPOVariantConfig,
     GRPOVariantTrainer,
+    Variant,
     cli,
     get_variant,
     launch,
@@ -26,6 +27,7 @@ from trl_grpo_variants import (
     unregister,
 )
 from trl_grpo_variants.recipe import _kinds
+from trl_grpo_variants.variants import _VARIANTS
 from trl_grpo_variants.warn import warnings_at_the_user
 
 from .tiny import dataset, make_config, reward
@@ -202,7 +204,7 @@ def test_what_is_legal_stays_legal():
     assert config(variant="tic_grpo", epsilon_high=4).epsilon_high == 4
     assert config(variant="tic_grpo", num_generations_eval=0).num_generations_eval == 0
     # TRL divides by it in its own loss, and says so.
-    assert config(loss_type="dr_grpo", max_completion_length=None).is_stock
+    assert config(loss_type="dr_grpo", max_completion_length=None).has_stock_objective
 
 
 def test_numbers_of_numpy_become_numbers_that_json_holds():
@@ -575,6 +577,17 @@ def test_only_variants_are_registered():
         register_variant("mine")
     with pytest.raises(ValueError, match=r"`variant` must be the name of a variant; got \['mirror'\]"):
         get_variant(["mirror"])
+
+
+def test_a_variant_sets_fields_only():
+    register_variant(Variant("mine", "", get_variant("mirror").paper, {"mirrorbeta": 0.1}))
+    try:
+        with pytest.raises(
+            ValueError, match="'mine' sets `mirrorbeta`, which is no field; did you mean `mirror_beta`"
+        ):
+            config(variant="mine")
+    finally:
+        del _VARIANTS["mine"]
 
 
 @pytest.mark.parametrize(

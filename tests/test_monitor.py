@@ -478,7 +478,7 @@ def test_without_matplotlib_there_is_no_figure_and_training_goes_on(tmp_path, mo
 def test_the_field_is_true_or_false(tmp_path):
     with pytest.raises(ValueError, match="`success_monitor` must be True or False; got 'yes'"):
         make_config(tmp_path, success_monitor="yes")
-    assert make_config(tmp_path, success_monitor=True).is_stock
+    assert make_config(tmp_path, success_monitor=True).has_stock_objective
 
 
 def test_visits_without_a_row_can_be_written(tmp_path):

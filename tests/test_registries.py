@@ -145,7 +145,7 @@ def test_a_users_advantage_has_its_settings(module):
     rewards = torch.tensor([0.0, 1.0, 0.0, 3.0])
     expected = (rewards - 1).abs() ** 3
     torch.testing.assert_close(args.objective.advantage(rewards, 4), expected)
-    assert not args.is_stock and not args.objective.is_zero_without_variance
+    assert not args.has_stock_objective and not args.objective.is_zero_without_variance
     assert GRPOVariantConfig(**args.to_dict()).to_dict() == args.to_dict()
 
 

@@ -104,7 +104,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         if kind is bool:
             check_flag(name, getattr(args, name))
     # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
-    own = not args.is_stock
+    own = not args.has_stock_objective
     parts = args.parts
     chosen = [setting for part in (parts.policy, parts.advantage) if part is not None for setting in part.settings]
     # A bound that no part reads may not be nonsense either.
@@ -212,7 +212,7 @@ def _check_uses(args: "GRPOVariantConfig") -> None:
     """Settings that the chosen parts do not read."""
     for name, user, needs_another in unused_settings(args):
         is_set = getattr(args, name) != CHOICES.get(name, (None,))[0]
-        if needs_another and is_set and name not in BOUNDS_OF_TRL and not args.is_stock:
+        if needs_another and is_set and name not in BOUNDS_OF_TRL and not args.has_stock_objective:
             others = [part for parts, _ in AXES.values() for part in parts.values() if name in part.reads(vars(args))]
             wanted = (others[0].fields or {}) if others else {}
             fields = [
@@ -241,7 +241,7 @@ def _check_choices_agree(args: "GRPOVariantConfig") -> None:
 
 def _check_policy_term(args: "GRPOVariantConfig") -> None:
     part, user = chosen_parts(vars(args)).policy, part_label(args, "policy_loss")
-    if not args.is_stock and args.loss_type == "dr_grpo" and args.max_completion_length is None:
+    if not args.has_stock_objective and args.loss_type == "dr_grpo" and args.max_completion_length is None:
         raise ValueError(
             "`loss_type='dr_grpo'` divides by `max_completion_length`, which is None; give it a whole number of at "
             "least 1."

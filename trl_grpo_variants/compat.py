@@ -96,7 +96,7 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
             f"`{lines[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
             "or leave it off."
         )
-    if args.use_liger_kernel and not args.is_stock and Version(trl_version) < Version("1.14"):
+    if args.use_liger_kernel and not args.has_stock_objective and Version(trl_version) < Version("1.14"):
         raise NotImplementedError(
             f"`use_liger_kernel=True` bypasses the loss that variants extend in TRL {trl_version}; use TRL 1.14 or "
             "newer, or leave it off."

@@ -82,8 +82,7 @@ class GRPOVariantConfig(GRPOConfig):
         > Parameters that select a variant
 
         variant (`str`, *optional*):
-            Name of a registered variant, see `trl-variants list`. Without one, and with the parameters below left
-            alone, training is stock GRPO.
+            Name of a variant, see `trl-variants list`. Without one, with the parameters below left alone, stock GRPO.
 
         > Parameters that control the policy term
 
@@ -301,7 +300,7 @@ class GRPOVariantConfig(GRPOConfig):
         return Objective.from_values(vars(self))
 
     @property
-    def is_stock(self) -> bool:
+    def has_stock_objective(self) -> bool:
         """Whether training is TRL's own: neither a variant nor a parameter of this class departs from TRL."""
         return (
             (self.variant is None or not get_variant(self.variant).settings)
@@ -312,10 +311,10 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def extends_trl(self) -> bool:
         """Whether anything of this package is asked for; a variant that is stock TRL still is, for its metrics."""
-        return self.variant is not None or not self.is_stock or self.trims or self.success_monitor
+        return self.variant is not None or not self.has_stock_objective or self.trims_forward or self.success_monitor
 
     @property
-    def trims(self) -> bool:
+    def trims_forward(self) -> bool:
         """Whether anything is left out of the forward passes."""
         return self.trim_padding or self.skip_inert_rows or self.pack_rollout or self.share_prompt
 
@@ -354,17 +353,17 @@ class GRPOVariantConfig(GRPOConfig):
 
         # Each number of rows and each width may be one more compilation.
         compiles = any(getattr(self, name) not in (None, False) for name in _COMPILES)
-        saves = not compiles and not self._is_stock_so_far()
+        saves = not compiles and not self._seems_stock()
         for name, acts in (("trim_padding", True), ("skip_inert_rows", not self.relates_rows)):
             if getattr(self, name) is None:
                 setattr(self, name, acts and saves)
         chosen = {name for name, value in given.items() if value != (_TRL_DEFAULTS | _OWN_DEFAULTS)[name]}
         return chosen, departures
 
-    def _is_stock_so_far(self) -> bool:
-        """As `is_stock`, also where a name is wrong and will be refused."""
+    def _seems_stock(self) -> bool:
+        """As `has_stock_objective`, also where a name is wrong and will be refused."""
         try:
-            return self.is_stock
+            return self.has_stock_objective
         except ValueError:
             return False
 

@@ -17,14 +17,18 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
     """
     A sentence on each setting that will not act, of those `chosen`: the fields with another value than the default.
     """
-    idle = {} if args.is_stock else {name: f"{user} has no such bound" for name, user, _ in unused_settings(args)}
+    idle = (
+        {}
+        if args.has_stock_objective
+        else {name: f"{user} has no such bound" for name, user, _ in unused_settings(args)}
+    )
     if args.gradient_accumulation_steps % args.steps_per_generation == 0:
         idle["group_preserving_split"] = "each optimizer step gets the whole rollout"
     told = {name: reason for name, reason in idle.items() if name in chosen}
     if args.skip_inert_rows and args.relates_rows:
         told["skip_inert_rows"] = "an entropy term relates all rows of a micro-batch"
     if (
-        not args.is_stock
+        not args.has_stock_objective
         and args.scale_rewards != "group"
         and args.multi_objective_aggregation == "normalize_then_sum"
     ):
@@ -36,7 +40,12 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
         yield f"`{name}={getattr(args, name)!r}` does nothing: {reason}."
     high = args.epsilon if args.epsilon_high is None else args.epsilon_high
     # As sums of such numbers are rounded.
-    if not args.is_stock and "delta" not in told and args.delta is not None and args.delta < 1 + high - 1e-9:
+    if (
+        not args.has_stock_objective
+        and "delta" not in told
+        and args.delta is not None
+        and args.delta < 1 + high - 1e-9
+    ):
         yield (
             f"`delta={args.delta}` lies below {1 + high:g}, the upper bound of the clip, so that it bounds the ratio where "
             "the advantage is positive and never where it is negative; set it to at least that."
@@ -67,7 +76,7 @@ def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:
                 f"{policy} does nothing {because}: the policy has not moved since the rollout and every ratio is 1. To "
                 f"let it act, {split}."
             )
-        if args.delta is not None and not args.is_stock:
+        if args.delta is not None and not args.has_stock_objective:
             yield f"`delta={args.delta}` does nothing {because}: every ratio is 1. To let it act, {remedy}."
         if args.mirror_beta != 0.0 and args.mirror_sync_steps is None:
             yield (

@@ -206,7 +206,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         return advantages, varies
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        if not self.model.training or not (self.args.group_preserving_split or self.args.trims):
+        if not self.model.training or not (self.args.group_preserving_split or self.args.trims_forward):
             return super()._prepare_inputs(generation_batch)
         self._try_lines()
         generate_every = self.args.steps_per_generation * self.num_iterations
@@ -217,7 +217,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             else:
                 super()._prepare_inputs(generation_batch)
             # Where the loss is no mean over a micro-batch's own tokens, a row counts the same in each micro-batch.
-            if self.args.trims and self.loss_type != "bnpo" and not self._relates_rows:
+            if self.args.trims_forward and self.loss_type != "bnpo" and not self._relates_rows:
                 self._buffered_inputs = arrange(
                     self._buffered_inputs, self.args.gradient_accumulation_steps, by_prompt=self.args.share_prompt
                 )
@@ -249,7 +249,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         computed = terms.mask if "needed" not in inputs else terms.mask * inputs["needed"].unsqueeze(1)
         kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
         metrics: dict[str, torch.Tensor] = {}
-        if not self.args.is_stock:
+        if not self.args.has_stock_objective:
             weight, accumulation = self._token_weight(inputs, terms.mask, mode)
             added, metrics = self._method.added_loss(
                 terms,
@@ -261,10 +261,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             )
             loss = loss + added / accumulation
             self._correct_metrics(added.detach(), mode)
-        elif self.args.trims:
+        elif self.args.trims_forward:
             with torch.no_grad():
                 metrics = {ANCHORS[name].metric: value for name, value in self._method.divergences(terms).items()}
-        if self.args.trims or not self.args.is_stock:
+        if self.args.trims_forward or not self.args.has_stock_objective:
             metrics["entropy"] = terms.entropies
         if mode == "eval" and "mirror_per_token_logps" not in inputs:
             # In an evaluation the previous policy of the rollout is the policy itself.
@@ -290,7 +290,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
             # A ratio of 1, which is finite, where the advantage is 0.
             logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
-        if not self.args.is_stock:
+        if not self.args.has_stock_objective:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
             inputs.update(muted_anchors(inputs, logps))

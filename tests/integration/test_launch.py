@@ -149,7 +149,7 @@ def test_two_processes(project, policy_path, command):
 def test_without_a_variant_trls_script_is_stock(project):
     ours = run([*GRPO, "--config", "stock.yaml", "--logging_steps", "1"])
     ours_weights = (project / "out" / "model.safetensors").read_bytes()
-    assert trained_with(project).is_stock
+    assert trained_with(project).has_stock_objective
     stock = run([sys.executable, trl_script.__file__, "--config", "stock.yaml", "--logging_steps", "1"])
     assert "'grad_norm'" in ours
     assert "'grad_norm'" in stock

@@ -959,7 +959,7 @@ def test_leaving_out_padding_and_inert_rows_changes_no_update(
         # The steps on one rollout, whose samples no rounding can have changed.
         run |= {"per_device_train_batch_size": 8, "steps_per_generation": 2, "max_steps": 4}
         trainer = trained(tmp_path, arguments(), **(settings | run | savings))
-        assert (trainer._forward.trim, trainer.args.trims) == (("none", False) if savings else ("both", True))
+        assert (trainer._forward.trim, trainer.args.trims_forward) == (("none", False) if savings else ("both", True))
         return parameters(trainer)
 
     whole, trimmed, start = (

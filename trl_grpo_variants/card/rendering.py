@@ -95,7 +95,7 @@ def model_card(
         template_path=str(TEMPLATE),
         subject=subject,
         variant=variant,
-        is_stock=args.is_stock,
+        has_stock_objective=args.has_stock_objective,
         formula=objective_text(args.parts, vars(args)),
         legend=legend(args.parts, vars(args)),
         decisive=decisive,

@@ -46,7 +46,7 @@ class LeanForward(GRPOTrainer):
             with model.swapped_in():
                 return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
         score = super()._get_per_token_logps_and_entropies
-        if not self.args.trims:
+        if not self.args.trims_forward:
             return score(model, *args, **kwargs)
         needed = None if self._loss_inputs is None else self._loss_inputs.get("needed")
         return self._forward(score, model, *args, needed=needed, **kwargs)
