@@ -185,7 +185,6 @@ def test_a_users_advantage_has_its_settings(module):
         ({"advantage": lambda rewards, size: rewards}, "must be a function at the top level of a module"),
         ({"kl_estimator": "k3", "advantage": "group_std", "reward_variance_epsilon": 0.1}, "choose two different"),
     ],
-    ids=str,
 )
 def test_a_users_mistake_is_one_sentence(module, settings, sentence):
     settings = {
