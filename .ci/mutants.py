@@ -35,8 +35,10 @@ REMOVED = set(
     "detach clamp clamp_min clamp_max clip abs neg float double bool nan_to_num masked_fill clone contiguous flip sort "
     "strip lower unsqueeze squeeze sqrt square log exp copy get_text_config resolve sum mean".split()
 )
-# What these are given is text, or the size of a figure.
-SPEAKING = {"_figure", "warn", "warning", "warning_once", "info", "debug", "error", "print", "print_exception"}
+# What these are given is text, or the looks of a figure.
+SPEAKING = set("new_figure add_legend warn warning warning_once info debug error print print_exception".split())
+# Without these, something is missing.
+MISSED = {"add_legend", "warn", "warning"}
 # What these keywords are given is text or looks.
 APPEARANCE = set(
     "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize loc "
@@ -165,7 +167,7 @@ class Mutator:
             case ast.Assign() if isinstance(node.targets[0], ast.Attribute | ast.Subscript):
                 yield "statement", *self._span(node), "pass"
             case ast.Expr() if isinstance(node.value, ast.Call):
-                if _name(node.value.func) not in SPEAKING - {"warn", "warning"}:
+                if _name(node.value.func) not in SPEAKING - MISSED:
                     yield "statement", *self._span(node), "pass"
             case ast.Slice():
                 for bound in filter(None, (node.lower, node.upper)):

@@ -59,7 +59,7 @@ TESTS = {
     "theory/": "theory test_plan.py",
     "objective/formula": "test_card.py test_cli.py test_registries.py",
     "objective/choice": "test_registries.py test_config.py test_mistakes.py test_card.py",
-    "objective/": "objective test_registries.py test_enumeration.py integration/test_formula.py integration/test_trainer.py",
+    "objective/": "objective test_registries.py test_card.py test_enumeration.py integration/test_formula.py integration/test_trainer.py",
     "papers": "test_registries.py test_card.py",
     "combinations": "test_mistakes.py test_config.py test_registries.py",
     "variants": "test_config.py test_cli.py test_card.py test_registries.py test_recipes.py",
@@ -88,7 +88,7 @@ TESTS = {
     "forward/": "test_forward.py test_lines.py integration/test_savings.py integration/test_modalities.py",
     "rollout": "test_rollout.py integration/test_savings.py",
     "vllm/": "test_vllm.py integration/test_server.py",
-    "idle": "test_mistakes.py integration/test_trainer.py",
+    "idle": "test_mistakes.py test_config.py integration/test_trainer.py",
     "checkpoint": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
     "resume": "integration/test_resume.py integration/test_killed_save.py integration/test_interrupted.py",
     "metrics": "test_metrics.py integration/test_formula.py integration/test_trainer.py integration/test_savings.py",
@@ -263,7 +263,8 @@ class Watch(Choice):
         self.now = [item.nodeid]
         result = yield
         used = {name for name in self.calls if name.startswith("fixture ") and name.split()[1] in item.fixturenames}
-        calls = set().union(self.calls[item.nodeid], *(self.calls[name] for name in used))
+        # What runs while modules are imported, each test stands on.
+        calls = set().union(*(self.calls[name] for name in ("", item.nodeid, *used)))
         self.tests[item.nodeid] = {"seconds": time.monotonic() - start, "calls": sorted(calls)}
         return result
 

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections import OrderedDict
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer, models
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerFast
 from transformers.utils.quantization_config import QuantizationMethod
 
-from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
+from trl_grpo_variants import GRPOVariantConfig, __version__, get_variant, list_variants
 from trl_grpo_variants.card.coefficients import coefficients
 from trl_grpo_variants.card.from_trainer import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.rendering import Subject, model_card
@@ -233,6 +234,9 @@ def test_a_departure_stands_beside_the_variants_value(tmp_path):
     card = model_card(config(tmp_path, variant="dual", beta=0.02), subject())
     assert "| `beta` | 0.02 | 0.05 |" in card.content
     assert "| `mirror_beta` | 0.05 | 0.05 |" in card.content
+    args = config(tmp_path, variant="tic_grpo", gradient_accumulation_steps=2)
+    steps = args.steps_per_generation
+    assert f"| `steps_per_generation` | {steps} | {steps} |" in model_card(args, subject()).content
     assert "The run departs from the variant: `beta` is 0.02, not 0.05." in card.content
     for name in list_variants():
         assert "departs" not in model_card(config(tmp_path, variant=name), subject()).content
@@ -355,6 +359,28 @@ def test_what_is_not_known_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"variant": "mirror"}, "the GRPO variant `mirror`."),
+        ({}, "GRPO."),
+        ({"mirror_beta": 0.1, "num_iterations": 2}, "GRPO and terms that TRL does not have."),
+    ],
+    ids=str,
+)
+def test_the_card_names_method_and_versions(tmp_path, settings, method):
+    content = model_card(config(tmp_path, **settings), subject()).content
+    assert f", trained with {method}" in content
+    assert f"\n- trl_grpo_variants {__version__}\n- trl {version('trl')}\n" in content
+
+
+@pytest.mark.parametrize(("top_k", "sampled_from"), [(None, 0), (0, 0), (20, 20)])
+def test_snippets_sample_as_the_run_did(tmp_path, top_k, sampled_from):
+    settings = {"temperature": 0.5, "top_k": top_k, "max_completion_length": 9}
+    card = model_card(config(tmp_path, variant="mirror", **settings), subject())
+    assert f"    temperature=0.5,\n    top_k={sampled_from},\n    max_new_tokens=9,\n" in card.content
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {},
@@ -409,6 +435,12 @@ def test_an_inert_run_says_so(tmp_path):
         args = config(tmp_path, variant="tic_grpo", steps_per_generation=1, group_preserving_split=True)
     assert "had no effect on this run" in model_card(args, subject()).content
     assert "had no effect on this run" not in model_card(config(tmp_path, variant="tic_grpo"), subject()).content
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_a_run_without_importance_sampling_says_what_it_needs(tmp_path, name):
+    content = model_card(config(tmp_path, variant=name), subject()).content
+    assert ("Without importance sampling nothing bounds an update" in content) == name.startswith("no_is")
 
 
 def test_a_quantised_base_is_mentioned(tmp_path):

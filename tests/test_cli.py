@@ -43,6 +43,8 @@ def test_show_tells_parts_formula_paper_and_when_it_is_inert(name, capsys, monke
     variant = get_variant(name)
     for text in (variant.formula, variant.paper.title, variant.inert_when, _columns(variant)["advantage"]):
         assert text in printed
+    labels = re.findall(r"^│ (\w.*?) +│", printed, re.MULTILINE)
+    assert labels == [*_columns(variant), "objective", "sets", "inert when", "paper"]
     for setting, value in variant.settings.items():
         assert f"{setting}: {value}" in printed
 

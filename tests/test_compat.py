@@ -16,11 +16,13 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from trl import GRPOTrainer
 
 import trl_grpo_variants
+from trl_grpo_variants import GRPOVariantTrainer, compat
 from trl_grpo_variants.compat import check_backend, check_trl, sharding_backend
 
-from .tiny import make_config
+from .tiny import make_config, reward
 
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,13 @@ def test_the_trainer_is_not_imported_over_an_unsupported_trl(monkeypatch):
         monkeypatch.delitem(sys.modules, f"trl_grpo_variants.{module}", raising=False)
     with pytest.raises(ImportError, match="TRL 1.9.2 is installed"):
         _ = trl_grpo_variants.GRPOVariantTrainer
+
+
+def test_the_range_of_an_installed_package_is_that_of_its_metadata(tmp_path, monkeypatch):
+    monkeypatch.setattr(compat, "__file__", str(tmp_path / "trl_grpo_variants" / "compat.py"))
+    monkeypatch.setattr(compat, "requires", {"trl_grpo_variants": ["numpy", "trl<1.11,>=1.10"]}.get)
+    assert refusal(lambda: check_trl("1.10.5")) is None
+    assert "supports trl<1.11,>=1.10, but TRL 1.11 is installed" in refusal(lambda: check_trl("1.11"))
 
 
 @pytest.fixture
@@ -181,6 +190,38 @@ def test_what_needs_no_snapshot_is_not_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert check(tmp_path, {"variant": "tic_grpo"}) == "FSDP"
     assert check(tmp_path, {"variant": "dual"}, zero_stage=3) == "DeepSpeed"
+
+
+@pytest.mark.parametrize("setting", ["pack_rollout", "share_prompt"])
+def test_an_older_trl_is_told_before_a_model_is_loaded(tmp_path, monkeypatch, setting):
+    monkeypatch.delattr("trl.trainer.utils.add_fused_lm_head", raising=False)
+    with pytest.raises(NotImplementedError, match=f"`{setting}=True` needs the fused LM head"):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path, **{setting: True}))
+
+
+def test_a_replaced_parent_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(GRPOTrainer, "__module__", "UnslothGRPOTrainer")
+    with pytest.raises(
+        RuntimeError, match="`trl.GRPOTrainer` is UnslothGRPOTrainer.GRPOTrainer, whose loss would run"
+    ):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
+
+
+def test_a_parent_without_an_overridden_method_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(compat, "SEAMS", ("_compute_loss", "_gone"))
+    with pytest.raises(RuntimeError, match="has no GRPOTrainer._gone"):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
+
+
+def test_every_override_is_checked_on_the_parent():
+    classes = GRPOVariantTrainer.__mro__[: GRPOVariantTrainer.__mro__.index(GRPOTrainer)]
+    overridden = {
+        name
+        for cls in classes
+        for name, value in vars(cls).items()
+        if callable(value) and hasattr(GRPOTrainer, name) and not name.startswith("__")
+    }
+    assert overridden == set(compat.SEAMS)
 
 
 def test_nothing_imports_the_trainer_but_what_hands_it_out():

@@ -26,6 +26,7 @@ from trl_grpo_variants import (
     register_variant,
     unregister,
 )
+from trl_grpo_variants.checks import check_number
 from trl_grpo_variants.recipe import _kinds
 from trl_grpo_variants.variants import _VARIANTS
 from trl_grpo_variants.warn import warnings_at_the_user
@@ -72,6 +73,13 @@ def test_a_value_of_the_wrong_kind_is_one_sentence_that_names_the_field(name, va
         config(**settings)
     assert "\n" not in str(error.value)
     assert "trl_grpo_variants" in error.traceback[-1].path.parts
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
+def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
+    for bound in ({"at_least": 0.0}, {"greater_than": 0.0}, {"at_most": 0.0}):
+        with pytest.raises(ValueError, match=f"`name` must be a number .* got {value}"):
+            check_number("name", value, **bound)
 
 
 def test_every_field_is_tried():
@@ -245,6 +253,7 @@ IDLE = [
         {"group_preserving_split": True, "num_iterations": 2, "steps_per_generation": 1},
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
     ),
+    ({"mirror_beta": 0.1, "mirror_sync_steps": 4}, r"`mirror_sync_steps=4` does not outlive a rollout \(4 optimizer"),
     ({"skip_inert_rows": True, "entropy_coef": 0.1}, "`skip_inert_rows=True` does nothing: an entropy term"),
     ({"skip_inert_rows": True, "top_entropy_quantile": 0.2}, "`skip_inert_rows=True` does nothing: an entropy term"),
     *(

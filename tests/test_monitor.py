@@ -261,12 +261,12 @@ def test_nothing_is_predicted_from_graded_rewards(tmp_path, caplog):
     prompts, rewards = rows({"a": 4, "b": 5})
     graded = rewards.clone()
     graded[G - 1] = 0.5
-    for step, given_ in enumerate((rewards, graded, rewards)):
+    for step, given_ in enumerate((rewards, graded, graded, rewards)):
         monitor.record(step, prompts, given_, G)
     found = {(row["prompt_id"], row["visit"]): row["predicted"] is not None for row in table(tmp_path)}
     assert found == {
-        **{("a", 1): False, ("a", 2): True, ("a", 3): False},
-        **{("b", 1): False, ("b", 2): True, ("b", 3): True},
+        **{("a", 1): False, ("a", 2): True, ("a", 3): False, ("a", 4): False},
+        **{("b", 1): False, ("b", 2): True, ("b", 3): True, ("b", 4): True},
     }
     assert sum("rewards other than 0 and 1" in record.getMessage() for record in caplog.records) == 1
 

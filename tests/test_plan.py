@@ -57,7 +57,8 @@ def test_coefficients_path_and_fixed_points_are_printed(capsys):
     assert rows["end"] == ["0.7000 (stable fixed point)"]
     before, after = theory.zero_variance_probability([0.2, 0.7], 16)
     assert rows["groups of 16 without signal"] == [f"{before:.1%} at the start, {after:.1%} at the end"]
-    points = [row for row in cells(printed) if len(row) == 3][1:]
+    headings, *points = [row for row in cells(printed) if len(row) == 3]
+    assert headings == ["success", "multiplier", "stability"]
     for (success, multiplier, stability), point in zip(points, theory.fixed_points(0.2, beta=plan.beta), strict=True):
         assert (float(success), float(multiplier)) == pytest.approx((point.p, point.multiplier), rel=1e-3, abs=1e-6)
         assert stability == ("stable" if point.stable else "unstable")
@@ -260,7 +261,7 @@ def test_prompts_that_no_coefficient_moves_are_counted(capsys, tmp_path):
     path = write(tmp_path / "rates.jsonl", {"success": [0.0, 0.0, 0.0, 1.0, 0.3, 0.4]})
     told = run_json(capsys, "--p-ref", path, "--target", 0.4)
     assert (told["p_ref"]["never_solved"], told["p_ref"]["always_solved"]) == (3, 1)
-    assert "3 never solved, 1 always solved" in run(capsys, "--p-ref", path, "--target", 0.4)
+    assert ["stuck", "3 never solved, 1 always solved"] in cells(run(capsys, "--p-ref", path, "--target", 0.4))
 
 
 def test_damping_is_told_apart_from_a_plan_without(capsys):
@@ -336,7 +337,9 @@ def test_the_only_column_of_numbers_is_the_reward(tmp_path, numbers):
 
 
 def test_conversations_are_prompts_too(tmp_path):
-    prompts = [[{"role": "user", "content": text}] for text in COMPLETIONS["prompt"]]
+    messages = [{"role": "user", "content": text} for text in COMPLETIONS["prompt"]]
+    # The same ones, whatever the order of their keys.
+    prompts = [[dict(sorted(message.items())) if n % 2 else message] for n, message in enumerate(messages)]
     path = write(tmp_path / "completions.jsonl", COMPLETIONS | {"prompt": prompts})
     log_rewards(tmp_path, "correct", "format")
     assert sorted(read_success_rates(path)) == [0.0, 0.5, 1.0]
@@ -391,7 +394,11 @@ def test_figure_of_one_prompt_shows_the_numbers():
 
 def test_figure_shows_small_success_in_log_odds():
     prediction = Prediction(np.array(0.001), 0.02, "mean_std", 1e-5, 8)
-    left, right = draw(prediction).axes
+    figure = draw(prediction)
+    left, right = figure.axes
+    coefficients = f"beta = {prediction.plan.beta:.4g}, mirror_beta = {prediction.plan.mirror_beta:.4g}"
+    assert figure.get_suptitle() == f"p_ref = 0.001, target 0.02: {coefficients} (mean_std)"
+    assert left.get_position().x1 < right.get_position().x0
     assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("logit", "logit", "logit")
     low, high = right.get_ylim()
     # Three times as far from 0 and 1 as what is shown.

@@ -114,7 +114,8 @@ def write_state(folder, entries, step=16):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = tmp_path / "run <1>"
+    # Of a Parquet file, the name of a folder is no column.
+    folder = tmp_path / "visit=1" / "run <1>"
     store = Visits(folder, SETTINGS)
     store.start(pd.DataFrame(made_rows()))
     write_state(folder / "checkpoint-16", history())
@@ -161,9 +162,17 @@ def test_the_page_needs_nothing_but_itself(folder, capsys):
     images = page.attributes("img")
     names = ["success", "prompts", "signal", "divergence", "weights", "length"]
     assert [section["id"] for section in page.attributes("section")] == names
+    assert [image["alt"] for image in images] == [
+        "Predicted and measured success",
+        "Success of each prompt",
+        "Groups without signal",
+        "KL to the anchors",
+        "Weights of trajectories",
+        "Completions",
+    ]
     for image, name in zip(images, names, strict=True):
         kind, _, data = image["src"].partition(",")
-        assert kind == "data:image/png;base64" and b64decode(data).startswith(b"\x89PNG") and image["alt"]
+        assert kind == "data:image/png;base64" and b64decode(data).startswith(b"\x89PNG")
         assert (folder / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = (folder / "report" / "index.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)|url\(|@import|https?:", text)

@@ -323,13 +323,6 @@ def test_models_whose_prompt_cannot_be_shared_are_refused(policy_path, tmp_path,
         make_trainer(policy_path, tmp_path, model=model, share_prompt=True)
 
 
-@has_lines
-def test_an_older_trl_is_told_before_a_model_is_loaded(policy_path, tmp_path, monkeypatch):
-    monkeypatch.delattr("trl.trainer.utils.add_fused_lm_head")
-    with pytest.raises(NotImplementedError, match="`pack_rollout=True` needs the fused LM head"):
-        make_trainer(policy_path, tmp_path, model="no/such-model", pack_rollout=True)
-
-
 def test_an_update_without_any_signal_changes_nothing_and_costs_next_to_nothing(policy_path, tmp_path):
     added, trainer = update(policy_path, tmp_path, reward_funcs=equal_rewards, **ON)
     assert (added == 0).all()

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, TermOutput, compat, get_variant, list_variants
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, TermOutput, get_variant, list_variants
 from trl_grpo_variants import trainer as trainer_module
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.runs.intervals import wilson_interval
@@ -971,31 +971,6 @@ def test_snapshots_under_fsdp1_are_refused_before_a_model_is_loaded(tmp_path, mo
     monkeypatch.delenv("FSDP_VERSION", raising=False)
     with pytest.raises(NotImplementedError, match=message):
         GRPOVariantTrainer("no/such/model", reward, args, peft_config=settings.get("peft_config"))
-
-
-def test_a_replaced_parent_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(GRPOTrainer, "__module__", "UnslothGRPOTrainer")
-    with pytest.raises(
-        RuntimeError, match="`trl.GRPOTrainer` is UnslothGRPOTrainer.GRPOTrainer, whose loss would run"
-    ):
-        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
-
-
-def test_a_parent_without_an_overridden_method_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(compat, "SEAMS", ("_compute_loss", "_gone"))
-    with pytest.raises(RuntimeError, match="has no GRPOTrainer._gone"):
-        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path))
-
-
-def test_every_override_is_checked_on_the_parent():
-    classes = GRPOVariantTrainer.__mro__[: GRPOVariantTrainer.__mro__.index(GRPOTrainer)]
-    overridden = {
-        name
-        for cls in classes
-        for name, value in vars(cls).items()
-        if callable(value) and hasattr(GRPOTrainer, name) and not name.startswith("__")
-    }
-    assert overridden == set(compat.SEAMS)
 
 
 def test_model_card_names_variant_and_paper(policy_path, tmp_path):

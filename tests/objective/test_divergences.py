@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.objective.divergences import reverse_kl
+from trl_grpo_variants.objective.divergences import half_squared_log_ratio, reverse_kl
 from trl_grpo_variants.objective.ratio import (
     MAX_DIVERGENCE_LOG_RATIO,
     MAX_IMPORTANCE_LOG_RATIO,
@@ -41,6 +41,17 @@ def test_rollout_anchor_gives_the_mirror_term():
     ratio = (logps - old_logps).exp()
 
     torch.testing.assert_close(reverse_kl(logps, old_logps, logps - old_logps), ratio * ratio.log() - ratio + 1)
+
+
+def test_half_the_square_has_the_gradient_of_the_reverse_kl_token_by_token():
+    logps, anchor, old = torch.randn(3, 6, dtype=torch.float64)
+    values = half_squared_log_ratio(logps, anchor, logps - old)
+    torch.testing.assert_close(values, (logps - old).exp() * (logps - anchor) ** 2 / 2)
+    gradients = [
+        torch.autograd.functional.jacobian(lambda x, estimate=estimate: estimate(x, anchor, x - old), logps)
+        for estimate in (half_squared_log_ratio, reverse_kl)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10))

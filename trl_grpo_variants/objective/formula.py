@@ -16,7 +16,6 @@ _SUMS = {
     None: "agg_t",
     "grpo": "mean_i (1/|o_i|) sum_t",
     "sapo": "mean_i (1/|o_i|) sum_t",
-    "bnpo": "(1/N) sum_i sum_t",
     "dr_grpo": "(1/T) mean_i sum_t",
     "luspo": "mean_i sum_t",
 }

@@ -308,8 +308,8 @@ def _histogram_table(prediction: Prediction) -> Table:
     table = Table(title="Prompts by success, before and after")
     before, after = prediction.histogram
     largest = max(before.max(), after.max())
-    for heading, justify in (("success", "left"), ("before", "right"), ("", "left"), ("after", "right"), ("", "left")):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for heading in ("success", "before", "", "after", ""):
+        table.add_column(heading, justify="right" if heading in ("before", "after") else "left", no_wrap=True)
     for low, high, *counts in zip(HISTOGRAM_EDGES, HISTOGRAM_EDGES[1:], before, after, strict=False):
         bars = ["#" * int(np.ceil(16 * count / largest)) for count in counts]
         table.add_row(f"{low:.1f} - {high:.1f}", f"{counts[0]:.0f}", bars[0], f"{counts[1]:.0f}", bars[1])

@@ -96,8 +96,7 @@ def read_visits(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {FILE_NAME}; a run writes it with `success_monitor: true`.")
     try:
-        # Not by pandas, which takes the names of folders for columns.
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path)
         metadata = table.schema.metadata or {}
         known = metadata.get(b"format") == FORMAT.encode()
         settings = json.loads(metadata[b"settings"]) if known else {}
