@@ -29,7 +29,7 @@ NAMES = {
 }  # fmt: skip
 NAMES |= {after: before for before, after in NAMES.items()}
 # Functions that do not mind the order of their arguments.
-SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal", "suppress"}
+SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "array_equal", "equal", "suppress", "broadcast_shapes"}
 # Methods without which their object is still a value of the same kind.
 REMOVED = set(
     "detach clamp clamp_min clamp_max clip abs neg float double bool nan_to_num masked_fill clone contiguous flip sort "

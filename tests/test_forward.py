@@ -170,7 +170,8 @@ def test_nothing_to_compute_costs_two_tokens():
     ids, mask = padded([(7, 9)] * 6)
     calls = []
     TrimmedForward(trim="both", splits=True)(score_of_ids(calls), 1.0, ids, mask, 9, needed=torch.zeros(6).bool())
-    assert [tuple(given_ids.shape) for given_ids, *_ in calls] == [(1, 2)]
+    # One of them is the completion's.
+    assert [(tuple(given_ids.shape), keep) for given_ids, _, keep, _ in calls] == [((1, 2), 1)]
 
 
 def test_images_are_not_taken_apart_and_their_token_types_follow_the_rows():

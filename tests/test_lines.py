@@ -81,6 +81,16 @@ def test_values_that_are_not_wanted_do_not_come_back():
     assert lines.restore(values, (2, 9)).sum() == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("share_prompt", [False, True])
+def test_lines_are_divided_over_passes_by_their_widths(share_prompt):
+    """What a pass may hold is counted before its lines are laid."""
+    batch = batch_of([(3, 2), (5, 9), (3, 1), (5, 4)])
+    batch.input_ids[[2, 3], :7] = batch.input_ids[[0, 1], :7]
+    forward = LineForward(trim="both", splits=True, share_prompt=share_prompt)
+    widths, units = forward._units(batch)
+    assert [Lines.laid(batch, [unit], share_prompt=share_prompt).input_ids.size(1) for unit in units] == widths
+
+
 def test_prompts_that_differ_in_their_mask_share_no_line():
     batch = batch_of([(3, 2), (2, 2), (3, 1)])
     # The padding of the second row is a token of the others' prompt.

@@ -21,6 +21,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from trl_grpo_variants.vllm import client as vllm_client
+from trl_grpo_variants.vllm import server as vllm_server
 from trl_grpo_variants.vllm.adapter import AdapterVLLMGeneration, adapter_generation
 from trl_grpo_variants.vllm.client import GenerationError, GenerationServerError, WatchedVLLMClient
 from trl_grpo_variants.vllm.eligibility import adapter_obstacle, check_quantization, engine_rank
@@ -207,6 +208,26 @@ def test_a_server_is_waited_for_until_the_time_limit(status, sentence):
             server.shutdown()
 
 
+def test_a_server_that_starts_late_is_not_waited_for_until_the_time_limit(monkeypatch):
+    now = 0.0
+
+    def sleep(seconds):
+        nonlocal now
+        now += seconds
+
+    def answer(url, timeout):
+        if now < 10.0:
+            raise URLError("refused")
+        return BytesIO()
+
+    monkeypatch.setattr(vllm_server, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(vllm_server, "urlopen", answer)
+    generation = watched()
+    generation.server_timeout = 240.0
+    generation._wait_for_server()
+    assert 10.0 <= now < 20.0
+
+
 @pytest.mark.parametrize(("kind", "opens_channel"), [(WatchedVLLMGeneration, True), (AdapterVLLMGeneration, False)])
 def test_a_channel_for_weights_is_opened_where_weights_travel(monkeypatch, kind, opens_channel):
     asked = []
@@ -306,7 +327,11 @@ def test_the_process_that_talks_to_the_server_knows_why_there_is_no_rollout(monk
         generation.generate([[2]], None, 1)
 
 
-def test_an_adapter_goes_to_the_server_before_the_first_rollout(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("base", "warned"),
+    [("some/model", False), ("/another/place/of/model", False), ("some/model-of-another-kind", True)],
+)
+def test_an_adapter_goes_to_the_server_before_the_first_rollout(monkeypatch, tmp_path, base, warned):
     asked = []
 
     def post(url, json, timeout):
@@ -316,13 +341,16 @@ def test_an_adapter_goes_to_the_server_before_the_first_rollout(monkeypatch, tmp
     client = SimpleNamespace(
         base_url="http://somewhere",
         session=SimpleNamespace(post=post),
-        get_server_info=lambda: {"model_config": {"model": "some/model", "quantization": None}},
+        get_server_info=lambda: {"model_config": {"model": base, "quantization": None}},
         reset_prefix_cache=lambda: asked.append("cache"),
         raise_failure=lambda: None,
     )
     monkeypatch.setattr(WatchedVLLMGeneration, "_init_vllm", lambda self: vars(self).update(vllm_client=client))
     generation = adapting("server", tmp_path)
-    generation._init_vllm()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        generation._init_vllm()
+    assert [f"has {base} as its base" in str(warning.message) for warning in caught] == [True] * warned
     handed_over = {"lora_name": client.model, "lora_path": str(tmp_path), "load_inplace": True}
     assert asked == [("http://somewhere/v1/load_lora_adapter", handed_over), "cache"]
 

@@ -311,6 +311,7 @@ def test_lines_are_tried_out_when_training_begins_where_parameters_are_sharded(
             "positions are not relative",
         ),
         ({"sliding_window": 8}, "its attention has a sliding window"),
+        ({"output_router_logits": True}, "the auxiliary loss of its experts counts all tokens together"),
         ({"_attn_implementation": "flash_attention_2"}, "its attention implementation is 'flash_attention_2'"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",

@@ -152,6 +152,7 @@ def test_wrong_arguments_are_one_sentence(arguments, message):
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
 
 
-def test_previous_success_is_named_in_its_error():
+@pytest.mark.parametrize("step", [theory.success_step, theory.clipped_step])
+def test_previous_success_is_named_in_its_error(step):
     with pytest.raises(ValueError, match="`p_prev` must be between 0 and 1; got 2"):
-        theory.success_step(2.0, 0.5, beta=1.0)
+        step(2.0, 0.5, beta=1.0)

@@ -74,11 +74,12 @@ def test_every_target_below_the_fold_is_reached(log_odds, share):
     assert settles if plan.mirror_beta == 0.0 else not settles or multiplier < -0.9
 
 
-def test_target_beyond_the_fold_is_said_to_be_unstable():
-    assert theory.highest_target(0.2) < 0.9
-    plan = theory.plan(0.2, 0.9)
+@pytest.mark.parametrize("beyond", [5e-7, 0.5])
+def test_target_beyond_the_fold_is_said_to_be_unstable(beyond):
+    highest = theory.highest_target(0.2)
+    plan = theory.plan(0.2, float(theory.sigmoid(theory.logit(highest) + beyond)))
     assert (plan.stable, plan.reached, plan.mirror_beta) == (False, False, 0.0)
-    assert theory.limit(0.2, beta=plan.beta).points[0] < 0.8
+    assert theory.limit(0.2, beta=plan.beta).points[0] < highest
 
 
 def test_plan_for_a_distribution_ends_at_the_mean():

@@ -84,7 +84,10 @@ def test_small_coefficients_do_not_overflow():
         ({"pi_prev": 1.0}, "`pi_prev` must have shape"),
         ({"rewards": [1.0, float("nan")]}, "must be finite"),
         ({"rewards": [1.0, 0.0, 0.0]}, "do not broadcast"),
-        ({"pi_prev": [0.25, 0.25, 0.5], "rewards": [1.0]}, "do not broadcast.* `pi_prev` of shape"),
+        (
+            {"pi_prev": [0.25, 0.25, 0.5], "rewards": [1.0]},
+            r"do not broadcast.* `pi_ref` of shape \(2,\), `pi_prev` of shape \(3,\)",
+        ),
         ({"pi_ref": [1.0, 0.0], "pi_prev": [0.0, 1.0], "mirror_beta": 1.0}, "No output is possible"),
         ({"normalization": "group"}, "`normalization` must be one of"),
         ({"beta": 0.0}, "both 0"),
