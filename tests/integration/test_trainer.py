@@ -121,7 +121,7 @@ NEUTRAL = {
     "tic_grpo_v2": {"trajectory_clip": "upper"},
     "grpo_upper_clip": {"epsilon": 0.2, "delta": 100.0},
     # Its gradient is that of TRL's estimator.
-    "reference_k2": {"beta": 0.0},
+    "reference_k2": {"beta": 0.0, "kl_estimator": "k3"},
 }
 
 
