@@ -1,12 +1,10 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Configuration: the new fields, and how a preset and the parts that are named resolve them."""
+"""Configuration: the new fields."""
 
-import copy
-import inspect
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,43 +12,17 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
-from .combinations import BOUNDS_OF_TRL, CHOICES, SIZES, check_filled, check_resolved, check_sizes
+from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
 from .idle import idle_settings
-from .objective.choice import AXES, Parts, chosen_parts, importable_name
+from .objective.choice import AXES, Parts, chosen_parts
 from .objective.loss import Objective
-from .suggest import did_you_mean
+from .resolution import OWN_DEFAULTS, TRL_DEFAULTS, resolve
 from .variants import get_variant
 from .warn import warn_user, warnings_at_the_user
 
 
-# Fields of TRL that variants set. The class declares them again with the default None, so that a value the user gives
-# can be told from one the user leaves to the variant.
-_SET_BY_VARIANTS = {"beta", "delta", "epsilon", "epsilon_high", "importance_sampling_level", "loss_type"}
-_SET_BY_VARIANTS |= {"num_iterations", "scale_rewards"}
-_TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_VARIANTS}
-_OWN_DEFAULTS: dict[str, Any] = {
-    "advantage": None,
-    "advantage_kwargs": None,
-    "policy_loss": None,
-    "policy_loss_kwargs": None,
-    "kl_estimator": "k3",
-    "no_is_gradient": "current",
-    "trajectory_clip": "upper",
-    "mirror_beta": 0.0,
-    "mirror_sync_steps": None,
-    "reward_variance_epsilon": None,
-    "mask_zero_variance_groups": False,
-    "group_preserving_split": False,
-}
-# What belongs to a preset's part on an axis and is dropped with it when an explicit value replaces the part.
-_BELONGINGS = {
-    axis: {axis, field, f"{axis}_kwargs"}.union(setting.name for part in parts.values() for setting in part.settings)
-    - {*BOUNDS_OF_TRL}
-    for axis, (parts, field) in AXES.items()
-}
 # Of fields that always have a value once they are resolved, which is what their types are.
 _UNSET: Any = None
-_COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 
 
 def _documented(cls: Any) -> Any:
@@ -58,7 +30,7 @@ def _documented(cls: Any) -> Any:
     text = re.sub(r"\[([^]]*)\]\(http[^)]*\)|\[`?~?([\w.]+)`?\]", r"\1\2", cls.__doc__ or "").replace("`", "'")
     for name, meaning in re.findall(r"^        (\w+) \('.*\):\n((?: {12}.*\n)+)", text, re.MULTILINE):
         sentences = [" ".join(meaning.split())]
-        if name in _TRL_DEFAULTS:
+        if name in TRL_DEFAULTS:
             sentences.append("If not set, the variant's value.")
         if name in (choices := CHOICES | {axis: tuple(parts) for axis, (parts, _) in AXES.items()}):
             sentences.append(f"Known values: {', '.join(map(repr, choices[name]))}.")
@@ -251,7 +223,7 @@ class GRPOVariantConfig(GRPOConfig):
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 setattr(self, name, value.item())
         check_sizes(self)
-        chosen, departures = self._resolve()
+        chosen, departures = resolve(self)
         self._resolved_variant = self.variant
         check_resolved(self)
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
@@ -305,7 +277,7 @@ class GRPOVariantConfig(GRPOConfig):
         return (
             (self.variant is None or not get_variant(self.variant).settings)
             and self.parts.are_trls
-            and all(getattr(self, name) == default for name, default in _OWN_DEFAULTS.items())
+            and all(getattr(self, name) == default for name, default in OWN_DEFAULTS.items())
         )
 
     @property
@@ -327,74 +299,3 @@ class GRPOVariantConfig(GRPOConfig):
     def relates_rows(self) -> bool:
         """Whether a term of the loss looks at the rows of a micro-batch together."""
         return self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
-
-    def _resolve(self) -> tuple[set[str], list[str]]:
-        """Give every field its value, and tell which ones the user has chosen and how that departs from the variant."""
-        # TRL's own aliases, so that what follows compares names.
-        if isinstance(self.scale_rewards, bool):
-            self.scale_rewards = "group" if self.scale_rewards else "none"
-        for axis in AXES:
-            if inspect.isfunction(getattr(self, axis)):
-                setattr(self, axis, importable_name(axis, getattr(self, axis)))
-        given = {name: getattr(self, name) for name in (*_TRL_DEFAULTS, *_OWN_DEFAULTS)}
-        given = {name: value for name, value in given.items() if value is not None}
-        settings, departures = self._settings_of_variant(given)
-        for name, value in settings.items():
-            if getattr(self, name) is None:
-                setattr(self, name, value)
-        for axis, (parts, _) in AXES.items():
-            named = parts.get(getattr(self, axis)) if isinstance(getattr(self, axis), str) else None
-            for name, value in (named.fields or {} if named is not None else {}).items():
-                if getattr(self, name) is None:
-                    setattr(self, name, value)
-        for name, default in (_TRL_DEFAULTS | _OWN_DEFAULTS).items():
-            if getattr(self, name) is None:
-                setattr(self, name, default)
-
-        # Each number of rows and each width may be one more compilation.
-        compiles = any(getattr(self, name) not in (None, False) for name in _COMPILES)
-        saves = not compiles and not self._seems_stock()
-        for name, acts in (("trim_padding", True), ("skip_inert_rows", not self.relates_rows)):
-            if getattr(self, name) is None:
-                setattr(self, name, acts and saves)
-        chosen = {name for name, value in given.items() if value != (_TRL_DEFAULTS | _OWN_DEFAULTS)[name]}
-        return chosen, departures
-
-    def _seems_stock(self) -> bool:
-        """As `has_stock_objective`, also where a name is wrong and will be refused."""
-        try:
-            return self.has_stock_objective
-        except ValueError:
-            return False
-
-    def _settings_of_variant(self, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """What the variant sets, without what explicit values replace, and the sentences that tell of a replaced part."""
-        if self.variant is None:
-            return {}, []
-        # Dictionaries among them are the user's to change afterwards.
-        settings = copy.deepcopy(dict(get_variant(self.variant).settings))
-        inner_steps = settings.pop("inner_steps", None)
-        for name in settings:
-            if not hasattr(self, name):
-                near = did_you_mean(name, self.__dataclass_fields__, quote="`")
-                raise ValueError(f"The variant {self.variant!r} sets `{name}`, which is no field{near}")
-        if inner_steps is not None and self.steps_per_generation is None and self.generation_batch_size is None:
-            self.steps_per_generation = inner_steps * self.gradient_accumulation_steps
-        replaced = {name for name in settings.keys() & given.keys() if given[name] != settings[name]}
-        # A coefficient that differs is a choice; a part that is replaced or switched off is another method.
-        departures = [
-            f"{name}={given[name]!r} instead of {settings[name]!r}"
-            for name in sorted(replaced)
-            if isinstance(settings[name], str | bool) or given[name] == 0
-        ]
-        for axis, (parts, field) in AXES.items():
-            # A part that is named replaces one that a field chooses, and the other way round.
-            choosing = {name for part in parts.values() for name in part.fields or {}}
-            for new, old in ((axis, field), *((name, axis) for name in sorted(choosing))):
-                if {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
-                    replaced |= {axis}
-                    departures.append(f"{new}={given[new]!r} instead of {old}={settings[old]!r}")
-            if replaced & {axis, field}:
-                for name in _BELONGINGS[axis]:
-                    settings.pop(name, None)
-        return settings, departures

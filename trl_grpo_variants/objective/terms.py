@@ -177,9 +177,18 @@ class Advantage(Part):
     Parameters:
         is_zero_without_variance (`bool`):
             Whether groups of equal rewards have no advantage; they are then exactly zero.
+        omega (`Callable`, *optional*):
+            Its signal Omega = A+ - A- for rewards of 0 and 1 in large groups: `omega(success, failure, **settings)` takes
+            the success of a prompt and 1 less it, NumPy arrays of one shape in float64, and gives an array of that shape.
+            `None` where it is no function of the success.
+        group_omega (`Callable`, *optional*):
+            The same in one group, where that is not `omega` at the group's share of successes:
+            `group_omega(successes, num_generations, **settings)`.
     """
 
     is_zero_without_variance: bool = True
+    omega: Callable[..., Any] | None = None
+    group_omega: Callable[..., Any] | None = None
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)

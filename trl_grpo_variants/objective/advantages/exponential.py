@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ...checks import MAX_COEFFICIENT
@@ -49,4 +50,6 @@ RISK_SENSITIVE = Advantage(
     formula=lambda values: "(exp({risk} r) / mean(exp({risk} r)) - 1) / {risk}".format(risk=written(values, "risk")),
     paper=RS_GRPO,
     settings=(Setting("risk", greater_than=0.0, at_most=MAX_COEFFICIENT),),
+    # (exp(risk) - 1) / (risk (success exp(risk) + failure)), without an exponential that could overflow.
+    omega=lambda success, failure, *, risk=2.0: -math.expm1(-risk) / (risk * (success + failure * math.exp(-risk))),
 )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# TRL's, beside a standard deviation.
+STD_EPSILON = 1e-4
+
+
 def smoothed_std_advantages(
     rewards: torch.Tensor, num_generations: int, *, reward_variance_epsilon: float
 ) -> torch.Tensor:
@@ -60,6 +64,7 @@ SMOOTHED_STD = Advantage(
         Setting("reward_variance_epsilon", greater_than=0.0, at_least=LEAST_VARIANCE_EPSILON, at_most=MAX_COEFFICIENT),
     ),
     fields={"scale_rewards": "group", "reward_variance_epsilon": 1e-5},
+    omega=lambda success, failure, *, reward_variance_epsilon: (success * failure + reward_variance_epsilon) ** -0.5,
 )
 GROUP_STD = Advantage(
     name="group_std",
@@ -67,6 +72,11 @@ GROUP_STD = Advantage(
     formula="(r - mean) / (std + 1e-4)",
     paper=DEEPSEEKMATH,
     fields={"scale_rewards": "group"},
+    omega=lambda success, failure: 1 / ((success * failure) ** 0.5 + STD_EPSILON),
+    # The standard deviation is the sample's.
+    group_omega=lambda successes, size: (
+        1 / ((successes * (size - successes) / (size * (size - 1))) ** 0.5 + STD_EPSILON)
+    ),
 )
 BATCH_STD = Advantage(
     name="batch_std",
@@ -76,5 +86,10 @@ BATCH_STD = Advantage(
     fields={"scale_rewards": "batch"},
 )
 MEAN_ONLY = Advantage(
-    name="mean_only", function=None, formula="r - mean", paper=GRPO_DYNAMICS, fields={"scale_rewards": "none"}
+    name="mean_only",
+    function=None,
+    formula="r - mean",
+    paper=GRPO_DYNAMICS,
+    fields={"scale_rewards": "none"},
+    omega=lambda success, failure: 0 * success + 1,
 )

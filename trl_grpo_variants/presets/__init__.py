@@ -1,0 +1,12 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""The presets, as plain data, in the order in which they are listed."""
+
+from .advantages import ADVANTAGES
+from .dynamics import DYNAMICS
+from .policies import POLICIES
+from .trajectory import TRAJECTORY
+
+
+PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *ADVANTAGES)
