@@ -66,7 +66,8 @@ def group_omega_at(log_odds: Array, num_generations: int, signal: Signal) -> Arr
         with np.errstate(divide="ignore"):
             log_success, log_failure = np.log(sigmoid(part)), np.log(sigmoid(-part))
         log_weights = choose + _times(drawn, log_success) + _times(others - drawn, log_failure)
-        effective[first : first + rows] = np.exp(log_weights) @ omegas
+        # Not by a product of matrices, whose rounding depends on the machine and on how many rows there are.
+        effective[first : first + rows] = (np.exp(log_weights) * omegas).sum(axis=-1)
     return np.asarray((num_generations - 1) / num_generations * effective.reshape(np.shape(log_odds)))
 
 
