@@ -195,7 +195,176 @@ def risk_sensitive(rewards, num_generations, *, risk=2.0, **_):
     return advantages
 
 
+def scored(group):
+    """Rewards of a group that are there; those of a group with fewer than two count for nothing."""
+    there = [r for r in group if not math.isnan(r)]
+    return there if len(there) > 1 else []
+
+
+def by_group(rewards, num_generations, advantage):
+    """`advantage(r, there)` for each scored completion, with the rewards of its group that are there; 0 for the others."""
+    advantages = []
+    for group in groups(rewards, num_generations):
+        there = scored(group)
+        advantages += [advantage(r, there) if there and not math.isnan(r) else 0.0 for r in group]
+    return advantages
+
+
+def average(values):
+    values = list(values)
+    return math.fsum(values) / len(values)
+
+
+def leave_one_out(rewards, num_generations, **_):
+    return by_group(rewards, num_generations, lambda r, there: r - (math.fsum(there) - r) / (len(there) - 1))
+
+
+def length_weighted(rewards, num_generations, *, lengths, **_):
+    advantages = []
+    for group, sizes in zip(groups(rewards, num_generations), groups(lengths, num_generations), strict=True):
+        pairs = [(r, size) for r, size in zip(group, sizes, strict=True) if not math.isnan(r)]
+        tokens = sum(size for _, size in pairs)
+        baseline = sum(r * size for r, size in pairs) / tokens if tokens else math.nan
+        advantages += [0.0 if math.isnan(r) or not tokens else r - baseline for r in group]
+    return advantages
+
+
+def quantile(rewards, num_generations, *, quantile=0.4, **_):
+    """The baseline is the first reward, from the least on, with a share of at least `quantile` up to it."""
+
+    def advantage(r, there):
+        ranked = sorted(there)
+        baseline = next(x for i, x in enumerate(ranked) if (i + 1) / len(ranked) >= quantile - 1e-9)
+        return (r - baseline) / (deviation(there) + 1e-6)
+
+    return by_group(rewards, num_generations, advantage)
+
+
+def shifted(rewards, num_generations, *, baseline_shift=-0.1, **_):
+    return [
+        0.0 if math.isnan(r) else r - average(x for x in group if not math.isnan(x)) - baseline_shift
+        for group in groups(rewards, num_generations)
+        for r in group
+    ]
+
+
+def maximum_likelihood(rewards, num_generations, **_):
+    def advantage(r, there):
+        mean = average(there)
+        return (r - mean) / (mean + 1e-6) if mean > 0 else 0.0
+
+    return by_group(rewards, num_generations, advantage)
+
+
+def pass_at_k(rewards, num_generations, *, k=2, **_):
+    """As the paper writes it, by counting choices of k completions."""
+
+    def advantage(r, there):
+        n, failures = len(there), there.count(0.0)
+        if n < k:
+            return 0.0
+        mean = 1 - math.comb(failures, k) / math.comb(n, k)
+        unit = math.sqrt(mean * (1 - mean)) + 1e-6
+        if r == 1.0:
+            return (1 - mean) / unit
+        return (1 - mean - math.comb(failures - 1, k - 1) / math.comb(n - 1, k - 1)) / unit
+
+    return by_group(rewards, num_generations, advantage)
+
+
+def best_of_group(rewards, num_generations, **_):
+    def advantage(r, there):
+        first, second = sorted(there, reverse=True)[:2]
+        return (first - second) / (deviation(there) + 1e-6) if r == first else 0.0
+
+    return by_group(rewards, num_generations, advantage)
+
+
+def success_weight(rewards, num_generations, *, success_weight=0.1, failure_weight=1.0, **_):
+    return [0.0 if math.isnan(r) else success_weight if r == 1.0 else -failure_weight for r in rewards]
+
+
+def whitened(rewards, num_generations, *, lengths, **_):
+    """Each deviation from the group's mean, listed once per token, then whitened."""
+    deviations = by_group(rewards, num_generations, lambda r, there: r - average(there))
+    counted = by_group(rewards, num_generations, lambda *_: 1.0)
+    tokens = [
+        c for c, size, counts in zip(deviations, lengths, counted, strict=True) if counts for _ in range(int(size))
+    ]
+    mean = math.fsum(tokens) / max(len(tokens), 1)
+    variance = math.fsum((c - mean) ** 2 for c in tokens) / max(len(tokens) - 1, 1)
+    return [
+        (c - mean) / math.sqrt(variance + 1e-8) if counts else 0.0
+        for c, counts in zip(deviations, counted, strict=True)
+    ]
+
+
+def signal_share(rewards, num_generations, **_):
+    usable = [there for group in groups(rewards, num_generations) if (there := scored(group))]
+    share = average(float(max(there) > min(there)) for there in usable) if usable else 1.0
+    return by_group(rewards, num_generations, lambda r, there: (r - average(there)) / max(share, 1e-5))
+
+
+def beta_normalization(rewards, num_generations, *, lowest=0.0, highest=1.0, **_):
+    rewards = [(r - lowest) / (highest - lowest) for r in rewards]
+    means = [average(there) for group in groups(rewards, num_generations) if (there := scored(group))]
+    alpha = beta = 1.0
+    if len(means) > 1 and (variance := deviation(means) ** 2) > 1e-12:
+        mean = average(means)
+        concentration = mean * (1 - mean) / variance - 1
+        alpha, beta = max(1.0, 1 + concentration * mean / 3), max(1.0, 1 + concentration * (1 - mean) / 3)
+    constant = math.gamma(alpha + beta) / math.gamma(alpha) / math.gamma(beta)
+
+    def advantage(r, there):
+        mean = average(there)
+        density = constant * mean ** (alpha - 1) * (1 - mean) ** (beta - 1)
+        return (r - mean) * (min(1 / density, 1e6) if density > 0 else 1e6)
+
+    return by_group(rewards, num_generations, advantage)
+
+
+def partition(rewards, num_generations, *, partition_temperature=0.01, **_):
+    advantages = []
+    for group in groups(rewards, num_generations):
+        for place, r in enumerate(group):
+            others = [x for i, x in enumerate(group) if i != place and not math.isnan(x)]
+            if math.isnan(r) or not others:
+                advantages.append(0.0)
+                continue
+            best = max(r, *others)
+            mean = average(math.exp((x - best) / partition_temperature) for x in others)
+            advantages.append(r - best - partition_temperature * math.log(max(mean, 1e-8)))
+    return advantages
+
+
+def length_weights(lengths, *, length_weight_power):
+    powers = [size**-length_weight_power if size else 0.0 for size in lengths]
+    mean = math.fsum(powers) / max(sum(size > 0 for size in lengths), 1)
+    return [power / mean if power else 0.0 for power in powers]
+
+
+def in_domain(rewards, domain):
+    """The rewards nearest to these that an advantage takes."""
+    if domain.values:
+        return [r if math.isnan(r) else min(domain.values, key=lambda value: abs(value - r)) for r in rewards]
+    low = -math.inf if domain.at_least is None else domain.at_least
+    high = math.inf if domain.at_most is None else domain.at_most
+    return [r if math.isnan(r) else min(max(r, low), high) for r in rewards]
+
+
 ADVANTAGES = {
+    "leave_one_out": leave_one_out,
+    "length_weighted": length_weighted,
+    "quantile": quantile,
+    "shifted": shifted,
+    "maximum_likelihood": maximum_likelihood,
+    "pass_at_k": pass_at_k,
+    "best_of_group": best_of_group,
+    "success_weight": success_weight,
+    "whitened": whitened,
+    "signal_share": signal_share,
+    "beta_normalization": beta_normalization,
+    "partition": partition,
     "mean_only": mean_only,
     "group_std": group_std,
     "smoothed_std": smoothed_std,

@@ -77,6 +77,16 @@ def test_the_formula_of_a_preset(tmp_path, name):
         ({"variant": "mirror", "delta": 2.0}, "-min(min(rho, 2) A, clip(rho, 0.8, 1.2) A)"),
         ({"variant": "mirror", "importance_sampling_level": "sequence"}, "-min(s A, clip(s, 0.8, 1.2) A)"),
         ({"variant": "rs_grpo", "advantage_kwargs": {"risk": 0.5}}, "A = (exp(0.5 r) / mean(exp(0.5 r)) - 1) / 0.5"),
+        ({"variant": "asym_re", "advantage_kwargs": {"baseline_shift": 0.2}}, "A = r - (mean + 0.2)"),
+        (
+            {"variant": "beta_normalization", "advantage_kwargs": {"lowest": -1.0}},
+            "A = (x - mean) / f(mean; a, b), x = (r + 1) / 2",
+        ),
+        ({"variant": "pass_at_k", "advantage_kwargs": {"k": 4}}, "F = C(n - c, 4) / C(n, 4)"),
+        (
+            {"length_weight_power": 1.0, "loss_type": "dr_grpo"},
+            "A = u B, u = L^-1 / mean(L^-1 of the rollout), B = (r - mean) / (std + 1e-4)",
+        ),
         ({"advantage": "risk_sensitive"}, "A = (exp(2 r) / mean(exp(2 r)) - 1) / 2"),
         ({"variant": "mirror", "entropy_coef": 0.01}, "] - 0.01 mean_t H(pi),  A ="),
         ({"variant": "mirror", "reward_variance_epsilon": 1e-3}, "A = (r - mean) / sqrt(var + 0.001)"),
@@ -99,6 +109,7 @@ def test_the_formula_has_the_coefficients_of_the_run(tmp_path, settings, expecte
             ["2503.06639", "2508.02833"],
         ),
         ({"mirror_beta": 0.05, "num_iterations": 2}, ["2503.06639"]),
+        ({"variant": "maxrl", "length_weight_power": 0.75}, ["2602.02710", "2509.07558"]),
     ],
 )
 def test_the_papers_of_what_is_used_are_cited(tmp_path, settings, ids):
@@ -440,7 +451,8 @@ def test_an_inert_run_says_so(tmp_path):
 @pytest.mark.parametrize("name", list_variants())
 def test_a_run_without_importance_sampling_says_what_it_needs(tmp_path, name):
     content = model_card(config(tmp_path, variant=name), subject()).content
-    assert ("Without importance sampling nothing bounds an update" in content) == name.startswith("no_is")
+    has_ratio = get_variant(name).settings.get("importance_sampling_level") != "none"
+    assert ("Without importance sampling nothing bounds an update" in content) != has_ratio
 
 
 def test_a_quantised_base_is_mentioned(tmp_path):

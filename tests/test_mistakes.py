@@ -51,7 +51,7 @@ FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importan
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
-NUMBERS += ("top_entropy_quantile",)
+NUMBERS += ("top_entropy_quantile", "length_weight_power")
 NO_VALUES = [[1], {}, (), b"x", object]
 WRONG: dict[tuple[str, ...], list[Any]] = {
     DICTIONARIES: [[1], (1,), b"x", object, 5, "abc", {1: 2}, {"no_setting": 1}],
@@ -188,6 +188,46 @@ REFUSED = [
         {"variant": "dual", "sync_ref_model": True, "ref_model_mixup_alpha": 5},
         "`ref_model_mixup_alpha` must be a number of at most 1; got 5",
     ),
+    *(
+        (
+            {"length_weight_power": 0.75, "loss_type": loss_type},
+            f"`length_weight_power=0.75` weights completions by their length, which `loss_type='{loss_type}'` does already",
+        )
+        for loss_type in ("grpo", "sapo")
+    ),
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 2.0}},
+        r"`advantage_kwargs\['k'\]` must be a whole number of at least 1; got 2.0",
+    ),
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 0}},
+        r"`advantage_kwargs\['k'\]` must be a whole number of at least 1; got 0",
+    ),
+    # With as many as there are, no group has an advantage.
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 8}},
+        "`k` of `advantage='pass_at_k'` must be less than `num_generations`; got 8 and 8",
+    ),
+    (
+        {"advantage": "pass_at_k", "num_generations": 2},
+        "`k` of `advantage='pass_at_k'` must be less than `num_generations`; got 2 and 2",
+    ),
+    (
+        {"variant": "pass_at_k", "num_generations_eval": 1},
+        "`k` of `advantage='pass_at_k'` must be at most `num_generations_eval`; got 2 and 1",
+    ),
+    (
+        {"variant": "beta_normalization", "advantage_kwargs": {"lowest": 1.0}},
+        "`lowest` of `advantage='beta_normalization'` must be less than `highest`; got 1.0 and 1.0",
+    ),
+    (
+        {"variant": "qae", "advantage_kwargs": {"quantile": 1.5}},
+        r"`advantage_kwargs\['quantile'\]` must be a number of at most 1; got 1.5",
+    ),
+    (
+        {"variant": "w_reinforce", "advantage_kwargs": {"success_weight": -0.1}},
+        r"`advantage_kwargs\['success_weight'\]` must be a number of at least 0; got -0.1",
+    ),
     ({"pack_rollout": True, "share_prompt": True}, "`pack_rollout=True` and `share_prompt=True` are two ways"),
     ({"scale_rewards": ["group"]}, r"`scale_rewards` must be one of 'group', .* got \['group'\]"),
     (
@@ -211,6 +251,13 @@ def test_what_is_legal_stays_legal():
     assert config(variant="grpo_upper_clip").epsilon == 1.0
     assert config(variant="tic_grpo", epsilon_high=4).epsilon_high == 4
     assert config(variant="tic_grpo", num_generations_eval=0).num_generations_eval == 0
+    assert config(variant="pass_at_k", num_generations_eval=2, advantage_kwargs={"k": 2}).num_generations_eval == 2
+    # As if it were not given.
+    assert config(variant="pass_at_k", num_generations_eval=0).num_generations_eval == 0
+    assert config(variant="beta_normalization", advantage_kwargs={"lowest": -1.0, "highest": 0.0}).advantage_kwargs
+    # Its groups of equal rewards have an advantage that a mask takes away.
+    assert config(variant="w_reinforce", mask_zero_variance_groups=True).mask_zero_variance_groups
+    assert config(length_weight_power=0.5).objective.length_weights is not None
     # TRL divides by it in its own loss, and says so.
     assert config(loss_type="dr_grpo", max_completion_length=None).has_stock_objective
 

@@ -63,7 +63,7 @@ def observe(monitor, successes, log_ratios):
     """One rollout as the trainer has it, with completions of one token."""
     prompts, rewards = rows(successes)
     logps = {"ref_per_token_logps": log_ratios.unsqueeze(1), "old_per_token_logps": torch.zeros(len(rewards), 1)}
-    rollout = logps | {"completion_mask": torch.ones(len(rewards), 1)}
+    rollout = logps | {"completion_mask": torch.ones(len(rewards), 1), "advantages": torch.zeros(len(rewards))}
     return monitor.observe(8, prompts, rollout, rewards, G, Accelerator(cpu=True))
 
 
@@ -221,6 +221,10 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
         ({"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"}, "ties the advantages of all prompts together"),
+        (
+            {"variant": "reference", "length_weight_power": 0.5},
+            "gives completions of different lengths different weights",
+        ),
         ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, "one that it does not know"),
         (
             {"variant": "grpo", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},

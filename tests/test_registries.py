@@ -76,12 +76,13 @@ def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(par
     defaults = {name: fields.get(name, default) for name, default in part.keywords().items()}
     settings = {name: value * scale if isinstance(value, float) else value for name, value in defaults.items()}
     extra = {"lengths": torch.tensor(lengths)} if part.takes("lengths") else {}
+    rewards = reference.in_domain(rewards, part.domain.given(settings))
     advantages = part.function(torch.tensor(rewards, dtype=torch.float64), 4, **settings, **extra)
     expected = reference.ADVANTAGES[part.name](rewards, 4, lengths=lengths, **settings)
     scored = ~torch.tensor(rewards).isnan()
     torch.testing.assert_close(advantages[scored], torch.tensor(expected, dtype=torch.float64)[scored])
-    if part.is_zero_without_variance:
-        assert advantages[12:].abs().max() < 1e-6
+    assert (advantages[12:].abs().max() < 1e-6) == part.is_zero_without_variance
+    assert (advantages[8:12] == 0).all() and advantages.dtype == torch.float64
 
 
 def test_names_are_unique_and_descriptions_complete():

@@ -113,6 +113,7 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         ("top_entropy_quantile", "entropy_coef", "use_adaptive_entropy"): True,
         tuple(name for name in read if hasattr(args, name)): True,
         (*named, *(f"{name}_kwargs" for name in named)): True,
+        ("length_weight_power",): args.length_weight_power != 0.0,
         ("kl_estimator",): args.kl_estimator != "k3",
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,

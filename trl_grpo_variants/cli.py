@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .objective.formula import divergence_texts
+from .objective.formula import advantage_text, divergence_texts
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 from .version import __version__
@@ -125,7 +125,7 @@ def _columns(variant: Variant) -> dict[str, str]:
     }
     return {
         "policy term": policy,
-        "advantage": parts.advantage.text(settings) if parts.advantage is not None else "TRL's",
+        "advantage": advantage_text(parts, settings) or "TRL's",
         "KL": kl or ("none" if "beta" in settings else "TRL's"),
         "loss_type": settings.get("loss_type", "TRL's"),
         "schedule": ", ".join(text(settings[name]) for name, text in schedule.items() if settings.get(name))

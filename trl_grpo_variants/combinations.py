@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .checks import MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
+from .objective.advantages.lengths import LENGTH_WEIGHTS
 from .objective.choice import AXES, chosen_parts
 from .objective.divergences import ANCHORS, DIVERGENCES
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Sizes of a rollout and of an update; TRL computes with them unseen, and of the last two fills in one.
 _GIVEN_SIZES = ("gradient_accumulation_steps", "per_device_train_batch_size", "num_generations")
 SIZES = (*_GIVEN_SIZES, "steps_per_generation", "generation_batch_size")
+# These loss types divide the terms of a completion by its length.
+_LENGTH_LOSS_TYPES = ("grpo", "sapo")
 # These loss types give all tokens of an optimizer step one weight, so that one term per trajectory has a weight too.
 _UNIFORM_LOSS_TYPES = ("dr_grpo", "dapo", "bnpo")
 _STOCK_CHOICES = {
@@ -98,6 +101,8 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     for name, allowed in CHOICES.items():
         check_choice(name, getattr(args, name), allowed)
     check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
+    for setting in LENGTH_WEIGHTS.settings:
+        _check_setting(setting, setting.name, getattr(args, setting.name))
     check_whole_number("mirror_sync_steps", args.mirror_sync_steps, optional=True)
     check_whole_number("num_iterations", args.num_iterations)
     for name, kind in type(args).__annotations__.items():
@@ -133,6 +138,8 @@ def _check_values(args: "GRPOVariantConfig") -> None:
 def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
     if setting.choices:
         check_choice(name, value, setting.choices)
+    elif setting.is_whole and setting.at_most is None:
+        check_whole_number(name, value, at_least=int(setting.at_least or 0), optional=optional)
     else:
         bounds = {"greater_than": setting.greater_than, "at_least": setting.at_least, "at_most": setting.at_most}
         check_number(name, value, **bounds, optional=optional)
@@ -156,8 +163,25 @@ def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
     for setting in part.settings:
         if setting.name in kwargs:
             _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
+    _check_relations(part, args, axis)
     if part.function is not None:
         _check_signature(part, args, axis, known)
+
+
+def _check_relations(part: Part, args: "GRPOVariantConfig", axis: str) -> None:
+    """Settings whose bound is another setting of the part, or a field."""
+    settings = part.values_of(vars(args))
+    for setting in part.settings:
+        for others, words in ((setting.below, "less than"), (setting.within, "at most")):
+            for other in others:
+                # A field without a value is one of `None`, or, where TRL counts, of 0.
+                bound = settings[other] if other in settings else getattr(args, other) or None
+                value = settings[setting.name]
+                if bound is not None and not (value < bound or (value == bound and others is setting.within)):
+                    raise ValueError(
+                        f"`{setting.name}` of {part_label(args, axis)} must be {words} `{other}`; got {value!r} and "
+                        f"{bound!r}."
+                    )
 
 
 def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: dict[str, Any]) -> None:
@@ -299,7 +323,9 @@ def _check_divergences(args: "GRPOVariantConfig") -> None:
 
 
 def _check_advantages(args: "GRPOVariantConfig") -> None:
-    if args.mask_zero_variance_groups and args.beta == 0.0 and args.mirror_beta == 0.0:
+    advantage = chosen_parts(vars(args)).advantage
+    is_zero = advantage is None or advantage.is_zero_without_variance
+    if args.mask_zero_variance_groups and is_zero and args.beta == 0.0 and args.mirror_beta == 0.0:
         raise ValueError(
             "`mask_zero_variance_groups=True` can never act without a KL term: the policy term of such a group is zero "
             "already. Set `beta` or `mirror_beta`, or leave it off."
@@ -314,3 +340,9 @@ def _check_advantages(args: "GRPOVariantConfig") -> None:
                 f"`{name}={getattr(args, name)!r}` works on the summed reward of a completion, so it needs "
                 f"`multi_objective_aggregation='sum_then_normalize'`; got {args.multi_objective_aggregation!r}."
             )
+    if args.length_weight_power != 0.0 and args.loss_type in _LENGTH_LOSS_TYPES:
+        raise ValueError(
+            f"`length_weight_power={args.length_weight_power}` weights completions by their length, which "
+            f"`loss_type={args.loss_type!r}` does already; use 'dr_grpo', which is the paper's, or another that weights all "
+            "tokens alike."
+        )

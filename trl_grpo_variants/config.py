@@ -98,6 +98,12 @@ class GRPOVariantConfig(GRPOConfig):
             If set, advantages are divided by `sqrt(var + reward_variance_epsilon)` with the population variance of the
             group, as [Mroueh](https://huggingface.co/papers/2503.06639) writes them, in squared reward units. If not
             set, TRL's `std + 1e-4` with the sample standard deviation.
+        length_weight_power (`float`, *optional*, defaults to `0.0`):
+            If greater than 0, each advantage is multiplied by the number of its completion's tokens to minus this power,
+            over the mean of that in the rollout
+            ([Delta L Normalization](https://huggingface.co/papers/2509.07558)). The paper takes `1.0` for short tasks,
+            `0.75` for mathematics, and `loss_type="dr_grpo"`; loss types that divide by the length of a completion are
+            refused.
         mask_zero_variance_groups (`bool`, *optional*, defaults to `False`):
             Whether groups whose rewards are all equal are left out of the policy term and the KL terms alike, as in
             [off-policy GRPO](https://huggingface.co/papers/2505.22257). Normalisers and the entropy bonus still count
@@ -191,6 +197,7 @@ class GRPOVariantConfig(GRPOConfig):
     advantage_kwargs: dict[str, Any] | str | None = None
     scale_rewards: str = _UNSET
     reward_variance_epsilon: float | None = None
+    length_weight_power: float = _UNSET
     mask_zero_variance_groups: bool = _UNSET
     beta: float = _UNSET
     mirror_beta: float = _UNSET

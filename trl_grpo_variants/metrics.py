@@ -4,6 +4,7 @@
 """What is logged is a mean over all that was counted since the last log, however it came in batches."""
 
 import math
+from collections import deque
 from typing import Any
 
 import torch
@@ -123,6 +124,13 @@ class RunningMeans:
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         """Go on from sums and counts that were saved."""
         self._totals["train"] = {name: list(totals) for name, totals in state_dict.items()}
+
+
+def replace_last(logged: deque[float], values: list[float]) -> None:
+    """Put values in the place of as many that have been logged last."""
+    for _ in range(min(len(logged), len(values))):
+        logged.pop()
+    logged.extend(values)
 
 
 def distinct_rows(rows: int) -> int:

@@ -40,11 +40,29 @@ class Paper:
         )
 
 
+ASYM_RE = Paper(
+    "Asymmetric REINFORCE for off-Policy Reinforcement Learning: Balancing positive and negative rewards",
+    "2506.20520",
+    "Charles Arnal and others",
+    "arnal2025asymmetric",
+)
+BNPO = Paper(
+    "BNPO: Beta Normalization Policy Optimization",
+    "2506.02864",
+    "Changyi Xiao and Mengdi Zhang and Yixin Cao",
+    "xiao2025bnpo",
+)
 DEEPSEEKMATH = Paper(
     "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
     "2402.03300",
     "Zhihong Shao and others",
     "shao2024deepseekmath",
+)
+DELTA_L = Paper(
+    "Delta L Normalization: Rethink Loss Aggregation in RLVR",
+    "2509.07558",
+    "Zhiyuan He and others",
+    "he2025deltal",
 )
 GDPO = Paper(
     "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
@@ -53,11 +71,23 @@ GDPO = Paper(
     "liu2026gdpo",
 )
 GMPO = Paper("Geometric-Mean Policy Optimization", "2507.20673", "Yuzhong Zhao and others", "zhao2025gmpo")
+GPG = Paper(
+    "GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning",
+    "2504.02546",
+    "Xiangxiang Chu and others",
+    "chu2025gpg",
+)
 GRPO_DYNAMICS = Paper(
     "Reinforcement Learning with Verifiable Rewards: GRPO's Effective Loss, Dynamics, and Success Amplification",
     "2503.06639",
     "Youssef Mroueh",
     "mroueh2025grpodynamics",
+)
+INFERENCE_TIME = Paper(
+    "Optimizing Language Models for Inference Time Objectives using Reinforcement Learning",
+    "2503.19595",
+    "Yunhao Tang and others",
+    "tang2025inference",
 )
 K2 = Paper(
     "Rethinking KL Regularization in RLHF: From Value Estimation to Gradient Optimization",
@@ -67,6 +97,54 @@ K2 = Paper(
 )
 LITE_PPO = Paper(
     "Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "Zihe Liu and others", "liu2025tricks"
+)
+MAXRL = Paper(
+    "Maximum Likelihood Reinforcement Learning",
+    "2602.02710",
+    "Fahim Tajwar and others",
+    "tajwar2026maxrl",
+)
+NSR = Paper(
+    "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
+    "2506.01347",
+    "Xinyu Zhu and others",
+    "zhu2025negative",
+)
+OPO = Paper(
+    "On-Policy RL with Optimal Reward Baseline",
+    "2505.23585",
+    "Yaru Hao and others",
+    "hao2025opo",
+)
+PASS_AT_K = Paper(
+    "Pass@k Training for Adaptively Balancing Exploration and Exploitation of Large Reasoning Models",
+    "2508.10751",
+    "Zhipeng Chen and others",
+    "chen2025passk",
+)
+PMD = Paper(
+    "Approximation of Log-Partition Function in Policy Mirror Descent Induces Implicit Regularization for LLM Post-Training",
+    "2602.05933",
+    "Zhenghao Xu and Qin Lu and Changlong Yu and Tuo Zhao",
+    "xu2026pmd",
+)
+QAE = Paper(
+    "Quantile Advantage Estimation: Stabilizing RLVR for LLM Reasoning",
+    "2509.22611",
+    "Junkang Wu and others",
+    "wu2025quantile",
+)
+REINFORCE_PLUS_PLUS = Paper(
+    "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization",
+    "2501.03262",
+    "Jian Hu and others",
+    "hu2025reinforce",
+)
+RLOO = Paper(
+    "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+    "2402.14740",
+    "Arash Ahmadian and others",
+    "ahmadian2024rloo",
 )
 RS_GRPO = Paper(
     "Risk-Sensitive RL for Alleviating Exploration Dilemmas in Large Language Models",

@@ -36,6 +36,7 @@ OWN_DEFAULTS: dict[str, Any] = {
     "mirror_beta": 0.0,
     "mirror_sync_steps": None,
     "reward_variance_epsilon": None,
+    "length_weight_power": 0.0,
     "mask_zero_variance_groups": False,
     "group_preserving_split": False,
 }

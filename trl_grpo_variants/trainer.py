@@ -12,18 +12,19 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from .checks import check_model
+from .combinations import part_label
 from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
 from .forward.lean import LeanForward
-from .guards import FiniteGuard, NonFiniteError, check_advantages, check_rewards
+from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_advantages, check_domain, check_rewards
 from .hub import PublishedRun
-from .metrics import RunningMeans
+from .metrics import RunningMeans, replace_last
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
 from .objective.loss import counted_tokens, muted_anchors, term_inputs
 from .objective.ratio import trajectory_log_weight
-from .objective.rewards import reward_differences, weighted_rewards
+from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
@@ -81,8 +82,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     ref_model: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
-    # Where an engine is gone or a number not finite, the weights are still those of the last step.
-    _interruptions = (GenerationServerError, NonFiniteError)
+    # Where an engine is gone or a number not as it has to be, the weights are still those of the last step.
+    _interruptions = (GenerationServerError, NonFiniteError, RewardDomainError)
 
     def __init__(
         self,
@@ -152,7 +153,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
         advantages, varies = (
             values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
-            for values in self._final_advantages(rollout, rewards_per_func, num_generations, mode)
+            for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)
         )
         rollout["advantages"] = advantages
         if self.args.mask_zero_variance_groups and mode == "train":
@@ -177,32 +178,34 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
 
     def _final_advantages(
-        self, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
+        self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
         weights = self.reward_weights.to(rewards_per_func.device)
         each = self.multi_objective_aggregation == "normalize_then_sum"
         scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
         varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope)
+        lengths = None
+        if self._method.takes_lengths or self._method.length_weights is not None:
+            lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
         if self._method.advantage is None:
             advantages = self.accelerator.gather(rollout["advantages"])
         else:
-            lengths = {}
-            if self._method.takes_lengths:
-                lengths["lengths"] = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
-            rewards = weighted_rewards(rewards_per_func, weights)
-            advantages = self._method.advantage(rewards, num_generations, **lengths)
+            rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations)
+            label = part_label(self.args, "advantage")
+            check_domain(rewards, self._method.domain, label, self.reward_func_names, rows)
+            given = {"lengths": lengths} if self._method.takes_lengths else {}
+            advantages = self._method.advantage(rewards, num_generations, **given)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        if self._method.is_zero_without_variance:
-            # What rounding leaves of equal rewards is no advantage.
+        if self._method.is_zero_without_variance or self.args.mask_zero_variance_groups:
+            # What rounding leaves of equal rewards is no advantage, and of a masked group nothing counts.
             advantages = torch.where(varies, advantages, 0.0)
+        if self._method.length_weights is not None:
+            advantages = advantages * self._method.length_weights(lengths).to(advantages.dtype)
         # What the parent has logged of its own.
         self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
-        logged = self._logs["advantages"]
-        for _ in range(min(len(logged), advantages.numel())):
-            logged.pop()
-        logged.extend(advantages.tolist())
+        replace_last(self._logs["advantages"], advantages.tolist())
         return advantages, varies
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:

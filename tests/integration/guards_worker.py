@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from trl_grpo_variants.guards import NonFiniteError
+from trl_grpo_variants.guards import NonFiniteError, RewardDomainError
 
 from ..tiny import dataset, make_trainer, reward
 
@@ -24,6 +24,10 @@ def on_the_last_rank(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [math.inf if RANK == 1 else float(i) for i in range(len(completion_ids))]
 
 
+def negative_on_the_last_rank(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    return [-float(RANK) for _ in completion_ids]
+
+
 def of_two_prompts(prompts: list[str], **_: Any) -> list[float]:
     return [float(prompt in dataset(5)["prompt"][1:3]) for prompt in prompts]
 
@@ -31,7 +35,7 @@ def of_two_prompts(prompts: list[str], **_: Any) -> list[float]:
 def stopped(trainer: Any) -> str:
     try:
         trainer.train()
-    except NonFiniteError as error:
+    except (NonFiniteError, RewardDomainError) as error:
         return str(error)
     return "It was not stopped."
 
@@ -47,6 +51,7 @@ def run(policy_path: str, folder: Path) -> dict[str, Any]:
     metrics = trainer.evaluate()
     results = {"evaluation": {name: metrics[f"eval_{name}"] for name in names}}
     results["reward"] = stopped(make("reward", reward_funcs=on_the_last_rank))
+    results["domain"] = stopped(make("domain", variant="maxrl", reward_funcs=negative_on_the_last_rank))
 
     compute = GRPOTrainer._compute_loss
 

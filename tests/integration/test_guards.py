@@ -216,6 +216,11 @@ def ranks(policy_path, tmp_path_factory):
             "reward",
             "`on_the_last_rank` gave inf for a completion of the prompt '[a-h]+' .and 3 more like it., so the run",
         ),
+        (
+            "domain",
+            "`advantage='maximum_likelihood'` takes rewards of at least 0, but `negative_on_the_last_rank` gave -1 for a "
+            "completion of the prompt '[a-h]+' .and 3 more like it., so the run stops.*checkpoint-0'",
+        ),
     ],
 )
 def test_all_processes_stop_with_one_sentence(ranks, case, sentence):

@@ -322,6 +322,9 @@ TRAJECTORY = {"variant": "tic_grpo"}
             )
         ),
         ({"use_adaptive_entropy": True}, {"use_adaptive_entropy": True, "entropy_target": 0.5}),
+        ({"loss_type": "dr_grpo"}, {"loss_type": "dr_grpo", "length_weight_power": 0.5}),
+        ({"variant": "delta_l"}, {"variant": "delta_l", "length_weight_power": 1.0}),
+        ({"variant": "w_reinforce"}, {"variant": "psr"}),
     ],
 )
 def test_what_changes_the_loss_changes_the_objective(tmp_path, saved, current):

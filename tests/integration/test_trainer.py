@@ -122,6 +122,7 @@ NEUTRAL = {
     "grpo_upper_clip": {"epsilon": 0.2, "delta": 100.0},
     # Its gradient is that of TRL's estimator.
     "reference_k2": {"beta": 0.0, "kl_estimator": "k3"},
+    "delta_l": {"length_weight_power": 0.0},
 }
 
 
@@ -173,9 +174,16 @@ def partial_reward(completion_ids, **_):
     return [None if ids[0] == 4 else 0.25 * (len(ids) % 3) for ids in completion_ids]
 
 
+def partial_success(completion_ids, **_):
+    return [None if ids[0] in (4, 5) else float(len(ids) % 3 == 0) for ids in completion_ids]
+
+
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_path, tmp_path, name):
     fields = ADVANTAGES[name].fields
+    # What an advantage takes decides what it is given.
+    any_reward = reference.in_domain([2.0], ADVANTAGES[name].domain_of({})) == [2.0]
+    funcs, weights = ([reward, partial_reward], (1.0, 2.0)) if any_reward else ([partial_success], (1.0,))
     trainer = make_trainer(
         policy_path,
         tmp_path,
@@ -183,8 +191,8 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
         max_steps=1,
         log_completions=True,
         num_completions_to_print=0,
-        reward_funcs=[reward, partial_reward],
-        reward_weights=[1.0, 2.0],
+        reward_funcs=funcs,
+        reward_weights=list(weights),
         mirror_beta=0.1,
         num_iterations=2,
         **({"advantage": name} if fields is None else fields),
@@ -192,16 +200,132 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
     trainer.train()
 
     rows = trainer.rewards_per_func.tolist()
-    rewards = [sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r)) for row in rows]
+    scored = [[w * r for w, r in zip(weights, row, strict=True) if not math.isnan(r)] for row in rows]
+    rewards = [sum(row) if row else math.nan for row in scored]
     rollout = trainer.rollouts[0]
     lengths = rollout["completion_mask"].sum(1).tolist()
     expected = torch.tensor(
-        reference.ADVANTAGES[name](rewards, 4, lengths=lengths, rewards_per_func=rows, weights=(1.0, 2.0))
+        reference.ADVANTAGES[name](rewards, 4, lengths=lengths, rewards_per_func=rows, weights=weights)
     )
     assert expected.abs().max() > 0
     torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- groups of equal rewards, lengths, and rewards that an advantage does not take -----------------------------------
+
+
+def without_signal(prompts, **_):
+    """Success of the first half of the prompts alone, whatever is written."""
+    return [float(i < len(prompts) // 2) for i in range(len(prompts))]
+
+
+def recorded(policy_path, tmp_path, **settings):
+    return make_trainer(policy_path, tmp_path, trainer_class=Recorder, reward_funcs=without_signal, **settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [("w_reinforce", (0.1, -1.0)), ("psr", (1.0, 0.0)), ("nsr", (0.0, -1.0)), ("asym_re", (0.1, 0.1))],
+)
+def test_groups_of_equal_rewards_learn_where_the_method_says_so(policy_path, tmp_path, variant, expected):
+    trainer = recorded(policy_path, tmp_path, variant=variant, max_steps=2, success_monitor=True, beta=0.1)
+    before = parameters(trainer)
+    trainer.train()
+    advantages = trainer.rollouts[0]["advantages"].view(2, -1)
+    assert advantages.mean(1).tolist() == pytest.approx(expected) and (advantages.std(1) < 1e-6).all()
+    entry = trainer.state.log_history[0]
+    # That is what TRL's key means; the signal is another matter.
+    assert entry["frac_reward_zero_std"] == 1.0
+    assert entry["theory/groups_without_signal"] == expected.count(0.0) / 2
+    assert not equal(before, parameters(trainer))
+
+
+@pytest.mark.parametrize("variant", ["w_reinforce", "nsr", "psr", "asym_re"])
+def test_rows_are_skipped_by_their_advantage_and_not_by_their_rewards(policy_path, tmp_path, variant):
+    """Without a KL term nothing else acts on them."""
+    results = {}
+    for skips in (True, False):
+        trainer = recorded(
+            policy_path, tmp_path, variant=variant, max_steps=2, skip_inert_rows=skips, optim="sgd", learning_rate=0.3
+        )
+        trainer.train()
+        results[skips] = parameters(trainer)
+    needed = trainer.rollouts[0]["advantages"] != 0
+    assert needed.sum() == {"w_reinforce": 32, "asym_re": 32}.get(variant, 16)
+    for name, value in results[True].items():
+        torch.testing.assert_close(value, results[False][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_takes_the_advantage_of_groups_of_equal_rewards(policy_path, tmp_path):
+    trainer = recorded(
+        policy_path, tmp_path, variant="w_reinforce", mask_zero_variance_groups=True, beta=0.1, max_steps=1
+    )
+    before = parameters(trainer)
+    trainer.train()
+    assert (trainer.rollouts[0]["advantages"] == 0).all()
+    assert equal(before, parameters(trainer))
+
+
+@pytest.mark.parametrize("settings", [{"scale_rewards": "none"}, {"advantage": "maximum_likelihood"}, {}], ids=str)
+def test_length_weights_multiply_the_advantages_of_all_completions_once(policy_path, tmp_path, settings):
+    settings = {"loss_type": "dr_grpo", "length_weight_power": 0.75, "max_steps": 1} | settings
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **settings)
+    trainer.train()
+    rollout, name = trainer.rollouts[0], trainer.args.parts.advantage.name
+    lengths = rollout["completion_mask"].sum(1).tolist()
+    weights = reference.length_weights(lengths, length_weight_power=0.75)
+    unweighted = reference.ADVANTAGES[name](trainer.rewards_per_func.squeeze(1).tolist(), 4)
+    expected = [w * a for w, a in zip(weights, unweighted, strict=True)]
+    assert len(set(lengths)) > 1 and max(expected) > 0
+    assert rollout["advantages"].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert list(trainer._logs["advantages"])[-8:] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def half(completion_ids, **_):
+    return [0.5] * len(completion_ids)
+
+
+def negative(completion_ids, **_):
+    return [-1.0] * len(completion_ids)
+
+
+@pytest.mark.parametrize(
+    ("variant", "functions", "sentence"),
+    [
+        ("maxrl", [negative], "takes rewards of at least 0, but `negative` gave -1 for a completion of the prompt"),
+        (
+            "pass_at_k",
+            [half],
+            "takes rewards of 0 or 1, but `half` gave 0.5 for a .* .and 31 more like it., so the run",
+        ),
+        ("nsr", [reward, half], "of 0 or 1, but the weighted sum of `reward`, `half` is (0|1).5 for"),
+        ("beta_normalization", [negative], "of at least 0 and of at most 1, but `negative` gave -1"),
+    ],
+)
+def test_a_reward_that_the_advantage_does_not_take_ends_the_run(policy_path, tmp_path, variant, functions, sentence):
+    trainer = make_trainer(policy_path, tmp_path, variant=variant, reward_funcs=functions)
+    with pytest.raises(ValueError, match=sentence) as error:
+        trainer.train()
+    assert "`advantage='" in str(error.value) and "checkpoint-0" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_an_infinite_reward_leaves_of_a_rollout_is_finite(policy_path, tmp_path):
+    """Statistics over the rollout are those of the other groups."""
+
+    def one_infinite(completion_ids, **_):
+        return [math.inf if i == 0 else float(i % 2) for i in range(len(completion_ids))]
+
+    for variant in ("reinforce_plus_plus_baseline", "gpg", "beta_normalization", "w_reinforce", "opo"):
+        trainer = make_trainer(
+            policy_path, tmp_path, variant=variant, reward_funcs=one_infinite, stop_on_nonfinite=False, beta=0.1
+        )
+        trainer.model.train()
+        rows = [{"prompt": text} for text in ("ab", "cd") for _ in range(4)]
+        advantages = trainer._generate_and_score_completions(rows)["advantages"]
+        assert (advantages[:4] == 0).all() and (advantages[4:].sign() == torch.tensor([-1.0, 1, -1, 1])).all()
 
 
 def by_rank(rewards, num_generations, lengths, *, unit=1.0):

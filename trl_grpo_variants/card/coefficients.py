@@ -29,6 +29,7 @@ _OBJECTIVE = (
     "advantage_kwargs",
     "scale_rewards",
     "reward_variance_epsilon",
+    "length_weight_power",
     "mask_zero_variance_groups",
     "beta",
     "mirror_beta",
@@ -41,7 +42,7 @@ _OBJECTIVE = (
     "max_completion_length",
     "temperature",
 )
-_NAMED = ("advantage", "advantage_kwargs", "policy_loss", "policy_loss_kwargs")
+_NAMED = ("advantage", "advantage_kwargs", "policy_loss", "policy_loss_kwargs", "length_weight_power")
 _OPTIMISATION = (
     "learning_rate",
     "lr_scheduler_type",
@@ -80,7 +81,7 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
     unused = {name for name, *_ in unused_settings(args)}
     # A choice between ways to do what is not done has nothing to say; a bound that is not used may be missed.
     names = [name for name in _OBJECTIVE if name not in unused & CHOICES.keys()]
-    names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {})]
+    names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {}, 0.0)]
     decisive = {name: number(getattr(args, name)) for name in names}
     if args.epsilon_high is None:
         decisive["epsilon_high"] = decisive["epsilon"]  # as TRL resolves it

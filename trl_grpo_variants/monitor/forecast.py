@@ -174,6 +174,8 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
     if args.advantage is not None and args.parts.advantage.name not in ("group_std", "smoothed_std", "mean_only"):
         return f"`advantage={args.advantage!r}` is one that it does not know"
+    if args.length_weight_power != 0.0:
+        return f"`length_weight_power={args.length_weight_power}` gives completions of different lengths different weights"
     if args.scale_rewards not in ("group", "none"):
         return f"`scale_rewards={args.scale_rewards!r}` ties the advantages of all prompts together"
     if args.entropy_coef != 0.0 or args.use_adaptive_entropy:

@@ -14,6 +14,7 @@ from typing import Any
 from ..papers import Paper
 from ..suggest import did_you_mean
 from .advantages import ADVANTAGES
+from .advantages.lengths import LENGTH_WEIGHTS
 from .divergences import ANCHORS, DIVERGENCES
 from .policies import POLICY_TERMS
 from .terms import Advantage, Divergence, P, Part, PolicyTerm
@@ -28,11 +29,15 @@ AXES: dict[str, tuple[Mapping[str, Any], str]] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a method. The advantage is `None` where neither a name nor a field says which."""
+    """
+    The parts of a method. The advantage is `None` where neither a name nor a field says which, the weights of its
+    completions where all have the same.
+    """
 
     advantage: Advantage | None
     policy: PolicyTerm
     divergence: Divergence
+    weights: Part | None = None
 
     @property
     def are_trls(self) -> bool:
@@ -43,7 +48,9 @@ class Parts:
         """Publications of what TRL does not compute, each once."""
         papers: list[Paper | None] = [ANCHORS["previous"].paper] if values.get("mirror_beta") else []
         papers += [
-            part.paper for part in (self.advantage, self.policy) if part is not None and part.function is not None
+            part.paper
+            for part in (self.advantage, self.weights, self.policy)
+            if part is not None and part.function is not None
         ]
         if any(values.get(anchor.coefficient) for anchor in ANCHORS.values()) and self.divergence.name != "k3":
             papers.append(self.divergence.paper)
@@ -60,6 +67,7 @@ def chosen_parts(values: Mapping[str, Any]) -> Parts:
         advantage=_chosen(ADVANTAGES, Advantage, "advantage", values),
         policy=_chosen(POLICY_TERMS, PolicyTerm, "policy_loss", values) or POLICY_TERMS["clipped"],
         divergence=DIVERGENCES[values.get("kl_estimator") or "k3"],
+        weights=LENGTH_WEIGHTS if values.get("length_weight_power") else None,
     )
 
 

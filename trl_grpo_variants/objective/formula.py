@@ -33,7 +33,16 @@ def objective_text(parts: Parts, values: Mapping[str, Any]) -> str:
         text += f" - {written(values, 'entropy_coef')} mean_t H(pi)"
     if values.get("no_is_gradient") == "frozen":
         text = f"gradient at pi = pi_old of {text}"
-    return f"{text},  A = {parts.advantage.text(values)}" if parts.advantage else text
+    advantage = advantage_text(parts, values)
+    return f"{text},  A = {advantage}" if advantage else text
+
+
+def advantage_text(parts: Parts, values: Mapping[str, Any]) -> str | None:
+    """The advantage as a formula, with the weights of completions if they have any; `None` where it is not known."""
+    if parts.weights is None:
+        return parts.advantage.text(values) if parts.advantage is not None else None
+    unweighted = "TRL's" if parts.advantage is None else parts.advantage.text(values)
+    return f"u B, u = {parts.weights.text(values)}, B = {unweighted}"
 
 
 def divergence_texts(values: Mapping[str, Any]) -> list[str]:
@@ -74,6 +83,7 @@ def _meanings(parts: Parts, values: Mapping[str, Any]) -> Iterator[tuple[str, st
     yield "H", "entropy of the next token"
     yield "T", "`max_completion_length`"
     yield "N", "number of tokens in the batch"
+    yield "L", "number of tokens of a completion that count in the loss"
     yield "A", "advantage; `r` a completion's reward, `mean`, `std` and `var` those of its group"
     if parts.advantage is not None:
         yield from parts.advantage.symbols.items()

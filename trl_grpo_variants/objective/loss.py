@@ -13,7 +13,7 @@ import torch
 from .choice import chosen_parts
 from .divergences import ANCHORS
 from .ratio import MAX_DIVERGENCE_LOG_RATIO, MAX_IMPORTANCE_LOG_RATIO, bounded_anchor, importance_log_ratio
-from .terms import Part, TermInputs, TermOutput
+from .terms import Domain, Part, TermInputs, TermOutput
 
 
 def muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -65,14 +65,17 @@ class Objective:
     The parts of a method with their settings, as functions of tensors.
 
     `advantage` gives advantages `(N,)` for rewards `(N,)`, a group size and, with `takes_lengths`, lengths `(N,)`;
-    `policy` the [`TermOutput`] of [`TermInputs`]; both are `None` where TRL computes them. `divergence` estimates a
-    KL, see [`~objective.divergences.reverse_kl`], to each anchor with one of the `coefficients`. Where
+    `domain` are the rewards that it takes, and `length_weights` gives factors `(N,)` of it for lengths, if any. `policy`
+    gives the [`TermOutput`] of [`TermInputs`]; like `advantage` it is `None` where TRL computes it. `divergence` estimates
+    a KL, see [`~objective.divergences.reverse_kl`], to each anchor with one of the `coefficients`. Where
     `corrects_divergences`, it carries a ratio of this `level`, `"token"` or `"sequence"`.
     """
 
     advantage: Callable[..., torch.Tensor] | None
     takes_lengths: bool
     is_zero_without_variance: bool
+    domain: Domain
+    length_weights: Callable[..., torch.Tensor] | None
     policy: Callable[[TermInputs], Any] | None
     is_inert_on_policy: bool
     divergence: Callable[..., torch.Tensor]
@@ -91,6 +94,8 @@ class Objective:
             advantage=advantage,
             takes_lengths=parts.advantage is not None and parts.advantage.takes("lengths"),
             is_zero_without_variance=parts.advantage is None or parts.advantage.is_zero_without_variance,
+            domain=Domain() if parts.advantage is None else parts.advantage.domain_of(values),
+            length_weights=_bound(parts.weights, values),
             policy=_bound(parts.policy, values),
             is_inert_on_policy=parts.policy.is_inert_on_policy,
             divergence=_bound(parts.divergence, values),

@@ -3,12 +3,19 @@
 
 """Rewards and success within the group of completions of one prompt."""
 
-import torch
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 # Rewards are float32, whatever a reward function returns, and a weighted sum rounds once per function. Below the second
 # tolerance TRL calls a standard deviation zero.
-_ROUNDING = 4 * torch.finfo(torch.float32).eps
+_ROUNDING = 4 * 2.0**-23
 _ZERO_STD = 1e-8
 
 
@@ -27,7 +34,16 @@ def weighted_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> t
             Rewards of shape `(N,)`; NaN where no function scored the completion.
     """
     rewards = (rewards_per_func * weights).nansum(dim=1)
-    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), math.nan)
+
+
+def without_infinite_groups(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """
+    Rewards `(N,)` in which those of a group with an infinite one, of which no statistic is finite, are NaN as if they had
+    not been scored.
+    """
+    infinite = rewards.view(-1, num_generations).isinf().any(dim=1, keepdim=True)
+    return rewards.view(-1, num_generations).masked_fill(infinite, math.nan).view(-1)
 
 
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -51,9 +67,9 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
             one with an infinite reward.
     """
     grouped = rewards.view(-1, num_generations, *rewards.shape[1:])
-    highest = grouped.masked_fill(grouped.isnan(), -torch.inf).amax(dim=1)
-    lowest = grouped.masked_fill(grouped.isnan(), torch.inf).amin(dim=1)
-    tolerance = _ZERO_STD + _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
+    highest = grouped.masked_fill(grouped.isnan(), -math.inf).amax(dim=1)
+    lowest = grouped.masked_fill(grouped.isnan(), math.inf).amin(dim=1)
+    tolerance = _ZERO_STD + _ROUNDING * highest.abs().maximum(lowest.abs())
     differ = highest - lowest > tolerance
     return (differ if rewards.dim() == 1 else differ.any(dim=1)).repeat_interleave(num_generations)
 

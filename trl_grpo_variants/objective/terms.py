@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..papers import Paper
@@ -16,6 +16,10 @@ from ..papers import Paper
 
 if TYPE_CHECKING:
     import torch
+
+
+# Rewards are float32, and a weighted sum of them rounds once per function.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,13 @@ class Setting:
             Bound that a number does not reach.
         at_most (`float`, *optional*):
             Greatest number.
+        is_whole (`bool`):
+            Whether the number is a whole one.
+        below (`tuple[str, ...]`, *optional*):
+            Fields of the configuration, or other settings of the part, below whose values it lies; a field without a value
+            bounds nothing.
+        within (`tuple[str, ...]`, *optional*):
+            The same for those that it may reach.
         only_with (`Mapping[str, tuple]`, *optional*):
             Values of other fields with which it is read; by default always.
     """
@@ -92,7 +103,54 @@ class Setting:
     at_least: float | None = None
     greater_than: float | None = None
     at_most: float | None = None
+    is_whole: bool = False
+    below: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     only_with: Mapping[str, tuple] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """
+    Rewards that an advantage takes: each completion's, summed over the reward functions with their weights. By default
+    any.
+
+    Parameters:
+        values (`tuple[float, ...]`, *optional*):
+            The only ones.
+        at_least (`float` or `str`, *optional*):
+            The least one, or the name of the setting that is it.
+        at_most (`float` or `str`, *optional*):
+            The greatest one, or the name of the setting that is it.
+    """
+
+    values: tuple[float, ...] = ()
+    at_least: float | str | None = None
+    at_most: float | str | None = None
+
+    def given(self, settings: Mapping[str, Any]) -> Domain:
+        """The same with numbers in the place of the settings that it names."""
+        low, high = (settings.get(bound, bound) for bound in (self.at_least, self.at_most))  # type: ignore[arg-type]
+        return replace(self, at_least=low, at_most=high)
+
+    @property
+    def text(self) -> str:
+        """What the rewards are, to stand behind that word."""
+        if self.values:
+            return f"of {' or '.join(f'{value:g}' for value in self.values)}"
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        return " and ".join(f"of {words} {bound:g}" for words, bound in bounds.items() if bound is not None)
+
+    def excludes(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Where rewards `(N,)` lie outside by more than their rounding; one that is NaN does not."""
+        outside = (rewards == rewards) & bool(self.values)
+        for value in self.values:
+            outside = outside & ((rewards - value).abs() > _ROUNDING * max(1.0, abs(value)))
+        for bound, sign in ((self.at_least, 1), (self.at_most, -1)):
+            if bound is not None:
+                number = float(bound)
+                outside = outside | (sign * (rewards - number) < -_ROUNDING * max(1.0, abs(number)))
+        return outside
 
 
 @dataclass(frozen=True)
@@ -154,6 +212,13 @@ class Part:
             for name, value in self.fields.items()
         )
 
+    def values_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that a configuration gives the function: fields, entries of `*_kwargs`, and defaults."""
+        defaults = {name: value for name, value in self.keywords().items() if value is not inspect.Parameter.empty}
+        own = {setting.name: values[setting.name] for setting in self.settings if setting.name in values}
+        given = {name: value for name, value in own.items() if name in self.keywords()}
+        return {**defaults, **given, **(values.get(self.kwargs_field) or {})}
+
     def keywords(self) -> dict[str, Any]:
         """
         Keywords that a configuration may give the function, with their defaults: `inspect.Parameter.empty` for none.
@@ -176,7 +241,10 @@ class Advantage(Part):
 
     Parameters:
         is_zero_without_variance (`bool`):
-            Whether groups of equal rewards have no advantage; they are then exactly zero.
+            Whether groups of equal rewards have no advantage; they are then exactly zero. Where they have one, the mean
+            step of finite groups is not that of `group_omega` alone, which is about groups of both outcomes.
+        domain ([`Domain`]):
+            Rewards that it takes; any other ends the run.
         omega (`Callable`, *optional*):
             Its signal Omega = A+ - A- for rewards of 0 and 1 in large groups: `omega(success, failure, **settings)` takes
             the success of a prompt and 1 less it, NumPy arrays of one shape in float64, and gives an array of that shape.
@@ -187,11 +255,16 @@ class Advantage(Part):
     """
 
     is_zero_without_variance: bool = True
+    domain: Domain = field(default_factory=Domain)
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)
+
+    def domain_of(self, values: Mapping[str, Any]) -> Domain:
+        """Rewards that it takes with the settings of a configuration."""
+        return self.domain.given(self.values_of(values))
 
 
 @dataclass(frozen=True)
