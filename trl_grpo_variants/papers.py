@@ -40,11 +40,42 @@ class Paper:
         )
 
 
+ADVANTAGE_REWEIGHTING = Paper(
+    "Do Not Let Low-Probability Tokens Over-Dominate in RL for LLMs",
+    "2505.12929",
+    "Zhihe Yang and others",
+    "yang2025lowprobability",
+)
+ASPO = Paper(
+    "ASPO: Asymmetric Importance Sampling Policy Optimization", "2510.06062", "Jiakang Wang and others", "wang2025aspo"
+)
+CE_GPPO = Paper(
+    "CE-GPPO: Coordinating Entropy via Gradient-Preserving Clipping Policy Optimization in Reinforcement Learning",
+    "2509.20712",
+    "Zhenpeng Su and others",
+    "su2025cegppo",
+)
+DCPO = Paper("DCPO: Dynamic Clipping Policy Optimization", "2509.02333", "Shihui Yang and others", "yang2025dcpo")
 DEEPSEEKMATH = Paper(
     "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
     "2402.03300",
     "Zhihong Shao and others",
     "shao2024deepseekmath",
+)
+DPPO = Paper(
+    "Rethinking the Trust Region in LLM Reinforcement Learning", "2602.04879", "Penghui Qi and others", "qi2026dppo"
+)
+ENTROPY_MECHANISM = Paper(
+    "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models",
+    "2505.22617",
+    "Ganqu Cui and others",
+    "cui2025entropy",
+)
+ENTROPY_SHAPED = Paper(
+    "Reasoning with Exploration: An Entropy Perspective",
+    "2506.14758",
+    "Daixuan Cheng and others",
+    "cheng2025reasoning",
 )
 GDPO = Paper(
     "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
@@ -53,6 +84,12 @@ GDPO = Paper(
     "liu2026gdpo",
 )
 GMPO = Paper("Geometric-Mean Policy Optimization", "2507.20673", "Yuzhong Zhao and others", "zhao2025gmpo")
+GPPO = Paper(
+    "Klear-Reasoner: Advancing Reasoning Capability via Gradient-Preserving Clipping Policy Optimization",
+    "2508.07629",
+    "Zhenpeng Su and others",
+    "su2025klear",
+)
 GRPO_DYNAMICS = Paper(
     "Reinforcement Learning with Verifiable Rewards: GRPO's Effective Loss, Dynamics, and Success Amplification",
     "2503.06639",
@@ -65,8 +102,22 @@ K2 = Paper(
     "Kezhao Liu and others",
     "liu2025rethinking",
 )
+KIMI = Paper("Kimi k1.5: Scaling Reinforcement Learning with LLMs", "2501.12599", "Kimi Team", "kimi2025k15")
 LITE_PPO = Paper(
     "Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "Zihe Liu and others", "liu2025tricks"
+)
+PMD = Paper(
+    "Approximation of Log-Partition Function in Policy Mirror Descent Induces Implicit Regularization for LLM "
+    "Post-Training",
+    "2602.05933",
+    "Zhenghao Xu and Qin Lu and Changlong Yu and Tuo Zhao",
+    "xu2026pmd",
+)
+RLOO = Paper(
+    "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+    "2402.14740",
+    "Arash Ahmadian and others",
+    "ahmadian2024rloo",
 )
 RS_GRPO = Paper(
     "Risk-Sensitive RL for Alleviating Exploration Dilemmas in Large Language Models",
@@ -79,4 +130,10 @@ TIC_GRPO = Paper(
     "2508.02833",
     "Lei Pang and Jun Luo and Ruinan Jin",
     "pang2025ticgrpo",
+)
+TOPR = Paper(
+    "Tapered Off-Policy REINFORCE: Stable and efficient reinforcement learning for LLMs",
+    "2503.14286",
+    "Nicolas Le Roux and others",
+    "leroux2025tapered",
 )
