@@ -44,8 +44,8 @@ def config(**settings):
 # ---- values ---------------------------------------------------------------------------------------------------------
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
-TEXTS += ("advantage", "policy_loss", "kl_estimator")
-DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs")
+TEXTS += ("advantage", "policy_loss", "token_advantage", "kl_estimator", "kl_placement")
+DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs", "token_advantage_kwargs")
 FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
@@ -150,6 +150,44 @@ REFUSED = [
         "`reward_variance_epsilon=1e-05` is not used by .*'normalize_then_sum'`; leave it unset",
     ),
     ({"mask_zero_variance_groups": True}, "`mask_zero_variance_groups=True` can never act without a KL term"),
+    (
+        {"kl_estimator": "k1", "beta": 0.1},
+        "`kl_estimator='k1'` has an expected gradient of zero in the loss .* use 'k3' or 'k2', .* or `kl_placement='reward'`",
+    ),
+    ({"kl_estimator": "k4", "beta": 0.1}, "`kl_estimator` must be one of 'k3', 'k2', 'squared', .* got 'k4'"),
+    ({"kl_placement": "reward"}, "`kl_placement='reward'` places a KL that `beta=0.0` leaves out; set `beta` > 0"),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "kl_estimator": "k2"},
+        "`kl_estimator='k2'` is about KL terms in the loss, and there is none",
+    ),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "mask_zero_variance_groups": True},
+        "`mask_zero_variance_groups=True` can never act without a KL term in the loss",
+    ),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
+        "`kl_placement='reward'` works on the summed reward",
+    ),
+    (
+        {"variant": "tic_grpo", "token_advantage": "entropy_shaped"},
+        "`token_advantage='entropy_shaped'` gives an advantage per token, but .*'trajectory'` has one term per sequence",
+    ),
+    (
+        {"variant": "entropy_shaped", "token_advantage_kwargs": {"kappa": 1.0}},
+        r"`token_advantage_kwargs\['kappa'\]` must be a number greater than 1; got 1.0",
+    ),
+    (
+        {"token_advantage_kwargs": {"kappa": 2.0}},
+        "`token_advantage_kwargs` sets `kappa`, but `token_advantage=None` takes none",
+    ),
+    ({"token_advantage": "entropy"}, "`token_advantage` must be one of 'uniform', 'entropy_shaped', .* got 'entropy'"),
+    (
+        {"variant": "dppo_tv", "policy_loss_kwargs": {"anchor": "engine"}},
+        r"`policy_loss_kwargs\['anchor'\]` must be one of 'sampler', 'trainer'; got 'engine'",
+    ),
+    ({"variant": "dppo_tv", "epsilon_high": 1.5}, "`epsilon_high` must be a number of at most 1; got 1.5"),
+    ({"variant": "topr", "policy_loss_kwargs": {"level": "word"}}, "must be one of 'trajectory', 'sequence', 'token'"),
+    ({"variant": "ce_gppo", "delta": 3.0}, "`delta=3.0` is not used by `policy_loss='preserving'`"),
     ({"sync_ref_model": True}, "`sync_ref_model=True` moves a reference that `beta=0.0` does not use"),
     (
         {"variant": "tic_grpo", "per_device_train_batch_size": 4, "num_generations": 8},
@@ -301,8 +339,10 @@ IDLE = [
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
     ),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 4}, r"`mirror_sync_steps=4` does not outlive a rollout \(4 optimizer"),
-    ({"skip_inert_rows": True, "entropy_coef": 0.1}, "`skip_inert_rows=True` does nothing: an entropy term"),
-    ({"skip_inert_rows": True, "top_entropy_quantile": 0.2}, "`skip_inert_rows=True` does nothing: an entropy term"),
+    *(
+        ({"skip_inert_rows": True, **settings}, "`skip_inert_rows=True` does nothing: a term of the loss relates all")
+        for settings in ({"entropy_coef": 0.1}, {"top_entropy_quantile": 0.2}, {"variant": "kl_cov"})
+    ),
     *(
         (
             {name: True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
@@ -346,8 +386,9 @@ def test_what_acts_is_not_told(settings):
     assert again.to_dict() == args.to_dict()
 
 
-def test_rows_that_an_entropy_term_relates_are_not_skipped_by_default():
-    assert config(variant="tic_grpo").skip_inert_rows
+def test_rows_that_a_term_relates_are_not_skipped_by_default():
+    assert config(variant="tic_grpo").skip_inert_rows and config(variant="entropy_shaped").skip_inert_rows
+    assert not config(variant="kl_cov").skip_inert_rows
     for settings in ({"entropy_coef": 0.1}, {"use_adaptive_entropy": True}):
         assert not config(variant="tic_grpo", **settings).skip_inert_rows
 

@@ -19,12 +19,14 @@ from trl_grpo_variants.objective.formula import legend, objective_text
 from trl_grpo_variants.objective.loss import Objective
 from trl_grpo_variants.objective.policies import POLICY_TERMS
 from trl_grpo_variants.objective.terms import Advantage, PolicyTerm, Setting, TermInputs, TermOutput, registry
+from trl_grpo_variants.objective.token_advantages import TOKEN_ADVANTAGES
 
 from . import reference
 
 
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none", "steps_per_generation": 2}
 AXES = {"ADVANTAGES": ADVANTAGES, "POLICY_TERMS": POLICY_TERMS, "DIVERGENCES": DIVERGENCES}
+AXES |= {"TOKEN_ADVANTAGES": TOKEN_ADVANTAGES}
 ENTRIES = [pytest.param(axis, part, id=part.name) for axis, parts in AXES.items() for part in parts.values()]
 
 
@@ -45,7 +47,7 @@ def test_every_setting_is_a_field_or_a_keyword_of_the_function(axis, part):
     keywords = part.keywords()
     for setting in part.settings:
         assert setting.name in fields or setting.name in keywords
-        if setting.choices:
+        if setting.choices and not part.is_own(setting):
             assert all(f"'{choice}'" in fields[setting.name].metadata["help"] for choice in setting.choices)
     assert set(keywords) <= {setting.name for setting in part.settings}
     if part.function is not None:
@@ -54,7 +56,7 @@ def test_every_setting_is_a_field_or_a_keyword_of_the_function(axis, part):
 
 @pytest.mark.parametrize(("axis", "part"), [entry for entry in ENTRIES if entry.values[0] != "DIVERGENCES"])
 def test_a_part_is_chosen_by_its_name_and_by_its_fields(axis, part):
-    field = {"ADVANTAGES": "advantage", "POLICY_TERMS": "policy_loss"}[axis]
+    field = {"ADVANTAGES": "advantage", "POLICY_TERMS": "policy_loss", "TOKEN_ADVANTAGES": "token_advantage"}[axis]
     loss_type = {"loss_type": "dr_grpo"}
     chosen = getattr(config(**{field: part.name}, **loss_type).parts, field.removesuffix("_loss"))
     assert chosen is part

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .objective.formula import advantage_text, divergence_texts
+from .objective.formula import advantage_text, divergence_texts, penalty_text
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 from .version import __version__
@@ -113,7 +113,8 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
 def _columns(variant: Variant) -> dict[str, str]:
     """What is particular to a variant, in its own words; TRL's where it says nothing."""
     settings, parts = variant.settings, variant.parts
-    kl = " + ".join(divergence_texts(settings))
+    penalty = penalty_text(settings)
+    kl = " + ".join([*divergence_texts(settings), *([f"{penalty} in the reward"] if penalty else [])])
     says_policy = parts.policy.function is not None or "importance_sampling_level" in settings
     policy = parts.policy.text(settings) if says_policy else "TRL's"
     if settings.get("no_is_gradient") == "frozen":

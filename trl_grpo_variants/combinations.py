@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checks import MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
 from .objective.advantages.lengths import LENGTH_WEIGHTS
-from .objective.choice import AXES, chosen_parts
+from .objective.choice import AXES, chosen_parts, loss_coefficients
 from .objective.divergences import ANCHORS, DIVERGENCES
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
 from .objective.terms import Part, Setting
@@ -36,12 +36,13 @@ BOUNDS_OF_TRL = ("epsilon", "epsilon_high")
 
 
 def _settings() -> dict[str, Setting]:
-    """Settings of all parts by name, as the first part that has one describes it."""
+    """Settings of all parts that are fields, by name, as the first part that has one describes it."""
     described: dict[str, Setting] = {}
     for parts, _ in AXES.values():
         for part in parts.values():
             for setting in part.settings:
-                described.setdefault(setting.name, setting)
+                if not part.is_own(setting):
+                    described.setdefault(setting.name, setting)
     return described
 
 
@@ -54,6 +55,7 @@ CHOICES = {
         *(part.fields["importance_sampling_level"] for part in AXES["policy_loss"][0].values() if part.fields),
     ),
     "kl_estimator": tuple(DIVERGENCES),
+    "kl_placement": ("loss", "reward"),
 } | {name: setting.choices for name, setting in _SETTINGS.items() if setting.choices}
 
 
@@ -95,6 +97,13 @@ def check_filled(args: "GRPOVariantConfig") -> None:
             )
     for axis in AXES:
         _check_part(args, axis)
+    advantage = chosen_parts(vars(args)).advantage
+    domain = "" if advantage is None else advantage.domain_of(vars(args)).text
+    if args.kl_placement == "reward" and domain:
+        raise ValueError(
+            f"{part_label(args, 'advantage')} takes rewards {domain}, which they no longer are less their KL; leave "
+            "`kl_placement` at 'loss', or choose another advantage."
+        )
 
 
 def _check_values(args: "GRPOVariantConfig") -> None:
@@ -111,7 +120,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
     own = not args.has_stock_objective
     parts = args.parts
-    chosen = [setting for part in (parts.policy, parts.advantage) if part is not None for setting in part.settings]
+    chosen = [setting for part in map(parts.on, AXES) if part is not None for setting in part.settings]
     # A bound that no part reads may not be nonsense either.
     for name, setting in (_SETTINGS | {setting.name: setting for setting in chosen}).items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
@@ -191,15 +200,14 @@ def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: di
         signature = inspect.signature(part.function)  # type: ignore[arg-type]
         signature.bind(*[None] * part.positional, **dict.fromkeys([*fields, *provided, *known]))
     except (TypeError, ValueError) as error:
-        arguments = {"advantage": "(rewards, num_generations)", "policy_loss": "(inputs)"}[axis]
+        arguments = "(rewards, num_generations)" if axis == "advantage" else "(inputs)"
         raise ValueError(
             f"{part_label(args, axis)} must be callable as `function{arguments}`, with its settings as keywords: {error}."
         ) from error
 
 
 def _part(args: "GRPOVariantConfig", axis: str) -> Part:
-    parts = chosen_parts(vars(args))
-    part = parts.advantage if axis == "advantage" else parts.policy
+    part = chosen_parts(vars(args)).on(axis)
     # Without a part there is a value of TRL's that is not known here.
     return part if part is not None else AXES["advantage"][0]["group_std"]
 
@@ -255,7 +263,11 @@ def _check_choices_agree(args: "GRPOVariantConfig") -> None:
             continue
         named = _part(args, axis)
         by_fields = next((part for part in parts.values() if part.is_chosen_by(vars(args))), None)
-        if by_fields is not None and by_fields is not named and by_fields.name not in ("group_std", "clipped"):
+        if (
+            by_fields is not None
+            and by_fields is not named
+            and by_fields.name not in ("group_std", "clipped", "uniform")
+        ):
             field = list(by_fields.fields or {})[-1]
             raise ValueError(
                 f"{part_label(args, axis)} and `{field}={getattr(args, field)!r}` choose two different parts; leave one of "
@@ -279,6 +291,11 @@ def _check_policy_term(args: "GRPOVariantConfig") -> None:
         )
     if not part.is_per_trajectory:
         return
+    if args.parts.token_advantage.function is not None:
+        raise ValueError(
+            f"{part_label(args, 'token_advantage')} gives an advantage per token, but {user} has one term per sequence; "
+            "leave one of them unset."
+        )
     if args.loss_type not in _UNIFORM_LOSS_TYPES:
         raise ValueError(
             f"`loss_type={args.loss_type!r}` weights a sequence by its length, but {user} has one term per sequence; use "
@@ -310,14 +327,21 @@ def _check_divergences(args: "GRPOVariantConfig") -> None:
                 "policy that made the rollout has no gradient at that policy. Set `mirror_sync_steps` for an "
                 "older anchor, or use `no_is_gradient='current'`."
             )
-        if not args.use_bias_correction_kl:
+        if not args.use_bias_correction_kl and args.kl_estimator == "k3":
             raise ValueError(
                 "`use_bias_correction_kl=False` would turn the KL to the previous policy "
                 f"(`mirror_beta={args.mirror_beta}`) into a forward KL; leave it at True."
             )
     if args.sync_ref_model and args.beta == 0.0:
         raise ValueError("`sync_ref_model=True` moves a reference that `beta=0.0` does not use; set `beta` > 0.")
-    if args.kl_estimator != "k3" and not any(getattr(args, anchor.coefficient) for anchor in ANCHORS.values()):
+    if args.kl_placement == "reward" and args.beta == 0.0:
+        raise ValueError("`kl_placement='reward'` places a KL that `beta=0.0` leaves out; set `beta` > 0.")
+    if args.kl_estimator != "k3" and not loss_coefficients(vars(args)):
+        if args.kl_placement == "reward":
+            raise ValueError(
+                f"`kl_estimator={args.kl_estimator!r}` is about KL terms in the loss, and there is none: with "
+                "`kl_placement='reward'` the KL to the reference is estimated by k1; leave it at 'k3', or set `mirror_beta`."
+            )
         coefficients = " or ".join(f"`{anchor.coefficient}`" for anchor in ANCHORS.values())
         raise ValueError(f"`kl_estimator={args.kl_estimator!r}` estimates a KL that nothing uses; set {coefficients}.")
 
@@ -325,14 +349,15 @@ def _check_divergences(args: "GRPOVariantConfig") -> None:
 def _check_advantages(args: "GRPOVariantConfig") -> None:
     advantage = chosen_parts(vars(args)).advantage
     is_zero = advantage is None or advantage.is_zero_without_variance
-    if args.mask_zero_variance_groups and is_zero and args.beta == 0.0 and args.mirror_beta == 0.0:
+    if args.mask_zero_variance_groups and is_zero and not loss_coefficients(vars(args)):
         raise ValueError(
-            "`mask_zero_variance_groups=True` can never act without a KL term: the policy term of such a group is zero "
-            "already. Set `beta` or `mirror_beta`, or leave it off."
+            "`mask_zero_variance_groups=True` can never act without a KL term in the loss: the policy term of such a group "
+            "is zero already. Set `beta` or `mirror_beta`, or leave it off."
         )
     sums = {
         "mask_zero_variance_groups": args.mask_zero_variance_groups,
         "advantage": args.advantage is not None and _part(args, "advantage").function is not None,
+        "kl_placement": args.kl_placement == "reward",
     }
     for name, needs_sum in sums.items():
         if needs_sum and args.multi_objective_aggregation != "sum_then_normalize":

@@ -68,6 +68,12 @@ class GRPOVariantConfig(GRPOConfig):
             with metrics. If not set, the one that `importance_sampling_level` and `loss_type` stand for.
         policy_loss_kwargs (`dict[str, Any]` or `str`, *optional*):
             Settings of that term that are no fields here, as keywords of its function.
+        token_advantage (`str`, *optional*):
+            How the advantage of a completion becomes those of its tokens, by its name, or a function of yours as
+            `"module:function"`: it takes [`~objective.terms.TermInputs`] and gives advantages `(B, T)`, for TRL's policy
+            term as for others. If not set, all tokens have that of their completion.
+        token_advantage_kwargs (`dict[str, Any]` or `str`, *optional*):
+            Settings of that function, as its keywords.
         trajectory_clip (`str`, *optional*, defaults to `"upper"`):
             Clip of the trajectory weight: `"upper"` caps it at `1 + epsilon_high` for both signs of the advantage,
             `"two_sided"` is PPO's clip between `1 - epsilon` and `1 + epsilon_high`, `"none"` leaves it unbounded.
@@ -114,7 +120,13 @@ class GRPOVariantConfig(GRPOConfig):
         beta (`float`, *optional*):
             Coefficient of the KL to the reference policy. TRL's default is `0.0`.
         kl_estimator (`str`, *optional*, defaults to `"k3"`):
-            How the KL terms are estimated per token, with the ratio to the policy that made the rollout.
+            How the KL terms in the loss are estimated: `"k3"` as in TRL, or `"k2"`, which has the same gradient, each with
+            the ratio to the policy that made the rollout; without it, as penalties, `"squared"` for half the squared
+            log-ratio of each token, or `"sequence_squared"` for that of a completion over its length.
+        kl_placement (`str`, *optional*, defaults to `"loss"`):
+            Where the KL to the reference is: a term of the `"loss"`, or `"reward"`, where `beta` times the log-ratio of
+            the completion to the reference is taken from its reward before any baseline, as in
+            [RLOO](https://huggingface.co/papers/2402.14740).
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             Coefficient of the KL to the previous policy. With `beta`, the dual KL of
             [Mroueh](https://huggingface.co/papers/2503.06639): his (beta, alpha) are `beta = alpha * beta` and
@@ -144,7 +156,7 @@ class GRPOVariantConfig(GRPOConfig):
             Whether rows without any effect on the gradient are left out of the forward pass: those of groups whose
             rewards are all equal where no KL or entropy term acts on them, and those without a token in the loss.
             Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
-            except for stock GRPO, with `torch_compile`, and where an entropy term relates the rows of a micro-batch.
+            except for stock GRPO, with `torch_compile`, and where a term relates the rows of a micro-batch.
 
         pack_rollout (`bool`, *optional*, defaults to `False`):
             Whether several completions share a row without padding, where the model's attention tells them apart; a
@@ -187,6 +199,8 @@ class GRPOVariantConfig(GRPOConfig):
     importance_sampling_level: str = _UNSET
     policy_loss: str | None = None
     policy_loss_kwargs: dict[str, Any] | str | None = None
+    token_advantage: str | None = None
+    token_advantage_kwargs: dict[str, Any] | str | None = None
     trajectory_clip: str = _UNSET
     no_is_gradient: str = _UNSET
     epsilon: float = _UNSET
@@ -203,6 +217,7 @@ class GRPOVariantConfig(GRPOConfig):
     mirror_beta: float = _UNSET
     mirror_sync_steps: int | None = None
     kl_estimator: str = _UNSET
+    kl_placement: str = _UNSET
     num_iterations: int = _UNSET
     group_preserving_split: bool = _UNSET
     trim_padding: bool = _UNSET
@@ -218,7 +233,7 @@ class GRPOVariantConfig(GRPOConfig):
         generation_batch_size: int | None = None
         steps_per_generation: int = _UNSET
 
-    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["advantage_kwargs", "policy_loss_kwargs"]
+    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + [f"{axis}_kwargs" for axis in AXES]
 
     # The one that dataclasses write would print tokens.
     __repr__ = GRPOConfig.__str__
@@ -305,4 +320,5 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def relates_rows(self) -> bool:
         """Whether a term of the loss looks at the rows of a micro-batch together."""
-        return self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
+        has_entropy_term = self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
+        return has_entropy_term or self.parts.policy.relates_rows or self.parts.token_advantage.relates_rows

@@ -26,7 +26,7 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
         idle["group_preserving_split"] = "each optimizer step gets the whole rollout"
     told = {name: reason for name, reason in idle.items() if name in chosen}
     if args.skip_inert_rows and args.relates_rows:
-        told["skip_inert_rows"] = "an entropy term relates all rows of a micro-batch"
+        told["skip_inert_rows"] = "a term of the loss relates all rows of a micro-batch"
     if (
         not args.has_stock_objective
         and args.scale_rewards != "group"
@@ -69,7 +69,7 @@ def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:
             f"with one optimizer step per rollout (`gradient_accumulation_steps={args.gradient_accumulation_steps}`, "
             f"`steps_per_generation={args.steps_per_generation}`, `num_iterations={args.num_iterations}`)"
         )
-        if part.is_inert_on_policy:
+        if part.is_inert(vars(args)):
             # More passes over the same completions are none for a trajectory's weight, see above.
             split = remedy.partition(",")[0] if part.is_per_trajectory else remedy
             yield (

@@ -40,6 +40,15 @@ class Paper:
         )
 
 
+ADVANTAGE_REWEIGHTING = Paper(
+    "Do Not Let Low-Probability Tokens Over-Dominate in RL for LLMs",
+    "2505.12929",
+    "Zhihe Yang and others",
+    "yang2025lowprobability",
+)
+ASPO = Paper(
+    "ASPO: Asymmetric Importance Sampling Policy Optimization", "2510.06062", "Jiakang Wang and others", "wang2025aspo"
+)
 ASYM_RE = Paper(
     "Asymmetric REINFORCE for off-Policy Reinforcement Learning: Balancing positive and negative rewards",
     "2506.20520",
@@ -52,6 +61,13 @@ BNPO = Paper(
     "Changyi Xiao and Mengdi Zhang and Yixin Cao",
     "xiao2025bnpo",
 )
+CE_GPPO = Paper(
+    "CE-GPPO: Coordinating Entropy via Gradient-Preserving Clipping Policy Optimization in Reinforcement Learning",
+    "2509.20712",
+    "Zhenpeng Su and others",
+    "su2025cegppo",
+)
+DCPO = Paper("DCPO: Dynamic Clipping Policy Optimization", "2509.02333", "Shihui Yang and others", "yang2025dcpo")
 DEEPSEEKMATH = Paper(
     "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
     "2402.03300",
@@ -63,6 +79,21 @@ DELTA_L = Paper(
     "2509.07558",
     "Zhiyuan He and others",
     "he2025deltal",
+)
+DPPO = Paper(
+    "Rethinking the Trust Region in LLM Reinforcement Learning", "2602.04879", "Penghui Qi and others", "qi2026dppo"
+)
+ENTROPY_MECHANISM = Paper(
+    "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models",
+    "2505.22617",
+    "Ganqu Cui and others",
+    "cui2025entropy",
+)
+ENTROPY_SHAPED = Paper(
+    "Reasoning with Exploration: An Entropy Perspective",
+    "2506.14758",
+    "Daixuan Cheng and others",
+    "cheng2025reasoning",
 )
 GDPO = Paper(
     "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
@@ -76,6 +107,12 @@ GPG = Paper(
     "2504.02546",
     "Xiangxiang Chu and others",
     "chu2025gpg",
+)
+GPPO = Paper(
+    "Klear-Reasoner: Advancing Reasoning Capability via Gradient-Preserving Clipping Policy Optimization",
+    "2508.07629",
+    "Zhenpeng Su and others",
+    "su2025klear",
 )
 GRPO_DYNAMICS = Paper(
     "Reinforcement Learning with Verifiable Rewards: GRPO's Effective Loss, Dynamics, and Success Amplification",
@@ -95,6 +132,7 @@ K2 = Paper(
     "Kezhao Liu and others",
     "liu2025rethinking",
 )
+KIMI = Paper("Kimi k1.5: Scaling Reinforcement Learning with LLMs", "2501.12599", "Kimi Team", "kimi2025k15")
 LITE_PPO = Paper(
     "Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "Zihe Liu and others", "liu2025tricks"
 )
@@ -157,4 +195,10 @@ TIC_GRPO = Paper(
     "2508.02833",
     "Lei Pang and Jun Luo and Ruinan Jin",
     "pang2025ticgrpo",
+)
+TOPR = Paper(
+    "Tapered Off-Policy REINFORCE: Stable and efficient reinforcement learning for LLMs",
+    "2503.14286",
+    "Nicolas Le Roux and others",
+    "leroux2025tapered",
 )

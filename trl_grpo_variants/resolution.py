@@ -30,7 +30,10 @@ OWN_DEFAULTS: dict[str, Any] = {
     "advantage_kwargs": None,
     "policy_loss": None,
     "policy_loss_kwargs": None,
+    "token_advantage": None,
+    "token_advantage_kwargs": None,
     "kl_estimator": "k3",
+    "kl_placement": "loss",
     "no_is_gradient": "current",
     "trajectory_clip": "upper",
     "mirror_beta": 0.0,
@@ -75,9 +78,10 @@ def resolve(args: "GRPOVariantConfig") -> tuple[set[str], list[str]]:
     # Each number of rows and each width may be one more compilation.
     compiles = any(getattr(args, name) not in (None, False) for name in _COMPILES)
     saves = not compiles and not _seems_stock(args)
-    for name, acts in (("trim_padding", True), ("skip_inert_rows", not args.relates_rows)):
-        if getattr(args, name) is None:
-            setattr(args, name, acts and saves)
+    if args.trim_padding is None:
+        args.trim_padding = saves
+    if args.skip_inert_rows is None:
+        args.skip_inert_rows = saves and not args.relates_rows
     chosen = {name for name, value in given.items() if value != (TRL_DEFAULTS | OWN_DEFAULTS)[name]}
     return chosen, departures
 
@@ -114,7 +118,7 @@ def _settings_of_variant(args: "GRPOVariantConfig", given: dict[str, Any]) -> tu
         # A part that is named replaces one that a field chooses, and the other way round.
         choosing = {name for part in parts.values() for name in part.fields or {}}
         for new, old in ((axis, field), *((name, axis) for name in sorted(choosing))):
-            if {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
+            if new != old and {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
                 replaced |= {axis}
                 departures.append(f"{new}={given[new]!r} instead of {old}={settings[old]!r}")
         if replaced & {axis, field}:

@@ -22,7 +22,7 @@ from .metrics import RunningMeans, replace_last
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
-from .objective.loss import counted_tokens, muted_anchors, term_inputs
+from .objective.loss import counted_tokens, term_inputs
 from .objective.ratio import trajectory_log_weight
 from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
 from .objective.terms import TermInputs
@@ -184,14 +184,19 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         weights = self.reward_weights.to(rewards_per_func.device)
         each = self.multi_objective_aggregation == "normalize_then_sum"
         scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
-        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope)
+        penalties: Any = 0.0
+        if self._method.penalty != 0.0:
+            score = functools.partial(self._score, rollout, self.model, mode)
+            penalties = self.accelerator.gather(self._method.reward_penalties(rollout, score))
+            self._metrics[mode]["kl_penalty"].append(penalties.mean().item())
+        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope, penalties)
         lengths = None
         if self._method.takes_lengths or self._method.length_weights is not None:
             lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
         if self._method.advantage is None:
             advantages = self.accelerator.gather(rollout["advantages"])
         else:
-            rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations)
+            rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations) - penalties
             label = part_label(self.args, "advantage")
             check_domain(rewards, self._method.domain, label, self.reward_func_names, rows)
             given = {"lengths": lengths} if self._method.takes_lengths else {}
@@ -238,16 +243,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if mode == "train":
             self._anchors.freeze()
         self._loss_inputs = dict(inputs)
-        if self._method.policy is not None:
-            # Zero advantages take the parent's policy term out exactly; its other terms stay.
-            self._loss_inputs["advantages"] = torch.zeros_like(inputs["advantages"])
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
-            scored = self._loss_inputs
+            scored, terms = self._loss_inputs, self._loss_inputs["terms"]
         finally:
             self._loss_inputs = None
 
-        terms = term_inputs(inputs, scored)
         # Metrics are those of the rows that have been computed, and a KL acts on groups that are not masked.
         computed = terms.mask if "needed" not in inputs else terms.mask * inputs["needed"].unsqueeze(1)
         kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
@@ -285,7 +286,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        output = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        output: Any = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         inputs = self._loss_inputs
         if inputs is None:
             return output
@@ -293,12 +294,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
             # A ratio of 1, which is finite, where the advantage is 0.
             logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
-        if not self.args.has_stock_objective:
+        if self.args.has_stock_objective:
+            inputs["terms"] = term_inputs(inputs, logps, entropies)
+        else:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
-            inputs.update(muted_anchors(inputs, logps))
-        inputs["per_token_logps"] = logps
-        inputs["entropies"] = entropies
+            inputs.update(self._method.scored(inputs, logps, entropies))
         return logps, entropies, aux_loss
 
     def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
@@ -316,7 +317,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
 
     def _policy_factor(self, terms: TermInputs, scored: dict[str, Any]) -> torch.Tensor:
         """What the parent multiplies its own policy term with, (B, 1) or (B, T)."""
-        factor = scored.get("importance_sampling_ratio", torch.ones_like(terms.logps[:, :1]))
+        factor = self._method.correction(terms, scored)
         if self._method.policy is None:
             return factor
         if self.off_policy_mask_threshold is not None:

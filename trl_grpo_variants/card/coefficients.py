@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from ..combinations import CHOICES, unused_settings
 from ..config import GRPOVariantConfig
+from ..objective.choice import AXES
 
 
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
@@ -19,6 +20,8 @@ _OBJECTIVE = (
     "importance_sampling_level",
     "policy_loss",
     "policy_loss_kwargs",
+    "token_advantage",
+    "token_advantage_kwargs",
     "trajectory_clip",
     "no_is_gradient",
     "epsilon",
@@ -35,6 +38,7 @@ _OBJECTIVE = (
     "mirror_beta",
     "mirror_sync_steps",
     "kl_estimator",
+    "kl_placement",
     "num_iterations",
     "steps_per_generation",
     "group_preserving_split",
@@ -42,7 +46,7 @@ _OBJECTIVE = (
     "max_completion_length",
     "temperature",
 )
-_NAMED = ("advantage", "advantage_kwargs", "policy_loss", "policy_loss_kwargs", "length_weight_power")
+_NAMED = (*(name for axis in AXES for name in (axis, f"{axis}_kwargs")), "length_weight_power")
 _OPTIMISATION = (
     "learning_rate",
     "lr_scheduler_type",

@@ -175,7 +175,7 @@ def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str], pa
     if departures:
         limits.append(f"The run departs from the variant: {'; '.join(departures)}.")
     acts_later = args.mirror_beta != 0.0 and args.mirror_sync_steps is None
-    if args.is_on_policy and (args.parts.policy.is_inert_on_policy or acts_later):
+    if args.is_on_policy and (args.parts.policy.is_inert(vars(args)) or acts_later):
         limits.append(
             "Each rollout served one optimizer step, so every ratio was 1: importance weights, their clip and a KL to "
             "the policy that made the rollout had no effect on this run."

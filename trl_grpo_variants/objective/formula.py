@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .choice import Parts
+from .choice import Parts, loss_coefficients, penalizes_rewards
 from .divergences import ANCHORS
 from .terms import written
 
@@ -33,24 +33,39 @@ def objective_text(parts: Parts, values: Mapping[str, Any]) -> str:
         text += f" - {written(values, 'entropy_coef')} mean_t H(pi)"
     if values.get("no_is_gradient") == "frozen":
         text = f"gradient at pi = pi_old of {text}"
-    advantage = advantage_text(parts, values)
-    return f"{text},  A = {advantage}" if advantage else text
+    advantage, penalty = advantage_text(parts, values), penalty_text(values)
+    return ",  ".join(
+        [text, *([f"A = {advantage}"] if advantage else []), *([f"r = R - {penalty}"] if penalty else [])]
+    )
 
 
-def advantage_text(parts: Parts, values: Mapping[str, Any]) -> str | None:
-    """The advantage as a formula, with the weights of completions if they have any; `None` where it is not known."""
-    if parts.weights is None:
-        return parts.advantage.text(values) if parts.advantage is not None else None
-    unweighted = "TRL's" if parts.advantage is None else parts.advantage.text(values)
-    return f"u B, u = {parts.weights.text(values)}, B = {unweighted}"
+def advantage_text(parts: Parts, values: Mapping[str, Any]) -> str:
+    """
+    The advantages of tokens, then those of completions where these are others, with the weights of completions if they
+    have any; nothing where TRL chooses.
+    """
+    advantage = parts.advantage.text(values) if parts.advantage is not None else ""
+    if parts.weights is not None:
+        unweighted = advantage or "TRL's"
+        advantage = f"u B, u = {parts.weights.text(values)}, B = {unweighted}"
+    if parts.token_advantage.function is None:
+        return advantage
+    return f"{parts.token_advantage.text(values)}{f',  a = {advantage}' if advantage else ''}"
+
+
+def penalty_text(values: Mapping[str, Any]) -> str:
+    """What is taken from the reward of a completion; nothing where the KL is a term of the loss."""
+    anchor = ANCHORS["reference"]
+    if not penalizes_rewards(values):
+        return ""
+    return f"{written(values, anchor.coefficient)} sum_t log(pi_old / {anchor.symbol})"
 
 
 def divergence_texts(values: Mapping[str, Any]) -> list[str]:
     """The KL terms, one text per anchor with a coefficient."""
     return [
-        f"{written(values, anchor.coefficient)} {_kl(values)}(pi || {anchor.symbol})"
-        for anchor in ANCHORS.values()
-        if values.get(anchor.coefficient)
+        f"{written(values, ANCHORS[name].coefficient)} {_kl(values)}(pi || {ANCHORS[name].symbol})"
+        for name in loss_coefficients(values)
     ]
 
 
@@ -76,14 +91,18 @@ def _meanings(parts: Parts, values: Mapping[str, Any]) -> Iterator[tuple[str, st
     yield from parts.policy.symbols.items()
     for anchor in ANCHORS.values():
         yield anchor.symbol, anchor.meaning
-    estimate, ratio = parts.divergence.text(values), ""
-    if values.get("use_bias_correction_kl", True):
+    estimate, what, ratio = parts.divergence.text(values), "estimated per token as", ""
+    if not parts.divergence.has_ratio:
+        what = "the penalty on each token,"
+    elif values.get("use_bias_correction_kl", True):
         estimate, ratio = f"ratio ({estimate})", " and `ratio` that of `pi` to the policy that made the rollout"
-    yield _kl(values), f"estimated per token as `{estimate}`, with `d` the log-ratio of the anchor to `pi`{ratio}"
+    yield _kl(values), f"{what} `{estimate}`, with `d` the log-ratio of the anchor to `pi`{ratio}"
     yield "H", "entropy of the next token"
     yield "T", "`max_completion_length`"
     yield "N", "number of tokens in the batch"
     yield "L", "number of tokens of a completion that count in the loss"
     yield "A", "advantage; `r` a completion's reward, `mean`, `std` and `var` those of its group"
-    if parts.advantage is not None:
-        yield from parts.advantage.symbols.items()
+    yield "a", "advantage of a completion, `A` that of one of its tokens"
+    yield "R", "reward of a completion, `r` what is left of it"
+    for part in (parts.token_advantage, parts.advantage):
+        yield from part.symbols.items() if part is not None else ()

@@ -42,6 +42,23 @@ def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float
     return anchor_logps.clamp(min=current - limit, max=current + limit)
 
 
+def token_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+    """
+    Logarithm of the ratio of each token, whose exponential is finite whatever the log-probs are.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        old_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the policy that made the rollout, of any precision.
+
+    Returns:
+        `torch.Tensor`:
+            Log-ratios of shape `(B, T)`, in nats; at most [`MAX_IMPORTANCE_LOG_RATIO`] in magnitude.
+    """
+    return logps - bounded_anchor(old_logps.to(logps.dtype), logps, MAX_IMPORTANCE_LOG_RATIO)
+
+
 def importance_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor, level: str) -> torch.Tensor:
     """
     Logarithm of the importance ratio that TRL weights per-token terms with.

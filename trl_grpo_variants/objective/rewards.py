@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+from .advantages.normalized import STD_EPSILON
+
 
 # Rewards are float32, whatever a reward function returns, and a weighted sum rounds once per function. Below the second
 # tolerance TRL calls a standard deviation zero.
@@ -46,6 +48,32 @@ def without_infinite_groups(rewards: torch.Tensor, num_generations: int) -> torc
     return rewards.view(-1, num_generations).masked_fill(infinite, math.nan).view(-1)
 
 
+def trls_advantages(rewards: torch.Tensor, num_generations: int, *, scale_rewards: str) -> torch.Tensor:
+    """
+    TRL's own advantages, for rewards that it does not know.
+
+    Args:
+        rewards (`torch.Tensor`):
+            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+        num_generations (`int`):
+            Group size G; it divides N.
+        scale_rewards (`str`):
+            `"group"`, `"batch"` or `"none"`: whose sample standard deviation the centred rewards are divided by.
+
+    Returns:
+        `torch.Tensor`:
+            Advantages of shape `(N,)`; 0 where the reward is NaN.
+    """
+    grouped = rewards.view(-1, num_generations)
+    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
+    if scale_rewards != "none":
+        whole = grouped if scale_rewards == "group" else rewards.view(1, -1)
+        squares = (whole - whole.nanmean(dim=1, keepdim=True)).square().nansum(dim=1, keepdim=True)
+        variance = squares / ((~whole.isnan()).sum(dim=1, keepdim=True) - 1).clamp(min=1)
+        centered = centered / (variance.sqrt() + STD_EPSILON)
+    return centered.nan_to_num(nan=0.0).view(-1)
+
+
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     """
     Whether the rewards of a completion's group differ by more than the rounding of float32, the indicator 1[std != 0]
@@ -75,7 +103,11 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
 
 
 def reward_differences(
-    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, scope: str
+    rewards_per_func: torch.Tensor,
+    weights: torch.Tensor,
+    num_generations: int,
+    scope: str,
+    penalties: torch.Tensor | float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Tell where rewards differ, see [`has_variance`].
@@ -90,6 +122,8 @@ def reward_differences(
         scope (`str`):
             Whose standard deviation the advantages are divided by: that of the `"group"`, of the `"batch"`, or of each
             `"function"` by itself.
+        penalties (`torch.Tensor` or `float`, *optional*, defaults to `0.0`):
+            What is taken from the sums `(N,)` of the rewards.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`:
@@ -99,7 +133,7 @@ def reward_differences(
     if scope == "function":
         varies = has_variance(rewards_per_func[:, weights != 0], num_generations)
         return varies, ~varies.any()
-    rewards = weighted_rewards(rewards_per_func, weights)
+    rewards = weighted_rewards(rewards_per_func, weights) - penalties
     varies = has_variance(rewards, num_generations)
     return varies, ~(has_variance(rewards, len(rewards)) if scope == "batch" else varies)
 

@@ -33,13 +33,15 @@ class TermInputs:
         old_logps (`torch.Tensor`):
             Log-probs `(B, T)` of the policy that made the rollout.
         advantages (`torch.Tensor`):
-            Advantages `(B,)`, or `(B, T)` where tools or a user give one per token.
+            Advantages `(B,)`, or `(B, T)` where tools, a user or a part of the method give one per token.
         mask (`torch.Tensor`):
             `(B, T)`, 1 for the tokens that the policy produced and that count.
         entropies (`torch.Tensor`):
             Entropies `(B, T)` of the policy, in nats, without a gradient unless the loss has an entropy bonus.
         anchors (`Mapping[str, torch.Tensor]`):
             Log-probs `(B, T)` of other policies by name, see [`~objective.divergences.ANCHORS`].
+        sampling_logps (`torch.Tensor`, *optional*):
+            Log-probs `(B, T)` of the engine that sampled, where it gives them; those of `old_logps` for tokens without.
     """
 
     logps: torch.Tensor
@@ -48,6 +50,7 @@ class TermInputs:
     mask: torch.Tensor
     entropies: torch.Tensor
     anchors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sampling_logps: torch.Tensor | None = None
 
     @property
     def token_advantages(self) -> torch.Tensor:
@@ -192,9 +195,12 @@ class Part:
 
     def text(self, values: Mapping[str, Any]) -> str:
         """The formula in plain text; a setting that neither `values` nor a default gives is written as its symbol."""
+        return self.formula if isinstance(self.formula, str) else self.formula(self.known_values(values))
+
+    def known_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a configuration, with the part's own settings among them: as they are given, else their defaults."""
         defaults = {name: value for name, value in self.keywords().items() if value is not inspect.Parameter.empty}
-        given = values.get(self.kwargs_field) or {}
-        return self.formula if isinstance(self.formula, str) else self.formula({**defaults, **values, **given})
+        return {**defaults, **values, **(values.get(self.kwargs_field) or {})}
 
     def reads(self, values: Mapping[str, Any]) -> set[str]:
         """Names of the settings that act with these fields."""
@@ -226,6 +232,10 @@ class Part:
         parameters = {} if self.function is None else inspect.signature(self.function).parameters
         given = [*list(parameters)[: self.positional], *self.provided]
         return {name: parameter.default for name, parameter in parameters.items() if name not in given}
+
+    def is_own(self, setting: Setting) -> bool:
+        """Whether a setting is given in the part's `*_kwargs`: it has its default there, and a field in the configuration."""
+        return self.keywords().get(setting.name, inspect.Parameter.empty) is not inspect.Parameter.empty
 
     def takes(self, name: str) -> bool:
         """Whether the function has an argument of this name."""
@@ -268,32 +278,75 @@ class Advantage(Part):
 
 
 @dataclass(frozen=True)
+class TokenAdvantage(Part):
+    """
+    How the advantage of a completion becomes those of its tokens, in the loss: `function(inputs, **settings)` takes
+    [`TermInputs`] and gives advantages `(B, T)`, 0 for the tokens of a completion whose advantage is 0.
+
+    Parameters:
+        relates_rows (`bool`):
+            Whether what it gives for a completion depends on the others of the micro-batch.
+    """
+
+    relates_rows: bool = False
+    kwargs_field: ClassVar[str] = "token_advantage_kwargs"
+
+
+@dataclass(frozen=True)
 class PolicyTerm(Part):
     """
     Policy term of the loss: `function(inputs, **settings)` takes [`TermInputs`] and gives a [`TermOutput`].
 
     Parameters:
+        metrics (`Mapping[str, str]`):
+            Metrics of its output by name, with what each of them is the mean of.
         is_per_trajectory (`bool`):
             Whether it has one loss per trajectory, which only a loss type that weights all tokens alike can sum.
         is_inert_on_policy (`bool`):
             Whether it is the plain policy gradient while the policy is the one that made the rollout.
         loss_type (`str`, *optional*):
             The paper's aggregation.
+        relates_rows (`bool`):
+            Whether the losses of a completion depend on the others of the micro-batch, whose rows are then neither left
+            out nor rearranged.
+        is_anchored_at_sampler (`bool` or `Callable`):
+            Whether its ratio is to the log-probs of the engine where that gives them, so that TRL's correction of the
+            mismatch is in it and not multiplied once more; or a function that tells it for the values of its settings.
     """
+
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     is_per_trajectory: bool = False
     is_inert_on_policy: bool = True
     loss_type: str | None = None
+    relates_rows: bool = False
+    is_anchored_at_sampler: bool | Callable[[Mapping[str, Any]], bool] = False
     kwargs_field: ClassVar[str] = "policy_loss_kwargs"
+
+    def holds_correction(self, values: Mapping[str, Any]) -> bool:
+        """Whether its ratio is to the engine's log-probs, with the values of a configuration."""
+        anchored = self.is_anchored_at_sampler
+        return anchored if isinstance(anchored, bool) else anchored(self.known_values(values))
+
+    def is_inert(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is the plain policy gradient with the values of a configuration and one optimizer step per rollout."""
+        # The engine's policy is never quite the trainer's.
+        return self.is_inert_on_policy and not (self.holds_correction(values) and values.get("use_vllm"))
 
 
 @dataclass(frozen=True)
 class Divergence(Part):
     """
     Estimator of the KL to an anchor: `function(logps, anchor_logps, log_ratio)` gives values `(B, T)`, see
-    [`~objective.divergences.reverse_kl`].
+    [`~objective.divergences.reverse_kl`]. It may ask for the `mask` `(B, T)` of the tokens that count.
+
+    Parameters:
+        has_ratio (`bool`):
+            Whether it weighs by the ratio to the policy that made the rollout.
     """
 
+    has_ratio: bool = True
+    provided: ClassVar[tuple[str, ...]] = ("mask",)
     positional: ClassVar[int] = 3
 
 

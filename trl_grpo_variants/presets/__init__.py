@@ -4,9 +4,10 @@
 """The presets, as plain data, in the order in which they are listed."""
 
 from .advantages import ADVANTAGES
+from .divergences import DIVERGENCES
 from .dynamics import DYNAMICS
 from .policies import POLICIES
 from .trajectory import TRAJECTORY
 
 
-PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *ADVANTAGES)
+PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *DIVERGENCES, *ADVANTAGES)

@@ -53,7 +53,9 @@ class Variant:
         """Setting under which the variant does nothing that stock GRPO would not do."""
         settings = self.settings
         one_step = "a rollout serves one optimizer step: raise num_iterations or steps_per_generation"
-        if self.parts.policy.is_inert_on_policy or settings.get("delta") is not None:
+        if self.parts.policy.holds_correction(settings):
+            return f"{one_step}, or use_vllm, whose log-probs are the anchor"
+        if self.parts.policy.is_inert(settings) or settings.get("delta") is not None:
             return one_step
         if settings.get("mirror_beta"):
             return f"{'(mirror part only) ' if settings.get('beta') else ''}{one_step}, or set mirror_sync_steps"
