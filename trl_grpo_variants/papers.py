@@ -80,3 +80,90 @@ TIC_GRPO = Paper(
     "Lei Pang and Jun Luo and Ruinan Jin",
     "pang2025ticgrpo",
 )
+
+# Of what TRL computes by itself.
+DAPO = Paper(
+    "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
+    "2503.14476",
+    "Qiying Yu and others",
+    "yu2025dapo",
+)
+DEEPSEEK_R1 = Paper(
+    "DeepSeek-R1: Incentivizing Reasoning Capability in LLMs via Reinforcement Learning",
+    "2501.12948",
+    "DeepSeek-AI and others",
+    "deepseekai2025r1",
+)
+DEEPSEEK_V32 = Paper(
+    "DeepSeek-V3.2: Pushing the Frontier of Open Large Language Models",
+    "2512.02556",
+    "DeepSeek-AI and others",
+    "deepseekai2025v32",
+)
+DR_GRPO = Paper(
+    "Understanding R1-Zero-Like Training: A Critical Perspective",
+    "2503.20783",
+    "Zichen Liu and others",
+    "liu2025understanding",
+)
+DUAL_CLIP = Paper(
+    "Mastering Complex Control in MOBA Games with Deep Reinforcement Learning",
+    "1912.09729",
+    "Deheng Ye and others",
+    "ye2019mastering",
+)
+GSPO = Paper("Group Sequence Policy Optimization", "2507.18071", "Chujie Zheng and others", "zheng2025gspo")
+HIGH_ENTROPY = Paper(
+    "Beyond the 80/20 Rule: High-Entropy Minority Tokens Drive Effective Reinforcement Learning for LLM Reasoning",
+    "2506.01939",
+    "Shenzhi Wang and others",
+    "wang2025beyond",
+)
+INTELLECT_2 = Paper(
+    "INTELLECT-2: A Reasoning Model Trained Through Globally Decentralized Reinforcement Learning",
+    "2505.07291",
+    "Prime Intellect Team and others",
+    "primeintellect2025intellect2",
+)
+LUSPO = Paper(
+    "Length-Unbiased Sequence Policy Optimization: Revealing and Controlling Response Length Variation in RLVR",
+    "2602.05261",
+    "Fanfan Liu and others",
+    "liu2026luspo",
+)
+MINIMAX_M1 = Paper(
+    "MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention",
+    "2506.13585",
+    "MiniMax and others",
+    "minimax2025m1",
+)
+RETRACE = Paper(
+    "Safe and Efficient Off-Policy Reinforcement Learning", "1606.02647", "Rémi Munos and others", "munos2016safe"
+)
+RING_1T = Paper(
+    "Every Step Evolves: Scaling Reinforcement Learning for Trillion-Scale Thinking Model",
+    "2510.18855",
+    "Ling Team and others",
+    "lingteam2025everystep",
+)
+SAPO = Paper("Soft Adaptive Policy Optimization", "2511.20347", "Chang Gao and others", "gao2025sapo")
+SCALE_RL = Paper(
+    "The Art of Scaling Reinforcement Learning Compute for LLMs",
+    "2510.13786",
+    "Devvrit Khatri and others",
+    "khatri2025art",
+)
+SKYWORK_OR1 = Paper("Skywork Open Reasoner 1 Technical Report", "2505.22312", "Jujie He and others", "he2025skywork")
+TR_DPO = Paper(
+    "Learn Your Reference Model for Real Good Alignment",
+    "2404.09656",
+    "Alexey Gorbatovski and others",
+    "gorbatovski2024learn",
+)
+TWO_GRPO = Paper("It Takes Two: Your GRPO Is Secretly DPO", "2510.00977", "Yihong Wu and others", "wu2025takes")
+VESPO = Paper(
+    "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM Training",
+    "2602.10693",
+    "Guobin Shen and others",
+    "shen2026vespo",
+)

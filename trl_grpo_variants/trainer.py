@@ -194,8 +194,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             advantages = self._method.advantage(rewards, num_generations, **lengths)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        if self._method.is_zero_without_variance:
-            # What rounding leaves of equal rewards is no advantage.
+        if self._method.is_zero_without_variance and (self.args.skip_inert_rows or not self._method.is_trls):
+            # What rounding leaves of equal rewards is no advantage; what TRL alone computes keeps it.
             advantages = torch.where(varies, advantages, 0.0)
         # What the parent has logged of its own.
         self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
@@ -293,7 +293,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if not self.args.has_stock_objective:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
-            inputs.update(muted_anchors(inputs, logps))
+            inputs.update(muted_anchors(inputs, logps, keeps_divergence=self._method.is_trls))
         inputs["per_token_logps"] = logps
         inputs["entropies"] = entropies
         return logps, entropies, aux_loss

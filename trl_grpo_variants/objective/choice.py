@@ -39,6 +39,11 @@ class Parts:
         """Whether TRL computes all of them."""
         return self.policy.function is None and (self.advantage is None or self.advantage.function is None)
 
+    def leave_loss_to_trl(self, values: Mapping[str, Any]) -> bool:
+        """Whether TRL computes the whole loss, its KL to the reference among it."""
+        own = values.get("mirror_beta") or values.get("mask_zero_variance_groups")
+        return self.are_trls and self.divergence.name == "k3" and not own
+
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
         """Publications of what TRL does not compute, each once."""
         papers: list[Paper | None] = [ANCHORS["previous"].paper] if values.get("mirror_beta") else []

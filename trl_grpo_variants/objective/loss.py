@@ -16,9 +16,12 @@ from .ratio import MAX_DIVERGENCE_LOG_RATIO, MAX_IMPORTANCE_LOG_RATIO, bounded_a
 from .terms import Part, TermInputs, TermOutput
 
 
-def muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, torch.Tensor]:
+def muted_anchors(
+    inputs: Mapping[str, Any], logps: torch.Tensor, *, keeps_divergence: bool
+) -> dict[str, torch.Tensor]:
     """
-    Log-probs `(B, T)` of the anchors in a micro-batch with which TRL's terms are finite and its KL is none.
+    Log-probs `(B, T)` of the anchors in a micro-batch with which TRL's terms are finite, and its KL is none unless it
+    `keeps_divergence`.
 
     They depend on those of the policy, `logps` `(B, T)`.
     """
@@ -27,8 +30,11 @@ def muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, t
         old_logps = inputs["old_per_token_logps"].float()
         anchors["old_per_token_logps"] = bounded_anchor(old_logps, logps, MAX_IMPORTANCE_LOG_RATIO)
     if inputs.get("ref_per_token_logps") is not None:
+        ref_logps = inputs["ref_per_token_logps"].float()
         # The KL to itself is zero and so is its gradient: TRL's KL term leaves the place to the one here.
-        anchors["ref_per_token_logps"] = logps.detach()
+        anchors["ref_per_token_logps"] = (
+            bounded_anchor(ref_logps, logps, MAX_DIVERGENCE_LOG_RATIO) if keeps_divergence else logps.detach()
+        )
     return anchors
 
 
@@ -66,8 +72,9 @@ class Objective:
 
     `advantage` gives advantages `(N,)` for rewards `(N,)`, a group size and, with `takes_lengths`, lengths `(N,)`;
     `policy` the [`TermOutput`] of [`TermInputs`]; both are `None` where TRL computes them. `divergence` estimates a
-    KL, see [`~objective.divergences.reverse_kl`], to each anchor with one of the `coefficients`. Where
-    `corrects_divergences`, it carries a ratio of this `level`, `"token"` or `"sequence"`.
+    KL, see [`~objective.divergences.reverse_kl`], to each anchor with one of the `coefficients`, which TRL adds to the
+    loss where it computes all of it, `is_trls`. Where `corrects_divergences`, it carries a ratio of this `level`,
+    `"token"` or `"sequence"`.
     """
 
     advantage: Callable[..., torch.Tensor] | None
@@ -77,6 +84,7 @@ class Objective:
     is_inert_on_policy: bool
     divergence: Callable[..., torch.Tensor]
     coefficients: Mapping[str, float]
+    is_trls: bool
     level: str
     corrects_divergences: bool
 
@@ -95,6 +103,7 @@ class Objective:
             is_inert_on_policy=parts.policy.is_inert_on_policy,
             divergence=_bound(parts.divergence, values),
             coefficients={name: value for name, value in coefficients.items() if value != 0.0},
+            is_trls=parts.leave_loss_to_trl(values),
             # A policy term of another level leaves the KL terms a ratio of each token.
             level="sequence" if level == "sequence" else "token",
             corrects_divergences=values["use_bias_correction_kl"],
@@ -141,7 +150,8 @@ class Objective:
                 metrics |= output.metrics
         for name, values in self.divergences(inputs).items():
             metrics[ANCHORS[name].metric] = values
-            total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
+            if not self.is_trls:
+                total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
         return total, metrics
 
 

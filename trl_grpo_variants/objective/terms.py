@@ -126,6 +126,8 @@ class Part:
     symbols: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] | None = None
 
+    # What the parts of one kind are called together.
+    axis: ClassVar[str] = ""
     # Field of the configuration with the settings that are no fields.
     kwargs_field: ClassVar[str] = ""
     # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
@@ -189,6 +191,7 @@ class Advantage(Part):
     is_zero_without_variance: bool = True
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
+    axis: ClassVar[str] = "advantages"
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)
@@ -200,6 +203,8 @@ class PolicyTerm(Part):
     Policy term of the loss: `function(inputs, **settings)` takes [`TermInputs`] and gives a [`TermOutput`].
 
     Parameters:
+        metrics (`Mapping[str, str]`):
+            Metrics of its output by name, with what each of them is the mean of.
         is_per_trajectory (`bool`):
             Whether it has one loss per trajectory, which only a loss type that weights all tokens alike can sum.
         is_inert_on_policy (`bool`):
@@ -208,9 +213,12 @@ class PolicyTerm(Part):
             The paper's aggregation.
     """
 
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
     is_per_trajectory: bool = False
     is_inert_on_policy: bool = True
     loss_type: str | None = None
+    axis: ClassVar[str] = "policy terms"
     kwargs_field: ClassVar[str] = "policy_loss_kwargs"
 
 
@@ -221,6 +229,7 @@ class Divergence(Part):
     [`~objective.divergences.reverse_kl`].
     """
 
+    axis: ClassVar[str] = "KL terms"
     positional: ClassVar[int] = 3
 
 

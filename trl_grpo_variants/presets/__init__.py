@@ -6,7 +6,8 @@
 from .advantages import ADVANTAGES
 from .dynamics import DYNAMICS
 from .policies import POLICIES
+from .stock import STOCK
 from .trajectory import TRAJECTORY
 
 
-PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *ADVANTAGES)
+PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *ADVANTAGES, *STOCK)

@@ -49,4 +49,5 @@ GEOMETRIC = PolicyTerm(
         "m_A": "the minimum where `A` is positive, else the maximum",
     },
     loss_type="grpo",
+    metrics={"geometric/clipped": "tokens whose ratio is clipped"},
 )

@@ -91,4 +91,8 @@ TRAJECTORY = PolicyTerm(
     fields={"importance_sampling_level": "trajectory"},
     is_per_trajectory=True,
     loss_type="dr_grpo",
+    metrics={
+        "trajectory/clipped_positive": "completions with a positive advantage whose weight is clipped",
+        "trajectory/clipped_negative": "completions with a negative advantage whose weight is clipped",
+    },
 )
