@@ -367,7 +367,7 @@ def test_what_will_not_act_is_told_once_and_at_the_line_that_sets_it(settings, s
 SILENT = [
     {"variant": "tic_grpo_v2", "epsilon": 0.1},
     {"importance_sampling_level": "trajectory", "epsilon": 0.1},
-    {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 0.9},
+    {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 1.0},
     {"mirror_beta": 0.1, "delta": 1.5},
     {"variant": "grpo_upper_clip", "epsilon_high": 0.2},
     {"variant": "tic_grpo", "entropy_coef": 0.1},

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .checks import MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
+from .checks import MAX_COEFFICIENT, UNSET, check_choice, check_flag, check_number, check_whole_number
 from .objective.advantages.lengths import LENGTH_WEIGHTS
 from .objective.choice import AXES, chosen_parts, loss_coefficients
 from .objective.divergences import ANCHORS, DIVERGENCES
@@ -62,7 +62,8 @@ CHOICES = {
 def check_sizes(args: "GRPOVariantConfig") -> None:
     """Check the sizes that others are computed from: a `ValueError` if one is no whole number."""
     for name in SIZES:
-        check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
+        if getattr(args, name) is not UNSET:
+            check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
 
 
 def check_resolved(args: "GRPOVariantConfig") -> None:

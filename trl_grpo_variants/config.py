@@ -4,7 +4,7 @@
 """Configuration: the new fields."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
+from .checks import UNSET
 from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts
@@ -23,6 +24,21 @@ from .warn import warn_user, warnings_at_the_user
 
 # Of fields that always have a value once they are resolved, which is what their types are.
 _UNSET: Any = None
+
+
+def _opened(field_of_trl: Any) -> Any:
+    """A field of TRL's with a default that stands for the variant's value, or TRL's."""
+    sentences = field_of_trl.metadata["help"].replace("%%", "%"), "If not set, the variant's value, or TRL's default,"
+    help_text = f"{' '.join(sentences)} `{field_of_trl.default!r}`.".replace("%", "%%").replace("`", "'")
+    return field_of_trl.name, field_of_trl.type, field(default=UNSET, metadata={"help": help_text})
+
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig as _OpenConfig
+else:
+    _OpenConfig = make_dataclass(
+        "_OpenConfig", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS], bases=(GRPOConfig,)
+    )
 
 
 def _documented(cls: Any) -> Any:
@@ -41,14 +57,16 @@ def _documented(cls: Any) -> Any:
 
 @_documented
 @dataclass
-class GRPOVariantConfig(GRPOConfig):
+class GRPOVariantConfig(_OpenConfig):
     r"""
     Configuration class for the [`GRPOVariantTrainer`].
 
     This class includes only the parameters that are specific to the variants, and the parameters of [`GRPOConfig`]
     that a variant may set. Those default to `None`, which stands for the variant's value or, without a variant, TRL's
-    default; an explicit value always wins. After construction every field holds its resolved value. For a full list of
-    training arguments, please refer to the [`GRPOConfig`] documentation.
+    default; an explicit value always wins. After construction every field holds its resolved value. Further parameters
+    of [`GRPOConfig`] that the presets set (the temperatures of SAPO, the entropy of tokens, vLLM's correction, ...) can
+    be left to them in the same way. For a full list of training arguments, please refer to the [`GRPOConfig`]
+    documentation.
 
     Parameters:
         > Parameters that select a variant
@@ -239,7 +257,7 @@ class GRPOVariantConfig(GRPOConfig):
     __repr__ = GRPOConfig.__str__
 
     def __post_init__(self) -> None:
-        for name in (*SIZES, *GRPOVariantConfig.__annotations__):
+        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantConfig.__annotations__)):
             # A number of NumPy's is one, but no JSON holds it.
             value = getattr(self, name)
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:

@@ -197,14 +197,16 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             advantages = self.accelerator.gather(rollout["advantages"])
         else:
             rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations) - penalties
-            label = part_label(self.args, "advantage")
-            check_domain(rewards, self._method.domain, label, self.reward_func_names, rows)
+            check_domain(
+                rewards, self._method.domain, part_label(self.args, "advantage"), self.reward_func_names, rows
+            )
             given = {"lengths": lengths} if self._method.takes_lengths else {}
             advantages = self._method.advantage(rewards, num_generations, **given)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        if self._method.is_zero_without_variance or self.args.mask_zero_variance_groups:
-            # What rounding leaves of equal rewards is no advantage, and of a masked group nothing counts.
+        keeps_rounding = self._method.is_trls and not self.args.skip_inert_rows
+        if self.args.mask_zero_variance_groups or (self._method.is_zero_without_variance and not keeps_rounding):
+            # What rounding leaves of equal rewards is no advantage, except of what TRL alone computes.
             advantages = torch.where(varies, advantages, 0.0)
         if self._method.length_weights is not None:
             advantages = advantages * self._method.length_weights(lengths).to(advantages.dtype)

@@ -19,9 +19,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer
 
-from trl_grpo_variants import list_variants
-
-from ..tiny import WORDS, make_trainer
+from ..tiny import WORDS, make_trainer, own_variants
 
 
 GLOBAL_BATCH, GROUP = 8, 4
@@ -36,7 +34,8 @@ EXTRA = {
     "accumulated_frozen": {"variant": "no_is_frozen", "gradient_accumulation_steps": 2, "steps_per_generation": 2},
 }
 # Those with mean-only advantages differ from their namesakes before anything is divided over processes.
-CASES = {name: {"variant": name} for name in list_variants() if not name.endswith("_mean_only")} | EXTRA
+OWN = own_variants("grpo", "grpo_upper_clip", "gspo", "high_entropy_tokens")
+CASES = {name: {"variant": name} for name in OWN if not name.endswith("_mean_only")} | EXTRA
 
 
 def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:

@@ -15,10 +15,9 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from trl_grpo_variants import list_variants
 from trl_grpo_variants.checkpoint import FORMAT, load_state, objective_of, save_state
 
-from ..tiny import make_config, make_trainer, reward
+from ..tiny import make_config, make_trainer, own_variants, reward
 from .test_parity import TIMES
 
 
@@ -34,7 +33,13 @@ SCHEDULE = {
     "max_steps": STEPS,
 }
 CASES = {
-    **{name: {"variant": name} for name in list_variants()},
+    **{
+        name: {"variant": name}
+        for name in own_variants("grpo", "mean_only", "reference_mean_only", "grpo_upper_clip", "gspo")
+    },
+    # Coefficients and a reference that change with the run.
+    "adaptive_entropy": {"variant": "adaptive_entropy", "entropy_target": 10.0, "entropy_coef_delta": 0.1},
+    "reference_reset": {"variant": "reference_reset", "ref_model_sync_steps": 2},
     # Refreshed at steps 0 and 6, and used by the rollouts at 3 and 9.
     "older_anchor": {"variant": "mirror", "mirror_sync_steps": 4, "num_iterations": 1, "max_steps": 11},
     "moving_reference": {"variant": "dual", "sync_ref_model": True, "ref_model_sync_steps": 2},

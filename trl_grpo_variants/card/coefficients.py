@@ -13,6 +13,8 @@ from transformers import TrainingArguments
 from ..combinations import CHOICES, unused_settings
 from ..config import GRPOVariantConfig
 from ..objective.choice import AXES
+from ..resolution import TRL_DEFAULTS
+from ..variants import get_variant
 
 
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
@@ -92,7 +94,7 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
     for name in unused & decisive.keys() & {"epsilon", "epsilon_high", "delta"}:
         decisive[name] = "not used"
 
-    parts = {
+    is_used = {
         "vllm_": args.use_vllm,
         "sapo_": args.loss_type == "sapo",
         "vespo_": args.loss_type == "vespo",
@@ -102,13 +104,21 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
         "max_steps": args.max_steps > 0,
         "num_train_epochs": args.max_steps <= 0,
     }
-    left_out = (*_HOSTING, *(prefix for prefix, is_used in parts.items() if not is_used))
+    idle = tuple(prefix for prefix, used in is_used.items() if not used)
+    # What else a variant may set of TRL's, where it does or the run does.
+    settings = {} if args.variant is None else get_variant(args.variant).settings
+    for name in TRL_DEFAULTS:
+        if name in settings:
+            decisive.setdefault(name, "not used" if name.startswith(idle) else number(getattr(args, name)))
+        elif getattr(args, name) != TRL_DEFAULTS[name] and not name.startswith(idle):
+            decisive.setdefault(name, number(getattr(args, name)))
+    left_out = (*_HOSTING, *idle)
     inherited = {field.name for field in fields(TrainingArguments)}
     names = [field.name for field in fields(args) if field.name not in inherited and field.init]
     others = {
         name: number(getattr(args, name))
         for name in (*_OPTIMISATION, *names)
-        if name not in (*_OBJECTIVE, "variant") and not name.startswith(left_out) and _is_public(args, name)
+        if name not in {*_OBJECTIVE, *decisive, "variant"} and not name.startswith(left_out) and _is_public(args, name)
     }
     return decisive, others | {"processes": str(args.world_size)}
 

@@ -53,6 +53,11 @@ class Parts:
         """Whether TRL computes all of them."""
         return all(part is None or part.function is None for part in map(self.on, AXES))
 
+    def leave_loss_to_trl(self, values: Mapping[str, Any]) -> bool:
+        """Whether TRL computes the whole loss, its KL to the reference among it."""
+        own = values.get("mirror_beta") or values.get("mask_zero_variance_groups") or penalizes_rewards(values)
+        return self.are_trls and self.weights is None and self.divergence.name == "k3" and not own
+
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
         """Publications of what TRL does not compute, each once."""
         papers: list[Paper | None] = [ANCHORS["previous"].paper] if values.get("mirror_beta") else []

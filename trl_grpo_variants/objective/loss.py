@@ -55,9 +55,12 @@ def term_inputs(inputs: Mapping[str, Any], logps: torch.Tensor, entropies: torch
     )
 
 
-def _muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, torch.Tensor]:
+def _muted_anchors(
+    inputs: Mapping[str, Any], logps: torch.Tensor, *, keeps_divergence: bool
+) -> dict[str, torch.Tensor]:
     """
-    Log-probs `(B, T)` of the anchors in a micro-batch with which TRL's terms are finite and its KL is none.
+    Log-probs `(B, T)` of the anchors in a micro-batch with which TRL's terms are finite, and its KL is none unless it
+    `keeps_divergence`.
 
     They depend on those of the policy, `logps` `(B, T)`.
     """
@@ -66,8 +69,11 @@ def _muted_anchors(inputs: Mapping[str, Any], logps: torch.Tensor) -> dict[str, 
         old_logps = inputs["old_per_token_logps"].float()
         anchors["old_per_token_logps"] = bounded_anchor(old_logps, logps, MAX_IMPORTANCE_LOG_RATIO)
     if inputs.get("ref_per_token_logps") is not None:
+        ref_logps = inputs["ref_per_token_logps"].float()
         # The KL to itself is zero and so is its gradient: TRL's KL term leaves the place to the one here.
-        anchors["ref_per_token_logps"] = logps.detach()
+        anchors["ref_per_token_logps"] = (
+            bounded_anchor(ref_logps, logps, MAX_DIVERGENCE_LOG_RATIO) if keeps_divergence else logps.detach()
+        )
     return anchors
 
 
@@ -80,9 +86,10 @@ class Objective:
     `domain` are the rewards that it takes, and `length_weights` gives factors `(N,)` of it for lengths, if any. `policy`
     gives the [`TermOutput`] of [`TermInputs`]; like `advantage` it is `None` where TRL computes it. `divergence` estimates
     a KL, see [`~objective.divergences.reverse_kl`], to each of the `anchors`; those with one of the `coefficients` are
-    terms of the loss, and that to the reference is taken from the rewards with the coefficient `penalty`. Where
-    `corrects_divergences`, an estimate carries a ratio of this `level`, `"token"` or `"sequence"`. `token_advantage` gives
-    advantages `(B, T)` for [`TermInputs`]; `holds_correction` says that the ratio of `policy` is to the engine's log-probs.
+    terms of the loss, which TRL adds where it computes all of it, `is_trls`, and that to the reference is taken from the
+    rewards with the coefficient `penalty`. Where `corrects_divergences`, an estimate carries a ratio of this `level`,
+    `"token"` or `"sequence"`. `token_advantage` gives advantages `(B, T)` for [`TermInputs`]; `holds_correction` says that
+    the ratio of `policy` is to the engine's log-probs.
     """
 
     advantage: Callable[..., torch.Tensor] | None
@@ -99,6 +106,7 @@ class Objective:
     anchors: tuple[str, ...]
     coefficients: Mapping[str, float]
     penalty: float
+    is_trls: bool
     level: str
     corrects_divergences: bool
 
@@ -128,6 +136,7 @@ class Objective:
             anchors=tuple(name for name, anchor in ANCHORS.items() if values[anchor.coefficient] != 0.0),
             coefficients=loss_coefficients(values),
             penalty=penalty,
+            is_trls=parts.leave_loss_to_trl(values),
             # A policy term of another level leaves the KL terms a ratio of each token.
             level="sequence" if level == "sequence" else "token",
             corrects_divergences=values["use_bias_correction_kl"],
@@ -143,7 +152,8 @@ class Objective:
             terms = replace(terms, advantages=_token_advantages(self.token_advantage(terms), terms.mask))
         # Zero advantages take TRL's policy term out exactly; its other terms stay.
         advantages = terms.advantages if self.policy is None else torch.zeros_like(terms.advantages)
-        return {"terms": terms, "advantages": advantages} | _muted_anchors(inputs, logps)
+        anchors = _muted_anchors(inputs, logps, keeps_divergence=self.is_trls)
+        return {"terms": terms, "advantages": advantages} | anchors
 
     def correction(self, terms: TermInputs, inputs: Mapping[str, Any]) -> torch.Tensor:
         """TRL's factor `(B, 1)` or `(B, T)` for the mismatch to the engine, 1 where the policy term has it in its ratio."""
@@ -207,7 +217,7 @@ class Objective:
                 metrics |= output.metrics
         for name, values in self.divergences(inputs).items():
             metrics[ANCHORS[name].metric] = values
-            if name in self.coefficients:
+            if name in self.coefficients and not self.is_trls:
                 total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
         return total, metrics
 

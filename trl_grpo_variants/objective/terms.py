@@ -187,6 +187,8 @@ class Part:
     symbols: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] | None = None
 
+    # What the parts of one kind are called together.
+    axis: ClassVar[str] = ""
     # Field of the configuration with the settings that are no fields.
     kwargs_field: ClassVar[str] = ""
     # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
@@ -268,6 +270,7 @@ class Advantage(Part):
     domain: Domain = field(default_factory=Domain)
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
+    axis: ClassVar[str] = "advantages"
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)
@@ -289,6 +292,7 @@ class TokenAdvantage(Part):
     """
 
     relates_rows: bool = False
+    axis: ClassVar[str] = "token advantages"
     kwargs_field: ClassVar[str] = "token_advantage_kwargs"
 
 
@@ -321,6 +325,7 @@ class PolicyTerm(Part):
     loss_type: str | None = None
     relates_rows: bool = False
     is_anchored_at_sampler: bool | Callable[[Mapping[str, Any]], bool] = False
+    axis: ClassVar[str] = "policy terms"
     kwargs_field: ClassVar[str] = "policy_loss_kwargs"
 
     def holds_correction(self, values: Mapping[str, Any]) -> bool:
@@ -345,6 +350,7 @@ class Divergence(Part):
             Whether it weighs by the ratio to the policy that made the rollout.
     """
 
+    axis: ClassVar[str] = "KL terms"
     has_ratio: bool = True
     provided: ClassVar[tuple[str, ...]] = ("mask",)
     positional: ClassVar[int] = 3

@@ -7,7 +7,8 @@ from .advantages import ADVANTAGES
 from .divergences import DIVERGENCES
 from .dynamics import DYNAMICS
 from .policies import POLICIES
+from .stock import STOCK
 from .trajectory import TRAJECTORY
 
 
-PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *DIVERGENCES, *ADVANTAGES)
+PRESETS = (*DYNAMICS, *TRAJECTORY, *POLICIES, *DIVERGENCES, *ADVANTAGES, *STOCK)

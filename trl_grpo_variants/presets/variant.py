@@ -9,8 +9,17 @@ from types import MappingProxyType
 from typing import Any
 
 from ..objective.choice import Parts, chosen_parts
+from ..objective.divergences import ANCHORS
 from ..objective.formula import objective_text
+from ..objective.policies.clipped import off_policy_settings
+from ..objective.terms import Advantage, Divergence, PolicyTerm, TokenAdvantage
 from ..papers import Paper
+
+
+# The axis of what TRL computes alone.
+STOCK = "stock TRL"
+# Of several parts, the one that makes a method comes first: a term of the loss has an advantage beside it.
+_KINDS = (PolicyTerm, TokenAdvantage, Divergence)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,24 @@ class Variant:
         return chosen_parts(self.settings)
 
     @property
+    def is_stock(self) -> bool:
+        """Whether TRL alone computes the loss."""
+        return self.parts.leave_loss_to_trl(self.settings)
+
+    @property
+    def needs_vllm(self) -> bool:
+        """Whether all that it sets is about the engine that samples."""
+        return bool(self.settings) and all(name.startswith("vllm_") for name in self.settings)
+
+    @property
+    def axis(self) -> str:
+        """What kind of part makes the method, or that TRL has them all."""
+        kinds = {type(part) for part in vars(self.parts).values() if part is not None and part.function is not None}
+        if not any(self.settings.get(anchor.coefficient) for anchor in ANCHORS.values()):
+            kinds.discard(Divergence)
+        return STOCK if self.is_stock else next((kind.axis for kind in _KINDS if kind in kinds), Advantage.axis)
+
+    @property
     def formula(self) -> str:
         """What is minimised, in plain text."""
         return objective_text(self.parts, self.settings)
@@ -52,10 +79,12 @@ class Variant:
     def inert_when(self) -> str:
         """Setting under which the variant does nothing that stock GRPO would not do."""
         settings = self.settings
+        if self.needs_vllm:
+            return "use_vllm is off, or vllm_importance_sampling_correction"
         one_step = "a rollout serves one optimizer step: raise num_iterations or steps_per_generation"
         if self.parts.policy.holds_correction(settings):
             return f"{one_step}, or use_vllm, whose log-probs are the anchor"
-        if self.parts.policy.is_inert(settings) or settings.get("delta") is not None:
+        if self.parts.policy.is_inert(settings) or off_policy_settings(settings):
             return one_step
         if settings.get("mirror_beta"):
             return f"{'(mirror part only) ' if settings.get('beta') else ''}{one_step}, or set mirror_sync_steps"
