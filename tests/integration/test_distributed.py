@@ -79,8 +79,10 @@ def together(request, policy_path, tmp_path_factory):
     return request.param, load_ranks(folder, launch(distributed_worker, policy_path, folder, request.param))
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("name", distributed_worker.CASES)
+@pytest.mark.parametrize(
+    ("name", "adapter"),
+    [pytest.param(*run, id=f"{run[0]}-{'lora' if run[1] else 'full'}") for run in distributed_worker.RUNS],
+)
 def test_two_processes_train_what_one_trains_or_refuse(alone, together, name, adapter):
     backend, ranks = together
     sentences = {case: message for cases, message in REFUSED.get(backend, {}).items() for case in cases}
