@@ -87,6 +87,14 @@ def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(par
     assert (advantages[8:12] == 0).all() and advantages.dtype == torch.float64
 
 
+@pytest.mark.parametrize("part", [part for part in POLICY_TERMS.values() if part.function], ids=lambda part: part.name)
+def test_metrics_of_a_policy_term_are_described(part):
+    bounds = {"epsilon": 0.2, "epsilon_high": 0.2, "trajectory_clip": "upper"}
+    output = part.function(inputs(torch.full((2, 3), -1.5)), **{k: v for k, v in bounds.items() if part.takes(k)})
+    assert output.metrics.keys() == part.metrics.keys()
+    assert all(meaning and not meaning.endswith(".") for meaning in part.metrics.values())
+
+
 def test_names_are_unique_and_descriptions_complete():
     entry = next(iter(ADVANTAGES.values()))
     with pytest.raises(ValueError, match=f"Two parts are named '{entry.name}'"):

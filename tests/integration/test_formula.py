@@ -630,6 +630,18 @@ def test_kl_metric_is_trls_whatever_is_masked(trainer_for, monkeypatch, level, u
     assert kl == {name: pytest.approx(kl["stock"], rel=1e-5) for name in kl}
 
 
+@pytest.mark.parametrize("settings", [{}, {"mirror_beta": 0.4}, {"policy_loss": "score", "mirror_beta": 0.4}], ids=str)
+def test_a_kl_in_the_reward_is_none_in_the_loss_and_logged_as_if_it_were(trainer_for, monkeypatch, settings):
+    trainer = trainer_for(beta=0.3, kl_placement="reward", loss_type="dr_grpo", **settings)
+    forward = ScoredBy(monkeypatch)
+    formula = {"policy" if name == "policy_loss" else name: value for name, value in settings.items()}
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), loss_type="dr_grpo", **formula)
+    batch = forward.batch()
+    d, ratio = (batch.ref_logps - batch.logps).detach(), (batch.logps - batch.old_logps).detach().exp()
+    expected = (ratio * (d.exp() - d - 1))[batch.mask.bool()].mean().item()
+    assert logged(trainer)["kl"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_policy_loss_metric_holds_our_terms_too(trainer_for, monkeypatch):
     trainer = trainer_for(
         importance_sampling_level="trajectory", loss_type="dr_grpo", mirror_beta=0.4, beta=0.3, entropy_coef=0.1

@@ -286,6 +286,11 @@ TRAJECTORY = {"variant": "tic_grpo"}
         ({"variant": "no_is"}, {"variant": "no_is_frozen"}),
         ({"variant": "mirror"}, {"variant": "mirror", "mirror_sync_steps": 64}),
         ({"variant": "mirror"}, {"variant": "mirror", "mirror_beta": 0.2}),
+        ({"variant": "reference_mean_only"}, {"variant": "reference_mean_only", "kl_placement": "reward"}),
+        ({"variant": "kimi"}, {"variant": "kimi", "kl_estimator": "sequence_squared"}),
+        ({"variant": "mirror"}, {"variant": "mirror", "token_advantage": "entropy_shaped"}),
+        ({"variant": "entropy_shaped"}, {"variant": "entropy_shaped", "token_advantage_kwargs": {"alpha": 0.5}}),
+        ({"variant": "topr"}, {"variant": "topr", "policy_loss_kwargs": {"level": "token"}}),
         *(
             (TRAJECTORY, TRAJECTORY | {name: value})
             for name, value in {

@@ -124,6 +124,10 @@ NEUTRAL = {
     # Its gradient is that of TRL's estimator.
     "reference_k2": {"beta": 0.0, "kl_estimator": "k3"},
     "delta_l": {"length_weight_power": 0.0},
+    "kimi": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "pmd_mean": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "pmd_partition": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "kl_in_reward": {"kl_placement": "loss"},
 }
 
 
@@ -140,7 +144,7 @@ def without_own_part(variant):
     if get_variant(variant).is_stock and variant not in NEUTRAL:
         # TRL with its defaults and the same schedule.
         return {"variant": None, "num_generations": 4}
-    named = {"advantage": "group_std", "policy_loss": "clipped"}
+    named = {"advantage": "group_std", "policy_loss": "clipped", "token_advantage": "uniform"}
     stock = {name: value for name, value in named.items() if name in get_variant(variant).settings}
     return NEUTRAL[variant] if variant in NEUTRAL else stock
 
@@ -167,8 +171,9 @@ def test_every_other_setting_does_something(policy_path, tmp_path, setting):
     )
 
 
-# A term of theirs is a mean or a quantile of a micro-batch, as TRL computes it.
-PER_MICRO_BATCH = ("adaptive_entropy", "high_entropy_tokens")
+# A term of theirs is a mean or a quantile of a micro-batch, as TRL computes it or as the micro-batch is a setting.
+PER_MICRO_BATCH = {"adaptive_entropy", "high_entropy_tokens"}
+PER_MICRO_BATCH |= {name for name in list_variants() if get_variant(name).parts.policy.relates_rows}
 
 
 @pytest.mark.parametrize("variant", [name for name in list_variants() if name not in ("grpo", *PER_MICRO_BATCH)])
@@ -187,6 +192,40 @@ def test_batching_never_changes_the_answer(policy_path, tmp_path, variant):
     )
     for name in whole:
         torch.testing.assert_close(halves[name], whole[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_term_that_relates_rows_finds_the_micro_batches_of_trl(policy_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "arrange", lambda *_, **__: pytest.fail("rows were rearranged"))
+    settings = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "max_steps": 4}
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="kl_cov", **settings)
+    assert trainer.args.trim_padding
+    trainer.train()
+    assert all("needed" not in micro_batch for micro_batch in trainer.micro_batches)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert max(entry["covariance/penalty"] for entry in history) > 0
+
+
+def wrong_shape(inputs):
+    return inputs.token_advantages
+
+
+def shifted(inputs, *, by=1.0):
+    """An advantage of a user's that does not vanish with that of the completion."""
+    return inputs.token_advantages + by * inputs.mask
+
+
+@pytest.mark.parametrize("policy_loss", [None, "score"])
+def test_a_users_advantages_of_tokens(policy_path, tmp_path, policy_loss):
+    settings = {"trainer_class": Recorder, "num_iterations": 2, "loss_type": "grpo", "max_steps": 2}
+    settings |= {"reward_funcs": no_reward, "policy_loss": policy_loss, "token_advantage": shifted}
+    trainer = make_trainer(policy_path, tmp_path, **settings, token_advantage_kwargs={"by": 2.0})
+    trainer.train()
+    # Nothing is known of it, so that no row is left out.
+    assert all("needed" not in micro_batch for micro_batch in trainer.micro_batches)
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(-2.0, rel=1e-4)
+    settings["token_advantage"] = wrong_shape
+    with pytest.raises(ValueError, match=r"one advantage per token, shape \(8, \d\); got \(8, 1\)"):
+        make_trainer(policy_path, tmp_path, **settings).train()
 
 
 # ---- advantages and success ----------------------------------------------------------------------------------------
