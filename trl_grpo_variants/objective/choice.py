@@ -26,6 +26,10 @@ AXES: dict[str, tuple[Mapping[str, Any], str]] = {
 }
 
 
+# Fields that add to the loss or change it beside the parts, with the values at which they do not.
+_OWN_TERMS = {"mirror_beta": 0.0, "mask_zero_variance_groups": False}
+
+
 @dataclass(frozen=True)
 class Parts:
     """The parts of a method. The advantage is `None` where neither a name nor a field says which."""
@@ -41,8 +45,8 @@ class Parts:
 
     def leave_loss_to_trl(self, values: Mapping[str, Any]) -> bool:
         """Whether TRL computes the whole loss, its KL to the reference among it."""
-        own = values.get("mirror_beta") or values.get("mask_zero_variance_groups")
-        return self.are_trls and self.divergence.name == "k3" and not own
+        stays = all(values.get(name) in (None, neutral) for name, neutral in _OWN_TERMS.items())
+        return self.are_trls and self.divergence.name == "k3" and stays
 
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
         """Publications of what TRL does not compute, each once."""
