@@ -386,7 +386,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     [
         ({"variant": "mirror"}, "the GRPO variant `mirror`."),
         ({}, "GRPO."),
-        ({"mirror_beta": 0.1, "num_iterations": 2}, "GRPO and terms that TRL does not have."),
+        ({"mirror_beta": 0.1, "num_iterations": 2}, "GRPO and terms that TRL's `GRPOTrainer` does not have."),
     ],
     ids=str,
 )

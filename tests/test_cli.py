@@ -12,7 +12,7 @@ import pytest
 
 from trl_grpo_variants import __version__, get_variant, list_variants, unregister
 from trl_grpo_variants.cli import _columns, main
-from trl_grpo_variants.papers import TIC_GRPO
+from trl_grpo_variants.papers import RS_GRPO, TIC_GRPO
 from trl_grpo_variants.variants import Variant
 
 
@@ -52,6 +52,14 @@ def test_list_has_one_line_per_variant_under_its_axis(capsys, monkeypatch, colum
 def test_the_axis_of_a_variant_is_that_of_its_own_part(name, axis):
     assert get_variant(name).axis == axis
     assert get_variant(name).is_stock == (axis == "stock TRL")
+
+
+def test_a_part_that_a_method_takes_along_is_not_its_own():
+    """A policy gradient without a ratio belongs to the paper of that ablation, and beside another's advantage to that."""
+    settings = {"importance_sampling_level": "none", "advantage": "risk_sensitive"}
+    assert Variant("mine", "", RS_GRPO, settings).axis == "advantages"
+    assert Variant("mine", "", TIC_GRPO, settings).axis == "policy terms"
+    assert Variant("mine", "", RS_GRPO, settings | {"mirror_beta": 0.1}).axis == "KL terms"
 
 
 def test_list_as_json(capsys):

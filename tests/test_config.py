@@ -14,7 +14,8 @@ import yaml
 from trl import GRPOConfig, TrlParser
 
 from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant, resolution
-from trl_grpo_variants.resolution import TRL_DEFAULTS
+from trl_grpo_variants.objective.choice import chosen_parts
+from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.variants import _VARIANTS
 
 
@@ -178,6 +179,31 @@ STOCK_ROWS = {
 def test_the_rows_above_are_all_that_is_stock():
     older = {"grpo", "mean_only", "reference_mean_only", "grpo_upper_clip"}
     assert {name for name in list_variants() if get_variant(name).is_stock} == STOCK_ROWS.keys() | older
+
+
+# Values that count, of the fields of this package; those that only split a rollout or belong to another field aside.
+OWN_VALUES = {
+    "advantage": "smoothed_std",
+    "policy_loss": "score",
+    "kl_estimator": "k2",
+    "reward_variance_epsilon": 0.1,
+    "mirror_beta": 0.1,
+    "mask_zero_variance_groups": True,
+    "no_is_gradient": None,
+    "trajectory_clip": None,
+    "mirror_sync_steps": None,
+    "advantage_kwargs": None,
+    "policy_loss_kwargs": None,
+    "group_preserving_split": None,
+}
+
+
+@pytest.mark.parametrize("name", OWN_DEFAULTS)
+def test_with_a_field_of_this_package_trl_does_not_compute_the_loss_alone(name):
+    if OWN_VALUES[name] is not None:
+        values = {"scale_rewards": "group", name: OWN_VALUES[name]}
+        assert not chosen_parts(values).leave_loss_to_trl(values)
+        assert not Variant("mine", "", get_variant("grpo").paper, values).is_stock
 
 
 @pytest.mark.parametrize("name", STOCK_ROWS)

@@ -234,6 +234,12 @@ def inputs(logps, **settings):
     return replace(TermInputs(logps, old, advantages, ones, ones), **settings)
 
 
+@pytest.mark.parametrize("name", [name for name, part in POLICY_TERMS.items() if part.function is not None])
+def test_a_term_declares_what_it_logs(name):
+    args = config(policy_loss=name, loss_type="dr_grpo")
+    assert args.objective.policy(inputs(torch.full((2, 3), -1.5))).metrics.keys() == POLICY_TERMS[name].metrics.keys()
+
+
 def test_a_users_term_may_give_a_tensor_or_losses_and_metrics(module):
     logps = torch.full((2, 3), -1.5, requires_grad=True)
     arguments = {"factor": torch.ones(2, 1), "weight": torch.tensor(0.5), "kept": torch.ones(2, 3).bool()}

@@ -118,9 +118,8 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
 
 def _grouped(variants: list[Variant]) -> dict[str, list[Variant]]:
     """Variants by their axis, in the order in which a step of training comes to them, and those of TRL last."""
-    groups = {
-        axis: [v for v in variants if v.axis == axis] for axis in (*(k.axis for k in Part.__subclasses__()), STOCK)
-    }
+    axes = dict.fromkeys([*(kind.axis for kind in Part.__subclasses__()), STOCK])
+    groups = {axis: [variant for variant in variants if variant.axis == axis] for axis in axes}
     return {axis: members for axis, members in groups.items() if members}
 
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
-from .objective.ratio import effective_sample_size, std_per_sqrt_token
+from .objective.ratio import TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
 from .objective.rewards import success_counts
 
 
@@ -99,14 +99,14 @@ class RunningMeans:
         if len(rows) == 0:
             rows = rows.new_full((1, rows.size(1)), torch.nan)
         log_weights, lengths = rows.unbind(dim=1)
-        statistics = {
-            "log_weight_std": log_weights.std(correction=0),
-            "log_weight_std_per_sqrt_token": std_per_sqrt_token(log_weights, lengths),
-            "ess": effective_sample_size(log_weights),
-        }
-        for name, value in statistics.items():
+        statistics = (
+            effective_sample_size(log_weights),
+            log_weights.std(correction=0),
+            std_per_sqrt_token(log_weights, lengths),
+        )
+        for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
             is_known = not value.isnan()
-            self.add("train", f"trajectory/{name}", value.item() if is_known else 0.0, float(is_known))
+            self.add("train", name, value.item() if is_known else 0.0, float(is_known))
 
     def forget_step(self) -> None:
         """Leave out the trajectories of an optimizer step that was not finished."""

@@ -301,6 +301,7 @@ def _settings(args: Any, forecast: Forecast | None, reason: str | None) -> dict[
     return {name: getattr(args, name) for name in names} | {
         "normalization": None if forecast is None else forecast.normalization,
         "not_predicted_because": reason,
+        "metrics": dict(args.parts.policy.metrics),
     }
 
 

@@ -31,6 +31,10 @@ AXES: dict[str, tuple[Mapping[str, Any], str]] = {
 }
 
 
+# Fields that add to the loss or change it beside the parts, with the values at which they do not.
+_OWN_TERMS = {"mirror_beta": 0.0, "mask_zero_variance_groups": False, "kl_placement": "loss"}
+
+
 @dataclass(frozen=True)
 class Parts:
     """
@@ -55,8 +59,8 @@ class Parts:
 
     def leave_loss_to_trl(self, values: Mapping[str, Any]) -> bool:
         """Whether TRL computes the whole loss, its KL to the reference among it."""
-        own = values.get("mirror_beta") or values.get("mask_zero_variance_groups") or penalizes_rewards(values)
-        return self.are_trls and self.weights is None and self.divergence.name == "k3" and not own
+        stays = all(values.get(name) in (None, neutral) for name, neutral in _OWN_TERMS.items())
+        return self.are_trls and self.weights is None and self.divergence.name == "k3" and stays
 
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
         """Publications of what TRL does not compute, each once."""

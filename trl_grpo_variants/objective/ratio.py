@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 # The gradient of a divergence is proportional to the importance ratio, and at its bound still fits float16.
 MAX_IMPORTANCE_LOG_RATIO = 10.0
 MAX_DIVERGENCE_LOG_RATIO = 20.0
+# What is logged of the weights of the trajectories of an optimizer step, with titles.
+TRAJECTORY_METRICS = {
+    "trajectory/ess": "Effective sample size",
+    "trajectory/log_weight_std": "Spread of log-weights",
+    "trajectory/log_weight_std_per_sqrt_token": "Spread per root of a token",
+}
 
 
 def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float) -> torch.Tensor:

@@ -187,8 +187,8 @@ class Part:
     symbols: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] | None = None
 
-    # What the parts of one kind are called together.
-    axis: ClassVar[str] = ""
+    # What the parts of one kind are called together; what is neither a term nor a KL is about advantages.
+    axis: ClassVar[str] = "advantages"
     # Field of the configuration with the settings that are no fields.
     kwargs_field: ClassVar[str] = ""
     # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
@@ -270,7 +270,6 @@ class Advantage(Part):
     domain: Domain = field(default_factory=Domain)
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
-    axis: ClassVar[str] = "advantages"
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)

@@ -77,6 +77,7 @@ STOCK = (
         "dual_clip",
         "Dual-clip PPO: a bound of 3 on the ratio where the advantage is negative.",
         papers.DUAL_CLIP,
+        # TRL's bound of the other side is this one where it lies above the clip.
         TRL_STD | NO_KL | TOKEN | {"delta": 3.0, "loss_type": "grpo", "inner_steps": 4},
     ),
     Variant(

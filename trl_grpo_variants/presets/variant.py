@@ -18,8 +18,6 @@ from ..papers import Paper
 
 # The axis of what TRL computes alone.
 STOCK = "stock TRL"
-# Of several parts, the one that makes a method comes first: a term of the loss has an advantage beside it.
-_KINDS = (PolicyTerm, TokenAdvantage, Divergence)
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,15 @@ class Variant:
     @property
     def axis(self) -> str:
         """What kind of part makes the method, or that TRL has them all."""
-        kinds = {type(part) for part in vars(self.parts).values() if part is not None and part.function is not None}
-        if not any(self.settings.get(anchor.coefficient) for anchor in ANCHORS.values()):
-            kinds.discard(Divergence)
-        return STOCK if self.is_stock else next((kind.axis for kind in _KINDS if kind in kinds), Advantage.axis)
+        if self.is_stock:
+            return STOCK
+        if any(self.settings.get(anchor.coefficient) for anchor in ANCHORS.values()):
+            return Divergence.axis
+        named = (PolicyTerm, TokenAdvantage, Advantage)
+        own = [part for part in vars(self.parts).values() if isinstance(part, named) and part.function is not None]
+        # A part that it takes along is another paper's.
+        axes = {part.axis for part in own if part.paper == self.paper} or {part.axis for part in own}
+        return next((kind.axis for kind in named if kind.axis in axes), Advantage.axis)
 
     @property
     def formula(self) -> str:
