@@ -4,7 +4,7 @@
 """Which settings a configuration may have together. Names, ranges and uses come from the descriptions of the parts."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .checks import MAX_COEFFICIENT, UNSET, check_choice, check_flag, check_number, check_whole_number
@@ -112,7 +112,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         check_choice(name, getattr(args, name), allowed)
     check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
     for setting in LENGTH_WEIGHTS.settings:
-        _check_setting(setting, setting.name, getattr(args, setting.name))
+        check_setting(setting, setting.name, getattr(args, setting.name))
     check_whole_number("mirror_sync_steps", args.mirror_sync_steps, optional=True)
     check_whole_number("num_iterations", args.num_iterations)
     for name, kind in type(args).__annotations__.items():
@@ -125,7 +125,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     # A bound that no part reads may not be nonsense either.
     for name, setting in (_SETTINGS | {setting.name: setting for setting in chosen}).items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
-            _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
+            check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
     for name, allowed in _STOCK_CHOICES.items():
         if own or not isinstance(getattr(args, name), str):
             check_choice(name, getattr(args, name), allowed)
@@ -145,7 +145,8 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         check_choice("vllm_importance_sampling_mode", args.vllm_importance_sampling_mode, modes)
 
 
-def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
+def check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
+    """Check one value of a setting, named as the user knows it; a `ValueError` if it is not allowed."""
     if setting.choices:
         check_choice(name, value, setting.choices)
     elif setting.is_whole and setting.at_most is None:
@@ -172,25 +173,23 @@ def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
         raise ValueError(f"{part_label(args, axis)} needs `{missing[0]}`; give it in `{field}`.")
     for setting in part.settings:
         if setting.name in kwargs:
-            _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
-    _check_relations(part, args, axis)
+            check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
+    check_relations(part, part.values_of(vars(args)), vars(args), part_label(args, axis))
     if part.function is not None:
         _check_signature(part, args, axis, known)
 
 
-def _check_relations(part: Part, args: "GRPOVariantConfig", axis: str) -> None:
-    """Settings whose bound is another setting of the part, or a field."""
-    settings = part.values_of(vars(args))
+def check_relations(part: Part, settings: Mapping[str, Any], fields: Mapping[str, Any], label: str) -> None:
+    """Check settings whose bound is another setting of the part, or a field if that is known; a `ValueError`."""
     for setting in part.settings:
         for others, words in ((setting.below, "less than"), (setting.within, "at most")):
             for other in others:
                 # A field without a value is one of `None`, or, where TRL counts, of 0.
-                bound = settings[other] if other in settings else getattr(args, other) or None
+                bound = settings[other] if other in settings else fields.get(other) or None
                 value = settings[setting.name]
                 if bound is not None and not (value < bound or (value == bound and others is setting.within)):
                     raise ValueError(
-                        f"`{setting.name}` of {part_label(args, axis)} must be {words} `{other}`; got {value!r} and "
-                        f"{bound!r}."
+                        f"`{setting.name}` of {label} must be {words} `{other}`; got {value!r} and {bound!r}."
                     )
 
 
