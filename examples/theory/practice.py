@@ -32,6 +32,7 @@ sys.path.insert(0, str(QUICKSTART))
 
 import experiment  # noqa: E402
 import measure  # noqa: E402
+import results  # noqa: E402
 import task  # noqa: E402
 
 
@@ -62,7 +63,7 @@ class Gap:
 
     variant: str
     before: float
-    after: measure.Estimate
+    after: results.Estimate
     first: float
     last: float
     clipped: float
