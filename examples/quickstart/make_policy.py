@@ -17,8 +17,7 @@ from pathlib import Path
 
 import torch
 from experiment import SORT, TASKS
-from measure import evaluate
-from results import Estimate
+from measure import Estimate, evaluate
 from rich.progress import track
 from task import Task, make_prompt, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

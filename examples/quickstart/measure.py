@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from results import Estimate as Estimate
 from task import MAX_COMPLETION_LENGTH, correct
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 

@@ -28,8 +28,7 @@ from trl_grpo_variants import get_variant, list_variants
 if TYPE_CHECKING:
     from experiment import Run
 
-# Folders of the starting policies, and the optimizer steps after which the curves are flat.
-POLICIES = {"sort": Path(__file__).parent / "policy", "spread": Path(__file__).parent / "policy_spread"}
+# By task, the optimizer steps after which the curves are flat or what was predicted is seen.
 STEPS = {"sort": 200, "spread": 400}
 BASELINE = "grpo"
 
@@ -51,7 +50,8 @@ def train(args: argparse.Namespace, console: Console) -> None:
     from experiment import TASKS, run
     from figure import save_figure
 
-    policy = starting_policy(args)
+    task = TASKS[args.task]
+    policy = remade_policy(args) or task.policy
     with Progress(console=console, transient=True) as progress:
         finished = run(
             args.variant,
@@ -63,7 +63,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
             progress=progress,
             verbose=True,
             save=True,
-            task=TASKS[args.task],
+            task=task,
         )
     figure = args.output_dir / "quickstart.png"
     save_figure([finished], figure)
@@ -75,9 +75,9 @@ def train(args: argparse.Namespace, console: Console) -> None:
 
 def compare(args: argparse.Namespace, console: Console) -> bool:
     """Train with several variants and seeds; whether none of them failed."""
-    from compare import Job, outcomes
+    from comparison import Job, outcomes
 
-    policy = starting_policy(args)
+    policy = remade_policy(args)
     folder = args.output_dir / "runs"
     # Seed by seed, so that a comparison that is interrupted has seen all variants.
     jobs = [
@@ -147,10 +147,10 @@ def report(runs: list["Run"], args: argparse.Namespace, console: Console) -> Non
     console.print(f"Wrote {figure}, {text} and {save_result(runs, args)}", soft_wrap=True)
 
 
-def starting_policy(args: argparse.Namespace) -> Path:
-    """Folder of the policy to start from; made first where that is asked for."""
+def remade_policy(args: argparse.Namespace) -> Path | None:
+    """Folder of a starting policy that is made first, where that is asked for."""
     if not args.from_scratch:
-        return POLICIES[args.task]
+        return None
     from experiment import TASKS
     from make_policy import make_policy
 
@@ -177,7 +177,7 @@ def parse_args() -> argparse.Namespace:
         metavar="V1,V2",
         help="train these variants and compare them; without names, all that the task can train",
     )
-    parser.add_argument("--task", choices=list(POLICIES), default="sort", help="what to learn (default: %(default)s)")
+    parser.add_argument("--task", choices=list(STEPS), default="sort", help="what to learn (default: %(default)s)")
     parser.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of a single run (default: %(default)s)")
     parser.add_argument("--seeds", type=_integers, default=[0, 1, 2], help="seeds of --compare (default: 0,1,2)")

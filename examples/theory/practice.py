@@ -32,7 +32,6 @@ sys.path.insert(0, str(QUICKSTART))
 
 import experiment  # noqa: E402
 import measure  # noqa: E402
-import results  # noqa: E402
 import task  # noqa: E402
 
 
@@ -63,7 +62,7 @@ class Gap:
 
     variant: str
     before: float
-    after: results.Estimate
+    after: measure.Estimate
     first: float
     last: float
     clipped: float

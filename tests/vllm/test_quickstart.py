@@ -24,7 +24,6 @@ sys.path.insert(0, str(FOLDER))
 
 import experiment  # noqa: E402
 import measure  # noqa: E402
-import results  # noqa: E402
 import task  # noqa: E402
 
 
@@ -94,7 +93,7 @@ def test_success_is_that_of_trls_own_generation(tmp_path, monkeypatch, adapter):
         evaluation = measure.evaluate(
             trainer.model, start, trainer.processing_class, held_out, experiment.SAMPLES_PER_PROMPT
         )
-        return results.Estimate.over_prompts(evaluation.success)
+        return measure.Estimate.over_prompts(evaluation.success)
 
     before = success()
     trainer.train()

@@ -39,8 +39,8 @@ class Job:
             Whether to train an adapter instead of all weights.
         task (`str`):
             Name of the task.
-        policy (`Path`):
-            Folder of the starting policy.
+        policy (`Path`, *optional*):
+            Folder of the starting policy, if it is not the task's own.
         folder (`Path`):
             Where the results of finished runs lie.
     """
@@ -50,7 +50,7 @@ class Job:
     steps: int
     lora: bool
     task: str
-    policy: Path
+    policy: Path | None
     folder: Path
 
     @property
@@ -134,7 +134,7 @@ def work(job: Job) -> Outcome:
     try:
         finished = run(
             job.variant,
-            job.policy,
+            job.policy or task.policy,
             job.folder,
             seed=job.seed,
             steps=job.steps,
@@ -195,11 +195,13 @@ def _basis(job: Job) -> dict[str, Any]:
 
     from trl_grpo_variants import get_variant
 
-    # Functions and folders say nothing of what is in them; the policy's weights are looked at.
-    task = {name: value for name, value in asdict(experiment.TASKS[job.task]).items() if not callable(value)}
+    # Functions and folders say nothing of what is in them, so the policy's weights are looked at.
+    task = experiment.TASKS[job.task]
+    weights = (job.policy or task.policy) / "model.safetensors"
     basis = {
-        "job": asdict(replace(job, policy=Path(), folder=Path())),
-        "task": task | {"policy": hashlib.sha256((job.policy / "model.safetensors").read_bytes()).hexdigest()},
+        "job": asdict(replace(job, policy=None, folder=Path())),
+        "task": {name: value for name, value in asdict(replace(task, policy=Path())).items() if not callable(value)},
+        "policy": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "rollout": [experiment.STEPS_PER_ROLLOUT, experiment.LORA_LEARNING_RATE, experiment.EVALUATIONS],
         "settings": dict(get_variant(job.variant).settings),
         "versions": {library: version(library) for library in _LIBRARIES},
