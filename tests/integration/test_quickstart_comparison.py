@@ -99,6 +99,20 @@ def test_spread_prompts_ask_for_what_the_first_digit_says_or_cannot_be_known():
         assert (follows[first, True], follows[first, False]) == (105, 45)
 
 
+@pytest.mark.parametrize("feature", ["second", "last", "length", "greatest"])
+def test_the_order_of_open_prompts_cannot_be_told_from_a_digit(feature):
+    favoured = {True: [], False: []}
+    for row in spread.make_dataset("train", 4000):
+        digits = row["prompt"].split()[1:-1]
+        number = {"second": digits[1], "last": digits[-1], "length": len(digits), "greatest": max(digits)}[feature]
+        if row["is_open"]:
+            is_falling = row["answer"].split() == sorted(digits, reverse=True)
+            favoured[int(number) % 2 == 0].append(is_falling == (int(digits[0]) % 2 == 1))
+    for values in favoured.values():
+        # Five standard errors of a share of 0.7.
+        assert sum(values) / len(values) == pytest.approx(0.7, abs=5 * math.sqrt(0.21 / len(values)))
+
+
 def test_spread_demonstrations_are_right_as_often_as_the_first_digit_has_it():
     rng = random.Random(0)
     shares = (*spread.RELIABILITY, spread.FAVOURED_SHARE, spread.FAVOURED_SHARE)
