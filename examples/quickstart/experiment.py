@@ -85,25 +85,26 @@ def configure(
         `ValueError`: If the task lacks what the variant needs.
     """
     settings = get_variant(variant).settings
-    if any(name.startswith(("vllm_", "use_vllm")) for name in settings):
+    if settings and all(name.startswith("vllm_") for name in settings):
         raise ValueError("it corrects for generation with vLLM, and the task generates without")
     if "multi_objective_aggregation" in settings:
         raise ValueError("it combines several rewards, and the task has one")
     # Deprecations inside the libraries are nothing a reader can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    # So that all variants take the same number of steps away from the policy that made the rollout.
-    num_iterations = settings.get("num_iterations", 1)
+    shared = {
+        "learning_rate": LORA_LEARNING_RATE if lora else task.learning_rate,
+        "lr_scheduler_type": "constant",
+        "per_device_train_batch_size": task.completions_per_step,
+        "num_generations": task.group_size,
+        # So that all variants take the same number of steps away from the policy that made the rollout.
+        "steps_per_generation": max(1, STEPS_PER_ROLLOUT // settings.get("num_iterations", 1)),
+        "max_completion_length": task.max_completion_length,
+    }
     return GRPOVariantConfig(
         output_dir=str(output_dir),
         variant=variant,
         seed=seed,
         max_steps=steps,
-        learning_rate=LORA_LEARNING_RATE if lora else task.learning_rate,
-        lr_scheduler_type="constant",
-        per_device_train_batch_size=task.completions_per_step,
-        num_generations=task.group_size,
-        steps_per_generation=max(1, STEPS_PER_ROLLOUT // num_iterations),
-        max_completion_length=task.max_completion_length,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
@@ -111,6 +112,8 @@ def configure(
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        # A variant that is a group size keeps its own.
+        **{name: value for name, value in shared.items() if name not in settings},
     )
 
 

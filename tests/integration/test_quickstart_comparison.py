@@ -208,6 +208,14 @@ def test_a_variant_that_the_task_cannot_train_is_left_out_with_the_reason(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_variant_keeps_what_it_sets(tmp_path, registered):
+    registered(Variant("pairs", "A test.", GRPO_DYNAMICS, {"num_generations": 2, "loss_type": "grpo"}))
+    args = experiment.configure("pairs", tmp_path, seed=0, steps=4)
+    assert (args.num_generations, args.steps_per_generation) == (2, 4)
+    passes = experiment.configure("mirror", tmp_path, seed=0, steps=4)
+    assert (passes.num_generations, passes.num_iterations, passes.steps_per_generation) == (8, 4, 1)
+
+
 def test_a_run_that_fails_leaves_no_result(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("out of luck")
