@@ -1,11 +1,10 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""The figure of one run or of several."""
+"""The figures: of one run, of several, of many, and by class of prompts."""
 
-from collections import defaultdict
+import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -13,13 +12,15 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from predict import Prediction
+from results import CLASSES, Run, by_variant
 
 
-if TYPE_CHECKING:
-    from experiment import Run
+# More curves than that are not told apart.
+MANY = 8
 
 
-def save_figure(runs: list["Run"], path: Path) -> None:
+def save_figure(runs: list[Run], path: Path) -> None:
     """
     Draw success, KL and length over the optimizer steps.
 
@@ -30,12 +31,8 @@ def save_figure(runs: list["Run"], path: Path) -> None:
         path (`Path`):
             Where to save.
     """
-    by_variant: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_variant[run.variant].append(run)
-
     figure, (success, kl, length) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=(1.4, 1, 1), layout="constrained")
-    for variant, members in by_variant.items():
+    for variant, members in by_variant(runs).items():
         steps = [point.step for point in members[0].curve]
         points = list(zip(*(run.curve for run in members), strict=True))
         for axes, values in (
@@ -83,4 +80,84 @@ def save_figure(runs: list["Run"], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def save_ranking(runs: list[Run], baseline: str, path: Path) -> None:
+    """
+    Draw success at the end, a line per variant and a dot per seed, for more variants than curves can show.
+
+    Args:
+        runs (`list[Run]`):
+            Finished runs.
+        baseline (`str`):
+            Variant whose range is shaded.
+        path (`Path`):
+            Where to save.
+    """
+    members = by_variant(runs)
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.22 * len(members)), layout="constrained")
+    for place, (variant, its) in enumerate(members.items()):
+        values = [run.curve[-1].success.mean for run in its]
+        color = "tab:red" if variant == baseline else "tab:blue"
+        axes.plot([min(values), max(values)], [place, place], color=color, alpha=0.4, linewidth=3)
+        axes.plot(values, [place] * len(values), "o", color=color, markersize=4)
+        if variant == baseline:
+            axes.axvspan(min(values), max(values), color=color, alpha=0.1, linewidth=0)
+    start = statistics.fmean(run.curve[0].success.mean for run in runs)
+    axes.axvline(start, color="gray", linestyle=":")
+    axes.annotate("start", (start, len(members) - 1), xytext=(4, 0), textcoords="offset points", color="gray")
+    axes.set_yticks(range(len(members)), members, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"success after {runs[0].curve[-1].step} steps (a dot per seed; shaded: the range of {baseline})")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def save_classes(runs: list[Run], predictions: dict[str, Prediction | None], path: Path) -> None:
+    """
+    Draw pass@k over the optimizer steps, a column per class of prompts and a row per k.
+
+    Args:
+        runs (`list[Run]`):
+            Finished runs of a task with classes. Runs of one variant are drawn as their mean, in a band from the lowest
+            to the highest seed.
+        predictions (`dict[str, Prediction]`):
+            What is expected of open prompts, by variant.
+        path (`Path`):
+            Where to save.
+    """
+    ks = list(runs[0].curve[0].passed["open"])
+    figure, grid = plt.subplots(
+        len(ks), len(CLASSES), figsize=(14, 3.2 * len(ks)), sharex=True, sharey=True, layout="constrained"
+    )
+    steps = [point.step for point in runs[0].curve]
+    for row, k in zip(grid, ks, strict=True):
+        for axes, name in zip(row, CLASSES, strict=True):
+            for variant, members in by_variant(runs).items():
+                at_steps = [
+                    [p.passed[name][k] for p in at] for at in zip(*(run.curve for run in members), strict=True)
+                ]
+                (line,) = axes.plot(steps, [statistics.fmean(values) for values in at_steps], label=variant)
+                axes.fill_between(
+                    steps,
+                    [min(values) for values in at_steps],
+                    [max(values) for values in at_steps],
+                    color=line.get_color(),
+                    alpha=0.15,
+                    linewidth=0,
+                )
+                prediction = predictions[variant]
+                if name == "open" and prediction is not None:
+                    axes.axhline(prediction.passed[k], color=line.get_color(), linestyle=":", linewidth=1)
+            axes.set_title(f"{name} prompts, {k}" + (" (dotted: predicted)" if name == "open" else ""), fontsize=10)
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel("optimizer step")
+    grid[0, 0].set_ylim(0, 1.02)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -2,38 +2,41 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Trains the policy that the quickstart starts from, in about a minute on two CPU cores:
+Trains the policies that the quickstart starts from, in about a minute on two CPU cores:
 
     python examples/quickstart/make_policy.py
+    python examples/quickstart/make_policy.py spread
 
-The policy imitates noisy demonstrations, so it can sort but does not do so reliably: reinforcement learning then has
+A policy imitates noisy demonstrations, so it can sort but does not do so reliably: reinforcement learning then has
 something to select from.
 """
 
 import random
+import sys
 from pathlib import Path
 
 import torch
+from experiment import SORT, TASKS
 from measure import Estimate, evaluate
 from rich.progress import track
-from task import demonstrate, draw_digits, make_dataset, make_prompt, make_tokenizer
+from task import Task, make_prompt, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.optimization import get_cosine_schedule_with_warmup
 
 
-POLICY_DIR = Path(__file__).parent / "policy"
-STEPS = 1500
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 
 
-def make_policy(directory: Path, seed: int = 0) -> None:
+def make_policy(directory: Path, task: Task = SORT, seed: int = 0) -> None:
     """
     Train the starting policy and save it with its tokenizer.
 
     Args:
         directory (`Path`):
             Where to save.
+        task ([`Task`], *optional*, defaults to sorting):
+            Task whose demonstrations it imitates.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights and of the demonstrations.
     """
@@ -53,10 +56,10 @@ def make_policy(directory: Path, seed: int = 0) -> None:
     )
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=100, num_training_steps=STEPS)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=100, num_training_steps=task.policy_steps)
 
-    for _ in track(range(STEPS), description="Imitating noisy demonstrations"):
-        loss = model(**_demonstrations(tokenizer, rng)).loss
+    for _ in track(range(task.policy_steps), description="Imitating noisy demonstrations"):
+        loss = model(**_demonstrations(task, tokenizer, rng)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -66,16 +69,18 @@ def make_policy(directory: Path, seed: int = 0) -> None:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
-    held_out = make_dataset("held_out", 512)
+    held_out = task.make_dataset("held_out", task.held_out_prompts)
     sampled = evaluate(model, model, tokenizer, held_out, samples=8).success
     greedy = evaluate(model, model, tokenizer, held_out, samples=0).success
     print(f"Held-out success: sampled {Estimate.over_prompts(sampled)}, greedy {Estimate.over_prompts(greedy)}")
 
 
-def _demonstrations(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> dict[str, torch.Tensor]:
-    problems = [draw_digits("train", rng) for _ in range(BATCH_SIZE)]
+def _demonstrations(task: Task, tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> dict[str, torch.Tensor]:
+    problems = [task.draw_digits("train", rng) for _ in range(BATCH_SIZE)]
     prompts = [make_prompt(digits) for digits in problems]
-    texts = [f"{prompt} {demonstrate(digits, rng)} <eos>" for prompt, digits in zip(prompts, problems, strict=True)]
+    texts = [
+        f"{prompt} {task.demonstrate(digits, rng)} <eos>" for prompt, digits in zip(prompts, problems, strict=True)
+    ]
     batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     # A prompt is `sort`, the digits and `:`. Only what follows is imitated.
     prompt_lengths = torch.tensor([len(digits) + 2 for digits in problems])
@@ -89,4 +94,5 @@ def _demonstrations(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> d
 
 
 if __name__ == "__main__":
-    make_policy(POLICY_DIR)
+    asked_for = TASKS[sys.argv[1]] if len(sys.argv) > 1 else SORT
+    make_policy(asked_for.policy, asked_for)

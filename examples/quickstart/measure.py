@@ -3,43 +3,13 @@
 
 """Success of a policy on a set of prompts, its distance from another policy, and the length of its completions."""
 
-import math
-import statistics
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from results import Estimate as Estimate
 from task import MAX_COMPLETION_LENGTH, correct
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """
-    A mean over prompts with its 95 % interval.
-
-    Parameters:
-        mean (`float`):
-            Mean over prompts.
-        low (`float`):
-            Lower end of the interval.
-        high (`float`):
-            Upper end of the interval.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def over_prompts(cls, values: list[float]) -> "Estimate":
-        # Samples of one prompt are not independent, so each prompt counts as one observation.
-        mean = statistics.fmean(values)
-        half_width = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
-        return cls(mean, mean - half_width, mean + half_width)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -69,6 +39,7 @@ def evaluate(
     dataset: Dataset,
     samples: int,
     seed: int = 0,
+    max_new_tokens: int = MAX_COMPLETION_LENGTH,
 ) -> Evaluation:
     """
     Sample completions at temperature 1, check them, and measure how far the policy has moved.
@@ -86,6 +57,8 @@ def evaluate(
             Completions per prompt; `0` stands for the greedy one.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampling. The global random state is left as it was, so that watching a run does not change it.
+        max_new_tokens (`int`, *optional*, defaults to that of sorting):
+            Longest completion.
 
     Returns:
         [`Evaluation`]:
@@ -102,7 +75,7 @@ def evaluate(
             input_ids=prompts["input_ids"],
             attention_mask=prompts["attention_mask"],
             num_return_sequences=per_prompt,
-            max_new_tokens=MAX_COMPLETION_LENGTH,
+            max_new_tokens=max_new_tokens,
             **choice,
         )
 

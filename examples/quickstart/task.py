@@ -6,6 +6,8 @@
 import random
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset
@@ -19,6 +21,59 @@ Split = Literal["train", "held_out"]
 
 # Ten digits and the end of sequence fit, and a few digits too many do as well, so that rambling has a length to lose.
 MAX_COMPLETION_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    What is trained on, and how.
+
+    Parameters:
+        name (`str`):
+            Name.
+        policy (`Path`):
+            Folder of the starting policy.
+        policy_steps (`int`):
+            Optimizer steps that make it.
+        draw_digits (`Callable`):
+            `draw_digits(split, rng)` gives the digits of a prompt.
+        demonstrate (`Callable`):
+            `demonstrate(digits, rng)` gives a completion that the starting policy imitates.
+        make_dataset (`Callable`):
+            `make_dataset(split, size)` gives a data set with the columns `prompt` and `answer`, and with `pass_at` also
+            `is_open`.
+        training_prompts (`int`):
+            Size of the training set.
+        held_out_prompts (`int`):
+            Size of the held-out set.
+        group_size (`int`):
+            Completions per prompt.
+        completions_per_step (`int`):
+            Completions per optimizer step.
+        max_completion_length (`int`):
+            Longest completion, in tokens.
+        learning_rate (`float`):
+            Learning rate of all weights.
+        samples (`int`):
+            Completions per held-out prompt of an evaluation.
+        pass_at (`tuple[int, ...]`):
+            Each k for which pass@k of the classes of prompts is measured; none for a task without classes.
+    """
+
+    name: str
+    policy: Path
+    policy_steps: int
+    draw_digits: Callable[[Split, random.Random], list[int]]
+    demonstrate: Callable[[list[int], random.Random], str]
+    make_dataset: Callable[[Split, int], Dataset]
+    training_prompts: int
+    held_out_prompts: int
+    group_size: int
+    completions_per_step: int
+    max_completion_length: int
+    learning_rate: float
+    samples: int
+    pass_at: tuple[int, ...] = ()
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -42,8 +97,17 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def written(digits: list[int]) -> str:
+    return " ".join(map(str, digits))
+
+
 def make_prompt(digits: list[int]) -> str:
-    return f"sort {_text(digits)} :"
+    return f"sort {written(digits)} :"
+
+
+def in_split(digits: list[int], split: Split) -> bool:
+    # The prompt alone decides its split: no list to keep, and the same for demonstrations and for RL.
+    return (zlib.crc32(make_prompt(digits).encode()) % 10 == 0) == (split == "held_out")
 
 
 def draw_digits(split: Split, rng: random.Random) -> list[int]:
@@ -62,8 +126,7 @@ def draw_digits(split: Split, rng: random.Random) -> list[int]:
     """
     while True:
         digits = rng.choices(range(10), k=rng.randint(3, 10))
-        # The prompt alone decides its split: no list to keep, and the same for demonstrations and for RL.
-        if (zlib.crc32(make_prompt(digits).encode()) % 10 == 0) == (split == "held_out"):
+        if in_split(digits, split):
             return digits
 
 
@@ -87,7 +150,7 @@ def make_dataset(split: Split, size: int, seed: int = 0) -> Dataset:
     answers: dict[str, str] = {}
     while len(answers) < size:
         digits = draw_digits(split, rng)
-        answers[make_prompt(digits)] = _text(sorted(digits))
+        answers[make_prompt(digits)] = written(sorted(digits))
     return Dataset.from_dict({"prompt": list(answers), "answer": list(answers.values())})
 
 
@@ -131,12 +194,8 @@ def demonstrate(digits: list[int], rng: random.Random) -> str:
     habit = _HABITS.get(digits[0])
     reliability = _RELIABILITY[digits[-1]]
     if rng.random() < (reliability if habit is None else reliability / 2):
-        return _text(answer)
-    return _text(rng.choice(_SLIPS)(answer, rng) if habit is None else habit(answer))
-
-
-def _text(digits: list[int]) -> str:
-    return " ".join(map(str, digits))
+        return written(answer)
+    return written(rng.choice(_SLIPS)(answer, rng) if habit is None else habit(answer))
 
 
 def _drop(answer: list[int], rng: random.Random) -> list[int]:

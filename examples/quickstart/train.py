@@ -7,11 +7,13 @@ Trains a small policy with a variant of GRPO on a task whose answers are checked
     python examples/quickstart/train.py
     python examples/quickstart/train.py --variant mirror --lora
     python examples/quickstart/train.py --compare grpo,tic_grpo
+    python examples/quickstart/train.py --compare
+    python examples/quickstart/train.py --task spread --compare mean_only,grpo,rs_grpo
 """
 
 import argparse
 import json
-import statistics
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,77 +22,173 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from trl_grpo_variants import get_variant
+from trl_grpo_variants import get_variant, list_variants
 
 
 if TYPE_CHECKING:
     from experiment import Run
 
-SHIPPED_POLICY = Path(__file__).parent / "policy"
+# By task, the optimizer steps after which the curves are flat or what was predicted is seen.
+STEPS = {"sort": 200, "spread": 400}
+BASELINE = "grpo"
 
 
 def main() -> None:
     args = parse_args()
+    args.output_dir.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if args.compare is None:
+        train(args, console)
+    elif not compare(args, console):
+        raise SystemExit(1)
+
+
+def train(args: argparse.Namespace, console: Console) -> None:
+    """Train with one variant."""
     console.print("Loading PyTorch and TRL ...")
     # Importing TRL takes seconds; who misspells an argument does not wait for it.
-    from experiment import run
+    from experiment import TASKS, run
     from figure import save_figure
 
-    output_dir: Path = args.output_dir
-    output_dir.mkdir(parents=True, exist_ok=True)
-    policy = SHIPPED_POLICY
-    if args.from_scratch:
-        from make_policy import make_policy
-
-        policy = output_dir / "policy"
-        make_policy(policy)
-
-    comparing = args.compare is not None
-    variants, seeds = (args.compare, args.seeds) if comparing else ([args.variant], [args.seed])
-    runs: list[Run] = []
+    task = TASKS[args.task]
+    policy = remade_policy(args) or task.policy
     with Progress(console=console, transient=True) as progress:
-        for variant in variants:
-            for seed in seeds:
-                finished = run(
-                    variant,
-                    policy,
-                    output_dir / "model",
-                    seed=seed,
-                    steps=args.steps,
-                    lora=args.lora,
-                    progress=progress,
-                    verbose=not comparing,
-                    save=not comparing,
-                )
-                runs.append(finished)
-                if comparing:
-                    console.print(f"{variant}, seed {seed}: rise {finished.rise}", highlight=False, markup=False)
+        finished = run(
+            args.variant,
+            policy,
+            args.output_dir / "model",
+            seed=args.seed,
+            steps=args.steps,
+            lora=args.lora,
+            progress=progress,
+            verbose=True,
+            save=True,
+            task=task,
+        )
+    figure = args.output_dir / "quickstart.png"
+    save_figure([finished], figure)
+    result = save_result([finished], args)
+    print_run(finished, console)
+    console.print(f"Wrote {figure}, {result} and the checkpoint in {args.output_dir / 'model'}", soft_wrap=True)
+    print_next_steps(args.variant, console)
 
-    figure = output_dir / ("compare.png" if comparing else "quickstart.png")
-    save_figure(runs, figure)
-    result = output_dir / "result.json"
-    result.write_text(json.dumps({"steps": args.steps, "runs": [asdict(r) for r in runs]}, indent=2) + "\n")
 
-    if comparing:
-        print_comparison(runs, console)
-        console.print(f"Wrote {figure} and {result}", soft_wrap=True)
+def compare(args: argparse.Namespace, console: Console) -> bool:
+    """Train with several variants and seeds; whether none of them failed."""
+    from comparison import Job, outcomes
+
+    policy = remade_policy(args)
+    folder = args.output_dir / "runs"
+    # Seed by seed, so that a comparison that is interrupted has seen all variants.
+    jobs = [
+        Job(variant, seed, args.steps, args.lora, args.task, policy, folder)
+        for seed in args.seeds
+        for variant in args.compare
+    ]
+    console.print(
+        f"{len(jobs)} runs, {args.workers} at a time; interrupted, the same command goes on where it was ..."
+    )
+    runs: list[Run] = []
+    missing: dict[str, str] = {}
+    failed = False
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("runs", total=len(jobs))
+        for outcome in outcomes(jobs, args.workers):
+            progress.advance(bar)
+            name = f"{outcome.job.variant}, seed {outcome.job.seed}"
+            if outcome.run is None:
+                missing[outcome.job.variant] = f"{outcome.how}: {outcome.reason}"
+                failed |= outcome.how == "failed"
+            else:
+                runs.append(outcome.run)
+                name += f": rise {outcome.run.rise}"
+            console.print(f"{name} ({outcome.how})", highlight=False, markup=False)
+    for variant, reason in missing.items():
+        console.print(f"{variant} {reason}", highlight=False, markup=False, soft_wrap=True)
+    # In the order in which they were asked for, whichever ended first; a variant with all of its seeds or not at all.
+    order = {(job.variant, job.seed): i for i, job in enumerate(jobs)}
+    runs = sorted((r for r in runs if r.variant not in missing), key=lambda r: order[r.variant, r.seed])
+    if runs:
+        report(runs, args, console)
+    return not failed
+
+
+def report(runs: list["Run"], args: argparse.Namespace, console: Console) -> None:
+    """Print and write the tables and the figure of a comparison."""
+    from figure import MANY, save_classes, save_figure, save_ranking
+    from predict import predict
+    from tables import caution, table_of_predictions, table_of_success, tables_of_classes
+
+    tables = [table_of_success(runs, BASELINE)]
+    figure = args.output_dir / "compare.png"
+    variants = dict.fromkeys(run.variant for run in runs)
+    if len(variants) > MANY:
+        save_ranking(runs, BASELINE, figure)
+    elif args.task == "spread":
+        from experiment import SPREAD
+        from spread import FAVOURED_SHARE
+
+        predictions = {v: predict(v, SPREAD.group_size, FAVOURED_SHARE, SPREAD.pass_at) for v in variants}
+        tables += [table_of_predictions(predictions), *tables_of_classes(runs, predictions)]
+        save_classes(runs, predictions, figure)
     else:
-        print_run(runs[0], console)
-        console.print(f"Wrote {figure}, {result} and the checkpoint in {output_dir / 'model'}", soft_wrap=True)
-        print_next_steps(args.variant, console)
+        save_figure(runs, figure)
+    for table in tables:
+        shown = Table(title=table.title)
+        for i, header in enumerate(table.headers):
+            shown.add_column(header, justify="right" if i else "left")
+        for row in table.rows:
+            shown.add_row(*row)
+        # A number that is cut off to fit a narrow terminal would be of no use.
+        console.print(shown, width=max(console.width, 112), crop=False, overflow="ignore")
+    console.print(caution(runs, BASELINE), soft_wrap=True)
+    text = args.output_dir / "compare.md"
+    text.write_text("\n".join(table.markdown for table in tables))
+    console.print(f"Wrote {figure}, {text} and {save_result(runs, args)}", soft_wrap=True)
+
+
+def remade_policy(args: argparse.Namespace) -> Path | None:
+    """Folder of a starting policy that is made first, where that is asked for."""
+    if not args.from_scratch:
+        return None
+    from experiment import TASKS
+    from make_policy import make_policy
+
+    policy = args.output_dir / "policy"
+    make_policy(policy, TASKS[args.task])
+    return policy
+
+
+def save_result(runs: list["Run"], args: argparse.Namespace) -> Path:
+    result = args.output_dir / "result.json"
+    result.write_text(json.dumps({"steps": args.steps, "runs": [asdict(r) for r in runs]}, indent=2) + "\n")
+    return result
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a small policy with a variant of GRPO, on a CPU.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--variant", default="tic_grpo", help="variant to train with (default: %(default)s)")
-    what.add_argument("--compare", type=_names, metavar="V1,V2", help="train these variants and compare them")
+    what.add_argument(
+        "--compare",
+        type=_names,
+        nargs="?",
+        const=[],
+        metavar="V1,V2",
+        help="train these variants and compare them; without names, all that the task can train",
+    )
+    parser.add_argument("--task", choices=list(STEPS), default="sort", help="what to learn (default: %(default)s)")
     parser.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of a single run (default: %(default)s)")
     parser.add_argument("--seeds", type=_integers, default=[0, 1, 2], help="seeds of --compare (default: 0,1,2)")
-    parser.add_argument("--steps", type=_positive, default=200, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=_positive, help="optimizer steps (default: 200 to sort, 400 for spread)")
     parser.add_argument("--from-scratch", action="store_true", help="remake the starting policy first (a minute)")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=min(2, os.cpu_count() or 1),
+        help="runs of --compare at a time, of one thread each (default: %(default)s)",
+    )
     parser.add_argument("--output-dir", type=Path, help="default: a folder of the run's own in runs/quickstart")
     args = parser.parse_args()
     try:
@@ -98,16 +196,21 @@ def parse_args() -> argparse.Namespace:
             get_variant(name)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
+    if args.steps is None:
+        args.steps = STEPS[args.task]
     if args.output_dir is None:
         args.output_dir = Path("runs/quickstart") / _name(args)
+    if args.compare == []:
+        args.compare = list_variants()
     return args
 
 
 def _name(args: argparse.Namespace) -> str:
     """Runs that differ in this have different folders, so that results stay."""
-    what = [args.variant] if args.compare is None else ["compare", *args.compare]
+    what = [args.variant] if args.compare is None else ["compare", *(args.compare or ["all"])]
     seeds = [args.seed] if args.compare is None else args.seeds
-    return "-".join([*what, *(["lora"] if args.lora else []), f"seed{'+'.join(map(str, seeds))}"])
+    flags = [*(["lora"] if args.lora else []), *([] if args.task == "sort" else [args.task])]
+    return "-".join([*what, *flags, f"seed{'+'.join(map(str, seeds))}"])
 
 
 def print_run(run: "Run", console: Console) -> None:
@@ -116,26 +219,10 @@ def print_run(run: "Run", console: Console) -> None:
         table.add_column(header)
     table.add_row("sampled", str(run.curve[0].success), str(run.curve[-1].success), str(run.rise))
     table.add_row("greedy", str(run.greedy_before), str(run.greedy_after), "")
+    for name, before in run.curve[0].passed.items():
+        for k, value in before.items():
+            table.add_row(f"{name} prompts, {k}", f"{value:.2f}", f"{run.curve[-1].passed[name][k]:.2f}", "")
     console.print(table, markup=False)
-
-
-def print_comparison(runs: list["Run"], console: Console) -> None:
-    table = Table(title="Success on held-out prompts: mean (lowest-highest) over seeds")
-    for header in ("variant", "before", "after", "completions", "seconds"):
-        table.add_column(header, justify="left" if header == "variant" else "right")
-    for variant in dict.fromkeys(r.variant for r in runs):
-        members = [r for r in runs if r.variant == variant]
-        table.add_row(
-            variant,
-            _spread([r.curve[0].success.mean for r in members]),
-            _spread([r.curve[-1].success.mean for r in members]),
-            str(members[0].completions),
-            f"{statistics.median(r.seconds for r in members):.0f}",
-        )
-    console.print(table)
-    console.print(
-        "Where the ranges of two variants overlap, this comparison does not tell them apart.", soft_wrap=True
-    )
 
 
 def print_next_steps(variant: str, console: Console) -> None:
@@ -147,10 +234,6 @@ def print_next_steps(variant: str, console: Console) -> None:
         (f"--compare {variant},{other}", "both variants with three seeds each, in a table and a figure"),
     ):
         console.print(f'  make quickstart ARGS="{arguments}"\n      {meaning}', highlight=False)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def _names(text: str) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,15 @@ def test_a_run_writes_figure_result_checkpoint_and_card(tmp_path, arguments):
 
 def test_runs_have_their_own_folders(tmp_path):
     names = []
-    for arguments in ([], ["--lora"], ["--variant", "dual"], ["--seed", "1"], ["--compare", "grpo,dual", "--lora"]):
+    for arguments in (
+        [],
+        ["--lora"],
+        ["--variant", "dual"],
+        ["--seed", "1"],
+        ["--task", "spread"],
+        ["--compare", "grpo,dual", "--lora"],
+        ["--compare", "--seeds", "0"],
+    ):
         parsed = subprocess.run(
             [sys.executable, "-c", "import train; print(train.parse_args().output_dir)", *arguments],
             cwd=FOLDER,
@@ -111,7 +120,9 @@ def test_runs_have_their_own_folders(tmp_path):
             "tic_grpo-lora-seed0",
             "dual-seed0",
             "tic_grpo-seed1",
+            "tic_grpo-spread-seed0",
             "compare-grpo-dual-lora-seed0+1+2",
+            "compare-all-seed0",
         )
     ]
 
@@ -124,14 +135,36 @@ def test_a_folder_that_is_used_again_holds_one_kind_of_weights(tmp_path):
     assert not (tmp_path / "model" / "adapter_config.json").exists()
 
 
-def test_comparison_prints_a_row_per_variant(tmp_path):
-    finished = train(tmp_path, "--steps", "4", "--compare", "grpo,no_is_frozen", "--seeds", "0,1")
+def test_a_comparison_that_was_killed_goes_on_where_it_was(tmp_path):
+    arguments = ["--compare", "grpo,no_is_frozen", "--seeds", "0,1", "--steps", "4", "--workers", "1"]
+    runs = tmp_path / "runs"
+    with subprocess.Popen(
+        [sys.executable, str(FOLDER / "train.py"), "--output-dir", str(tmp_path), *arguments]
+    ) as cut:
+        deadline = time.monotonic() + 200
+        while not list(runs.glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        workers = Path(f"/proc/{cut.pid}/task/{cut.pid}/children")
+        children = workers.read_text().split() if workers.exists() else []
+        cut.kill()
+    for child in children:
+        while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not Path(f"/proc/{child}").exists(), "a worker outlives the comparison"
+    first = {path.name: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert 0 < len(first) < 4
+
+    finished = train(tmp_path, *arguments)
     assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.count("(found)") == len(first)
+    assert finished.stdout.count("(trained)") == 4 - len(first)
+    assert all((runs / name).stat().st_mtime_ns == changed for name, changed in first.items())
     for variant in ("grpo", "no_is_frozen"):
         assert any(variant in line and "│" in line for line in finished.stdout.splitlines())
-    runs = json.loads((tmp_path / "result.json").read_text())["runs"]
-    assert [(run["variant"], run["seed"]) for run in runs] == [
-        (variant, seed) for variant in ("grpo", "no_is_frozen") for seed in (0, 1)
+        assert f"| `{variant}` |" in (tmp_path / "compare.md").read_text()
+    stored = json.loads((tmp_path / "result.json").read_text())["runs"]
+    assert [(run["variant"], run["seed"]) for run in stored] == [
+        (variant, seed) for seed in (0, 1) for variant in ("grpo", "no_is_frozen")
     ]
     assert (tmp_path / "compare.png").exists()
 
