@@ -80,8 +80,8 @@ def check_filled(args: "GRPOVariantConfig") -> None:
     """
     Check what TRL has filled in or parsed from text: sizes, and the settings of parts that are no fields.
 
-    Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, or a
-    user's function cannot be called.
+    Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, a user's
+    function cannot be called, or the best model is to be told by a success that is not measured.
     """
     for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
         rows = getattr(args, what) * args.per_device_train_batch_size
@@ -92,6 +92,28 @@ def check_filled(args: "GRPOVariantConfig") -> None:
             )
     for axis in AXES:
         _check_part(args, axis)
+    _check_best_metric(args)
+
+
+def _check_best_metric(args: "GRPOVariantConfig") -> None:
+    # The card and planning read configurations too, and do without PyTorch.
+    from .objective.rewards import success_sizes
+
+    metric = args.metric_for_best_model or ""
+    if not metric.removeprefix("eval_").startswith("success@"):
+        return
+    if not args.extends_trl:
+        raise ValueError(
+            f"`metric_for_best_model={metric!r}` is measured in runs of a variant only; set `variant`, which may be "
+            "'grpo'."
+        )
+    group = args.num_generations_eval or args.num_generations
+    measured = [f"success@{k}" for k in success_sizes(group)]
+    if metric.removeprefix("eval_") not in measured:
+        raise ValueError(
+            f"`metric_for_best_model={metric!r}` is not measured with {group} completions of a prompt in an "
+            f"evaluation, but {', '.join(measured)}; choose one of them or change `num_generations_eval`."
+        )
 
 
 def _check_values(args: "GRPOVariantConfig") -> None:

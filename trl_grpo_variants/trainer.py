@@ -31,12 +31,13 @@ from .rewards import kept_rewards, rewards_or_failure
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
+from .step_times import MeasuredSteps, StepClock
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
 
-class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
+class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     """
     Trainer for published variants of Group Relative Policy Optimization (GRPO).
 
@@ -129,9 +130,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             self.ref_model = self._anchors.reference
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self._means = RunningMeans(self.accelerator)
+        self._clock = StepClock(self._means) if args.extends_trl else None
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        for callback in (self._monitor, self._guard):
+        for callback in (self._clock, self._monitor, self._guard):
             if callback is not None:
                 self.add_callback(callback)
 
