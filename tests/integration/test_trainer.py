@@ -347,7 +347,12 @@ def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(
     low, high = wilson_interval(0.5, 3)
     assert rows["evaluation `hard`, 3 prompts"] == f"0.50 [{low:.2f}, {high:.2f}] (step 0)"
     trainer.create_model_card()
-    assert "evaluation `easy`, 5 prompts" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert "evaluation `easy`, 5 prompts" in card and "## What it took" not in card
+    trainer.train()
+    trainer.evaluate()
+    trainer.create_model_card()
+    assert "## What it took\n\nSuccess in the evaluation `easy`, " in (tmp_path / "README.md").read_text()
 
 
 def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation(policy_path, tmp_path):
