@@ -272,6 +272,13 @@ REFUSED = [
         {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": 3},
         "`vllm_importance_sampling_mode` must be one of .* got 3",
     ),
+    (
+        {"variant": "tic_grpo", "num_generations_eval": 4, "metric_for_best_model": "eval_success@8"},
+        "`metric_for_best_model='eval_success@8'` is not measured with 4 completions of a prompt in an evaluation, but "
+        "success@1, success@2, success@4; choose",
+    ),
+    ({"variant": "tic_grpo", "metric_for_best_model": "success@3"}, "is not measured with 8 completions"),
+    ({"metric_for_best_model": "success@2"}, "is measured in runs of a variant only; set `variant`"),
 ]
 
 

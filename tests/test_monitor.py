@@ -250,6 +250,7 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "mirror", "mirror_sync_steps": 8}, "the previous policy is a snapshot"),
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
+        ({"variant": "kl_in_reward"}, "takes the KL to the reference from the rewards"),
         (
             {"variant": "reference", "length_weight_power": 0.5},
             "gives completions of different lengths different weights",

@@ -100,6 +100,12 @@ def history():
             "completions/max_length": 20.0 + step,
             "completions/clipped_ratio": 0.05 * step,
             "theory/groups_without_signal": 0.3,
+            "success": 0.5,
+            "success@2": 0.75,
+            "generated_tokens": 100.0 * step,
+            "generation_time": 3.0,
+            "rewards_time": 1.0,
+            "update_time": 4.0,
         }
         for step in range(1, 17)
     ]
@@ -161,11 +167,14 @@ def report(folder, *arguments):
 def test_the_page_needs_nothing_but_itself(folder, capsys):
     page = report(folder)
     images = page.attributes("img")
-    names = ["success", "prompts", "signal", "divergence", "weights", "term", "length"]
+    names = ["success", "prompts", "best_of", "price", "time", "signal", "divergence", "weights", "term", "length"]
     assert [section["id"] for section in page.attributes("section")] == names
     assert [image["alt"] for image in images] == [
         "Predicted and measured success",
         "Success of each prompt",
+        "Success of the best of k",
+        "Success against what it cost",
+        "Where the time of a step goes",
         "Groups without signal",
         "KL to the anchors",
         "Weights of trajectories",
@@ -180,7 +189,7 @@ def test_the_page_needs_nothing_but_itself(folder, capsys):
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)|url\(|@import|https?:", text)
     assert "script" not in {tag for tag, _ in page.elements}
     assert str(folder.parent) not in text
-    assert f"Wrote {folder / 'report' / 'index.html'} and 7 figures." in capsys.readouterr().out
+    assert f"Wrote {folder / 'report' / 'index.html'} and 10 figures." in capsys.readouterr().out
 
 
 def test_the_page_holds_the_numbers_and_the_prompts(folder):
@@ -193,6 +202,11 @@ def test_the_page_holds_the_numbers_and_the_prompts(folder):
         "beta": "0.25",
         "mirror_beta": "0.75",
         "logs until step": "16",
+        "generated tokens": "1,600",
+        "time of steps": "2.1 min",
+        "share of generation": "38%",
+        "share of rewards": "12%",
+        "share of update": "50%",
         "rollouts": "4",
         "prompts": "6",
         "visits": "24",

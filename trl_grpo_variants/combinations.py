@@ -12,6 +12,7 @@ from .objective.advantages.lengths import LENGTH_WEIGHTS
 from .objective.choice import AXES, chosen_parts, loss_coefficients
 from .objective.divergences import ANCHORS, DIVERGENCES
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
+from .objective.rewards import success_sizes
 from .objective.terms import Part, Setting
 from .suggest import did_you_mean
 
@@ -86,8 +87,8 @@ def check_filled(args: "GRPOVariantConfig") -> None:
     """
     Check what TRL has filled in or parsed from text: sizes, and the settings of parts that are no fields.
 
-    Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, or a
-    user's function cannot be called.
+    Raises a `ValueError` if a process would divide a group, a setting is unknown, missing or out of its range, a user's
+    function cannot be called, or the best model is to be told by a success that is not measured.
     """
     for what in ("gradient_accumulation_steps", "steps_per_generation") if args.group_preserving_split else ():
         rows = getattr(args, what) * args.per_device_train_batch_size
@@ -104,6 +105,25 @@ def check_filled(args: "GRPOVariantConfig") -> None:
         raise ValueError(
             f"{part_label(args, 'advantage')} takes rewards {domain}, which they no longer are less their KL; leave "
             "`kl_placement` at 'loss', or choose another advantage."
+        )
+    _check_best_metric(args)
+
+
+def _check_best_metric(args: "GRPOVariantConfig") -> None:
+    metric = args.metric_for_best_model or ""
+    if not metric.removeprefix("eval_").startswith("success@"):
+        return
+    if not args.extends_trl:
+        raise ValueError(
+            f"`metric_for_best_model={metric!r}` is measured in runs of a variant only; set `variant`, which may be "
+            "'grpo'."
+        )
+    group = args.num_generations_eval or args.num_generations
+    measured = [f"success@{k}" for k in success_sizes(group)]
+    if metric.removeprefix("eval_") not in measured:
+        raise ValueError(
+            f"`metric_for_best_model={metric!r}` is not measured with {group} completions of a prompt in an "
+            f"evaluation, but {', '.join(measured)}; choose one of them or change `num_generations_eval`."
         )
 
 

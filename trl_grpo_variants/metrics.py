@@ -15,6 +15,10 @@ from .objective.ratio import TRAJECTORY_METRICS, effective_sample_size, std_per_
 from .objective.rewards import success_counts
 
 
+# Sums over the whole run, which do not begin anew with a log.
+LASTING = ("generated_tokens",)
+
+
 class RunningMeans:
     """
     Sums and counts by name, for training and for evaluation.
@@ -37,6 +41,11 @@ class RunningMeans:
         totals = self._totals[mode].setdefault(name, [0.0, 0.0])
         totals[0] += total
         totals[1] += count
+
+    def add_up(self, mode: str, name: str, amount: float) -> None:
+        """Count what is logged as a sum."""
+        # Which is the mean of one value.
+        self._totals[mode].setdefault(name, [0.0, 1.0])[0] += amount
 
     @torch.no_grad()
     def count(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
@@ -76,8 +85,7 @@ class RunningMeans:
         counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
         for name, (full, scored) in counts.items():
             self.add(mode, name, full, scored)
-        # A sum, which is the mean of one value.
-        self._totals[mode].setdefault("success_prompts", [0.0, 1.0])[0] += counts["success_all"][1]
+        self.add_up(mode, "success_prompts", counts["success_all"][1])
 
     @torch.no_grad()
     def count_trajectories(self, log_weights: torch.Tensor, mask: torch.Tensor) -> None:
@@ -108,13 +116,20 @@ class RunningMeans:
             is_known = not value.isnan()
             self.add("train", name, value.item() if is_known else 0.0, float(is_known))
 
+    def start_run(self) -> None:
+        """Leave out what is left of an earlier run of the same trainer."""
+        self.forget_step()
+        for name in LASTING:
+            self._totals["train"].pop(name, None)
+
     def forget_step(self) -> None:
         """Leave out the trajectories of an optimizer step that was not finished."""
         self._trajectories = []
 
     def pop(self, mode: str) -> dict[str, float]:
         """Means by name, after which counting begins anew; NaN, which TRL logs as `None`, where there is none."""
-        totals, self._totals[mode] = self._totals[mode], {}
+        totals = self._totals[mode]
+        self._totals[mode] = {name: totals[name] for name in LASTING if name in totals}
         return {name: total / count if count else math.nan for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, list[float]]:

@@ -3,7 +3,6 @@
 
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
-import functools
 from typing import Any
 
 import torch
@@ -12,32 +11,31 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from .checks import check_model
-from .combinations import part_label
 from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
 from .forward.lean import LeanForward
-from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_advantages, check_domain, check_rewards
+from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_rewards
 from .hub import PublishedRun
-from .metrics import RunningMeans, replace_last
+from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
 from .objective.loss import counted_tokens, term_inputs
 from .objective.ratio import trajectory_log_weight
-from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
-from .rewards import kept_rewards, rewards_or_failure
+from .rewards import ScoredRollout, kept_rewards
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
+from .step_times import MeasuredSteps, StepClock
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
 
-class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
+class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout, LeanForward, GRPOTrainer):
     """
     Trainer for published variants of Group Relative Policy Optimization (GRPO).
 
@@ -130,9 +128,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             self.ref_model = self._anchors.reference
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self._means = RunningMeans(self.accelerator)
+        self._clock = StepClock(self._means) if args.extends_trl else None
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        for callback in (self._monitor, self._guard):
+        for callback in (self._clock, self._monitor, self._guard):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -172,48 +171,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             for name, value in scalars.items():
                 self._metrics[mode][name].append(value)
         return rollout
-
-    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
-        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
-        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
-
-    def _final_advantages(
-        self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
-        weights = self.reward_weights.to(rewards_per_func.device)
-        each = self.multi_objective_aggregation == "normalize_then_sum"
-        scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
-        penalties: Any = 0.0
-        if self._method.penalty != 0.0:
-            score = functools.partial(self._score, rollout, self.model, mode)
-            penalties = self.accelerator.gather(self._method.reward_penalties(rollout, score))
-            self._metrics[mode]["kl_penalty"].append(penalties.mean().item())
-        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope, penalties)
-        lengths = None
-        if self._method.takes_lengths or self._method.length_weights is not None:
-            lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
-        if self._method.advantage is None:
-            advantages = self.accelerator.gather(rollout["advantages"])
-        else:
-            rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations) - penalties
-            check_domain(
-                rewards, self._method.domain, part_label(self.args, "advantage"), self.reward_func_names, rows
-            )
-            given = {"lengths": lengths} if self._method.takes_lengths else {}
-            advantages = self._method.advantage(rewards, num_generations, **given)
-            check_advantages(advantages, rewards)
-            advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        keeps_rounding = self._method.is_trls and not self.args.skip_inert_rows
-        if self.args.mask_zero_variance_groups or (self._method.is_zero_without_variance and not keeps_rounding):
-            # What rounding leaves of equal rewards is no advantage, except of what TRL alone computes.
-            advantages = torch.where(varies, advantages, 0.0)
-        if self._method.length_weights is not None:
-            advantages = advantages * self._method.length_weights(lengths).to(advantages.dtype)
-        # What the parent has logged of its own.
-        self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
-        replace_last(self._logs["advantages"], advantages.tolist())
-        return advantages, varies
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims_forward):

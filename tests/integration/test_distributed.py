@@ -106,9 +106,8 @@ def test_two_processes_train_what_one_trains_or_refuse(alone, together, name, ad
 def test_metrics_are_averaged_over_processes(alone, together, name):
     histories = alone[name, False]["history"], together[1][0][name, False]["history"]
     for mine, theirs in zip(*histories, strict=True):
-        names = [
-            key for key in mine if key.startswith(("kl", "mirror_kl", "entropy", "trajectory/", "success", "loss"))
-        ]
+        counted = ("kl", "mirror_kl", "entropy", "trajectory/", "success", "loss", "generated_tokens")
+        names = [key for key in mine if key.startswith(counted)]
         assert len(names) >= 4
         for key in names:
             assert theirs[key] == pytest.approx(mine[key], rel=1e-3, abs=1e-5), key

@@ -4,6 +4,7 @@
 """Real runs of the trainer on a tiny policy."""
 
 import copy
+import json
 import math
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -37,6 +39,10 @@ def weights_after(policy_path, output_dir, **settings):
     trainer = make_trainer(policy_path, output_dir, **settings)
     trainer.train()
     return parameters(trainer)
+
+
+def without_times(entry):
+    return {name: value for name, value in entry.items() if not name.endswith("_time")}
 
 
 def equal(left, right):
@@ -505,6 +511,9 @@ def test_an_evaluation_counts_every_prompt_once_and_by_its_own_groups(policy_pat
         assert metrics["eval_success_all"] == pytest.approx(2 / 5)
         assert metrics["eval_success_none"] == pytest.approx(2 / 5)
         assert metrics["eval_success_prompts"] == 5
+        assert metrics["eval_success@1"] == pytest.approx(5 / 10)
+        assert metrics["eval_success@2"] == pytest.approx(3 / 5)
+        assert "eval_success@4" not in metrics
 
 
 def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(policy_path, tmp_path):
@@ -523,7 +532,12 @@ def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(
     low, high = wilson_interval(0.5, 3)
     assert rows["evaluation `hard`, 3 prompts"] == f"0.50 [{low:.2f}, {high:.2f}] (step 0)"
     trainer.create_model_card()
-    assert "evaluation `easy`, 5 prompts" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert "evaluation `easy`, 5 prompts" in card and "## What it took" not in card
+    trainer.train()
+    trainer.evaluate()
+    trainer.create_model_card()
+    assert "## What it took\n\nSuccess in the evaluation `easy`, " in (tmp_path / "README.md").read_text()
 
 
 def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation(policy_path, tmp_path):
@@ -553,6 +567,8 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
             "success_all": groups.amin(1).mean().item(),
             "success_none": 1 - groups.amax(1).mean().item(),
             "success_prompts": len(groups),
+            "success@1": groups.mean().item(),
+            f"success@{size}": groups.amax(1).mean().item(),
         }
 
     trained = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -571,6 +587,45 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
     expected = torch.tensor(reference.smoothed_std(rewards.tolist(), 2))[-8:]
     assert expected.abs().max() > 0
     torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["eval_success@4", "success@1"])
+def test_the_best_model_is_that_of_the_success_that_is_named(policy_path, tmp_path, metric):
+    """After one step and after three, one of two prompts succeeds always; after two, each of them once in four."""
+
+    def scripted(prompts, trainer_state, **_):
+        if len(set(prompts)) > 2:
+            return [float(i % 2) for i in range(len(prompts))]
+        solved = (0, 4) if trainer_state.global_step == 2 else range(4)
+        return [float(i in solved) for i in range(len(prompts))]
+
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="mean_only",
+        per_device_train_batch_size=12,
+        per_device_eval_batch_size=8,
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+        eval_dataset=dataset(2),
+        reward_funcs=scripted,
+    )
+    trainer.train()
+    name = f"eval_{metric.removeprefix('eval_')}"
+    evaluated = [entry[name] for entry in trainer.state.log_history if name in entry]
+    assert evaluated == pytest.approx([0.5, 1.0, 0.5] if name.endswith("4") else [0.5, 0.25, 0.5])
+    best = 2 if name.endswith("4") else 1
+    assert trainer.state.best_global_step == best
+    saved = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2, 3)]
+    assert [all(torch.equal(value, file[name]) for name, value in parameters(trainer).items() if name in file)
+            for file in saved] == [step == best for step in (1, 2, 3)]  # fmt: skip
+    logged = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    assert name in logged[1]
 
 
 class Shaped(Recorder):
@@ -717,7 +772,7 @@ def test_evaluations_in_the_middle_of_a_rollout_change_nothing_of_the_run(policy
         trainer = make_trainer(policy_path, tmp_path, **(defaults | settings | evaluations))
         trainer.train()
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        runs.append((parameters(trainer), [dict(entry, step_time=None) for entry in history]))
+        runs.append((parameters(trainer), [without_times(entry) for entry in history]))
         assert len(trainer.state.log_history) - len(history) == (7 if evaluations else 1)
     assert equal(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
@@ -916,7 +971,7 @@ def test_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path, logging
     assert last["trajectory/clipped_positive"] > last["trajectory/clipped_negative"] > 0
     for mine, theirs in zip(single, whole, strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"step_time"}:
+        for name in without_times(mine):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 

@@ -14,7 +14,6 @@ from trl_grpo_variants.objective.advantages.lengths import length_weights
 from trl_grpo_variants.objective.advantages.normalized import smoothed_std_advantages
 from trl_grpo_variants.objective.rewards import (
     has_variance,
-    success_counts,
     weighted_rewards,
     without_infinite_groups,
 )
@@ -325,25 +324,3 @@ def test_has_variance_is_that_of_any_function():
 
     assert has_variance(rewards, 2).tolist() == [True, True, False, False, False, False]
     assert has_variance(rewards.sum(1), 2).tolist() == [False] * 6
-
-
-def test_success_counts_completions_and_groups_with_full_reward():
-    rewards = torch.tensor([[1.0], [1.0], [1.0], [0.0], [0.5], [0.0]])
-
-    counts = success_counts(rewards, torch.ones(1), 2)
-
-    assert counts == {"success": (3, 6), "success_all": (1, 3), "success_none": (1, 3)}
-
-
-def test_success_needs_every_counted_function_and_ignores_unscored_completions():
-    rewards = torch.tensor([[1.0, 0.2, -5.0], [1.0, 1.0, -5.0], [nan, 1.0, 0.0], [nan, nan, nan]])
-
-    counts = success_counts(rewards, torch.tensor([1.0, 2.0, 0.0]), 2)
-
-    assert counts == {"success": (2, 3), "success_all": (1, 2), "success_none": (0, 2)}
-
-
-def test_nothing_scored_counts_nothing():
-    counts = success_counts(torch.full((4, 1), nan), torch.ones(1), 2)
-
-    assert counts == {"success": (0, 0), "success_all": (0, 0), "success_none": (0, 0)}

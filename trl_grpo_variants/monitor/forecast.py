@@ -167,6 +167,8 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return "the reference moves (`sync_ref_model`), so that the first visit does not tell its success"
     if args.beta != 0.0 and not args.use_bias_correction_kl:
         return "`use_bias_correction_kl=False` minimises another divergence, the forward KL"
+    if args.kl_placement == "reward":
+        return "`kl_placement='reward'` takes the KL to the reference from the rewards, which are then not 0 or 1"
     if args.multi_objective_aggregation != "sum_then_normalize":
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
     label, advantage = part_label(args, "advantage"), args.parts.advantage

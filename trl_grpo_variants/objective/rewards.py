@@ -160,11 +160,40 @@ def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[
     return (counted.isnan() | (counted >= 1)).all(dim=1) & scored, scored
 
 
+def success_sizes(num_generations: int) -> list[int]:
+    """Sizes k of which success@k is known from groups of G completions: 1, 2, 4 and so on, at most G."""
+    return [2**power for power in range(num_generations.bit_length())]
+
+
+def success_at(successes: torch.Tensor, completions: torch.Tensor, k: int) -> torch.Tensor:
+    """
+    Probability that k completions of a prompt hold a success, estimated without bias from n of them with c successes
+    ([2107.03374](https://huggingface.co/papers/2107.03374), eq. 1): the share of all choices of k out of the n that
+    hold one, 1 - C(n - c, k) / C(n, k).
+
+    Args:
+        successes (`torch.Tensor`):
+            Successes c, of shape `(P,)`.
+        completions (`torch.Tensor`):
+            Completions n, of shape `(P,)`, each at least k.
+        k (`int`):
+            How many completions are tried, at least 1.
+
+    Returns:
+        `torch.Tensor`:
+            Estimates of shape `(P,)` in double precision.
+    """
+    drawn = torch.arange(k, device=completions.device)
+    failures = (completions - successes).unsqueeze(1) - drawn
+    # As a product, because a binomial coefficient of a large group is no longer a number.
+    return 1 - (failures.clamp(min=0).double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
+
+
 def success_counts(
     rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, tuple[float, int]]:
     """
-    Count completions and groups with full reward, see [`full_reward`].
+    Count completions and groups with full reward, see [`full_reward`], and sum what [`success_at`] estimates.
 
     Args:
         rewards_per_func (`torch.Tensor`):
@@ -175,17 +204,24 @@ def success_counts(
             Group size G; it divides N.
 
     Returns:
-        `dict[str, tuple[int, int]]`:
+        `dict[str, tuple[float, int]]`:
             How many, and of how many: `success` (scored completions), `success_all` and `success_none` (groups with a
-            scored completion in which all, respectively none, of the scored completions succeed).
+            scored completion in which all, respectively none, of the scored completions succeed), and, for each of
+            [`success_sizes`], `success@k` (groups with at least k scored completions).
     """
     full, scored = full_reward(rewards_per_func, weights)
     scored_per_group = scored.view(-1, num_generations).sum(dim=1)
     full_per_group = full.view(-1, num_generations).sum(dim=1)[scored_per_group > 0]
     scored_per_group = scored_per_group[scored_per_group > 0]
     groups = scored_per_group.numel()
+    success_at_sizes = {}
+    for k in success_sizes(num_generations):
+        has_enough = scored_per_group >= k
+        estimates = success_at(full_per_group[has_enough], scored_per_group[has_enough], k)
+        success_at_sizes[f"success@{k}"] = (estimates.sum().item(), estimates.numel())
     return {
         "success": (int(full.sum()), int(scored.sum())),
         "success_all": (int((full_per_group == scored_per_group).sum()), groups),
         "success_none": (int((full_per_group == 0).sum()), groups),
+        **success_at_sizes,
     }

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from ..objective.divergences import ANCHORS
 from ..objective.policies import POLICY_TERMS
 from ..objective.ratio import TRAJECTORY_METRICS
+from ..runs.effort import duration, effort
 from ..runs.figures import save, success_figure
 from ..runs.folder import Run
 from ..runs.trajectories import KINDS
+from .effort import best_of_figure, price_figure, time_figure
 from .figures import length_figure, metrics_figure, prompts_figure
 
 
@@ -75,7 +77,7 @@ class Panel:
 def panels(run: Run) -> list[Panel]:
     """Parts of the page in their order, those without a figure among them."""
     has_predictions = run.visits is not None and bool(run.visits["predicted"].notna().any())
-    return [*_visit_panels(run, has_predictions), *_logged_panels(run, has_predictions)]
+    return [*_visit_panels(run, has_predictions), *_effort_panels(run), *_logged_panels(run, has_predictions)]
 
 
 def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
@@ -99,6 +101,34 @@ def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
             + ". Clear is what the sampling of completions would rarely do by itself.",
             prompts_figure(run.trajectories),
             _NO_MONITOR if run.visits is None else "no prompt was visited twice",
+        ),
+    ]
+
+
+def _effort_panels(run: Run) -> list[Panel]:
+    missing = "the logs hold none; runs of a variant log them"
+    return [
+        Panel(
+            "best_of",
+            "Success of the best of k",
+            "Share of prompts of which one completion of k succeeds, estimated without bias from the groups.",
+            best_of_figure(run),
+            missing,
+        ),
+        Panel(
+            "price",
+            "Success against what it cost",
+            "Tokens of all completions that training has generated, and the time of its optimizer steps, without "
+            "evaluations. Training rollouts are means since the last log.",
+            price_figure(run),
+            missing,
+        ),
+        Panel(
+            "time",
+            "Where the time of a step goes",
+            "Generation with the transfer of weights before it, reward functions, and the update, which is all else.",
+            time_figure(run),
+            missing,
         ),
     ]
 
@@ -197,6 +227,10 @@ def facts(run: Run) -> dict[str, str]:
     written = {name: str(run.settings[name]) for name in names if run.settings.get(name) is not None}
     if run.logs.step is not None:
         written["logs until step"] = str(run.logs.step)
+    spent = effort(run)
+    if spent is not None:
+        written |= {"generated tokens": f"{spent.tokens[-1]:,.0f}", "time of steps": duration(spent.time[-1])}
+        written |= {f"share of {name}": f"{share:.0%}" for name, share in spent.shares.items()}
     visits = run.visits
     if visits is None or visits.empty:
         return written
