@@ -195,6 +195,10 @@ OWN_VALUES = {
     "advantage_kwargs": None,
     "policy_loss_kwargs": None,
     "group_preserving_split": None,
+    "token_advantage": "probability_weighted",
+    "token_advantage_kwargs": None,
+    "kl_placement": "reward",
+    "length_weight_power": 0.75,
 }
 
 

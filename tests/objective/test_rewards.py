@@ -4,7 +4,8 @@
 import pytest
 import torch
 
-from trl_grpo_variants.objective.rewards import reward_differences, trls_advantages
+from trl_grpo_variants.objective.advantages.normalized import trls_advantages
+from trl_grpo_variants.objective.rewards import reward_differences
 
 from .. import reference
 

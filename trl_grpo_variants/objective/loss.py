@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .advantages.normalized import trls_advantages
 from .choice import chosen_parts, loss_coefficients, penalizes_rewards
 from .divergences import ANCHORS
 from .ratio import (
@@ -19,7 +20,6 @@ from .ratio import (
     importance_log_ratio,
     trajectory_log_weight,
 )
-from .rewards import trls_advantages
 from .terms import Domain, Part, TermInputs, TermOutput
 
 

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
     import torch
-
-from .advantages.normalized import STD_EPSILON
 
 
 # Rewards are float32, whatever a reward function returns, and a weighted sum rounds once per function. Below the second
@@ -46,32 +44,6 @@ def without_infinite_groups(rewards: torch.Tensor, num_generations: int) -> torc
     """
     infinite = rewards.view(-1, num_generations).isinf().any(dim=1, keepdim=True)
     return rewards.view(-1, num_generations).masked_fill(infinite, math.nan).view(-1)
-
-
-def trls_advantages(rewards: torch.Tensor, num_generations: int, *, scale_rewards: str) -> torch.Tensor:
-    """
-    TRL's own advantages, for rewards that it does not know.
-
-    Args:
-        rewards (`torch.Tensor`):
-            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
-        num_generations (`int`):
-            Group size G; it divides N.
-        scale_rewards (`str`):
-            `"group"`, `"batch"` or `"none"`: whose sample standard deviation the centred rewards are divided by.
-
-    Returns:
-        `torch.Tensor`:
-            Advantages of shape `(N,)`; 0 where the reward is NaN.
-    """
-    grouped = rewards.view(-1, num_generations)
-    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
-    if scale_rewards != "none":
-        whole = grouped if scale_rewards == "group" else rewards.view(1, -1)
-        squares = (whole - whole.nanmean(dim=1, keepdim=True)).square().nansum(dim=1, keepdim=True)
-        variance = squares / ((~whole.isnan()).sum(dim=1, keepdim=True) - 1).clamp(min=1)
-        centered = centered / (variance.sqrt() + STD_EPSILON)
-    return centered.nan_to_num(nan=0.0).view(-1)
 
 
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -183,10 +155,20 @@ def success_at(successes: torch.Tensor, completions: torch.Tensor, k: int) -> to
         `torch.Tensor`:
             Estimates of shape `(P,)` in double precision.
     """
-    drawn = torch.arange(k, device=completions.device)
-    failures = (completions - successes).unsqueeze(1) - drawn
+    return 1 - share_without_success(successes.double(), completions.double(), k)
+
+
+def share_without_success(successes: Any, completions: Any, k: int) -> Any:
+    """
+    Share of the choices of k completions in which none succeeds, C(n - c, k) / C(n, k), of tensors or NumPy arrays of one
+    shape; 0 where there are not k failures.
+    """
+    share = 0 * successes + 1.0
     # As a product, because a binomial coefficient of a large group is no longer a number.
-    return 1 - (failures.clamp(min=0).double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
+    for drawn in range(k):
+        left = completions - successes - drawn
+        share = share * (left * (left > 0)) / (completions - drawn)
+    return share
 
 
 def success_counts(

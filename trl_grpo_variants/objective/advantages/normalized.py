@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...checks import LEAST_VARIANCE_EPSILON, MAX_COEFFICIENT
 from ...papers import DEEPSEEKMATH, GDPO, GRPO_DYNAMICS, LITE_PPO
 from ..terms import Advantage, Setting, written
+from .groups import sample_std
 
 
 if TYPE_CHECKING:
@@ -46,6 +47,29 @@ def smoothed_std_advantages(
     centered = grouped - grouped.nanmean(dim=1, keepdim=True)
     variance = centered.square().nanmean(dim=1, keepdim=True)
     return (centered / (variance + reward_variance_epsilon).sqrt()).nan_to_num(nan=0.0).view(-1)
+
+
+def trls_advantages(rewards: torch.Tensor, num_generations: int, *, scale_rewards: str) -> torch.Tensor:
+    """
+    TRL's own advantages, for rewards that it does not know.
+
+    Args:
+        rewards (`torch.Tensor`):
+            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+        num_generations (`int`):
+            Group size G; it divides N.
+        scale_rewards (`str`):
+            `"group"`, `"batch"` or `"none"`: whose sample standard deviation the centred rewards are divided by.
+
+    Returns:
+        `torch.Tensor`:
+            Advantages of shape `(N,)`; 0 where the reward is NaN.
+    """
+    grouped = rewards.view(-1, num_generations)
+    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
+    if scale_rewards != "none":
+        centered = centered / (sample_std(grouped if scale_rewards == "group" else rewards.view(1, -1)) + STD_EPSILON)
+    return centered.nan_to_num(nan=0.0).view(-1)
 
 
 PER_REWARD = Advantage(

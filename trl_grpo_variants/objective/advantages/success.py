@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...checks import MAX_COEFFICIENT
 from ...papers import INFERENCE_TIME, MAXRL, NSR, PASS_AT_K
+from ..rewards import share_without_success
 from ..terms import Advantage, Domain, Setting, written
 from .groups import sample_std, scored_count
 
@@ -72,19 +73,10 @@ def pass_at_k_advantages(rewards: torch.Tensor, num_generations: int, *, k: int 
     grouped = rewards.view(-1, num_generations).double()
     mean = grouped.nanmean(dim=1, keepdim=True)
     count = scored_count(grouped).double()
-    unsuccessful = _share_without_success(grouped.nansum(dim=1, keepdim=True), count, k)
+    unsuccessful = share_without_success(grouped.nansum(dim=1, keepdim=True), count, k)
     scale = unsuccessful / ((unsuccessful * (1 - unsuccessful)) ** 0.5 + EPSILON)
     advantages = (grouped - mean) / (1 - mean) * scale
     return advantages.nan_to_num(nan=0.0).to(rewards.dtype).view(-1)
-
-
-def _share_without_success(successes: Any, count: Any, k: int) -> Any:
-    """C(count - successes, k) / C(count, k), tensors or NumPy arrays of one shape; 0 where there are not k failures."""
-    share = 0 * successes + 1.0
-    for drawn in range(k):
-        left = count - successes - drawn
-        share = share * (left * (left > 0)) / (count - drawn)
-    return share
 
 
 def best_of_group_advantages(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -158,7 +150,7 @@ def _pass_at_k_omega(success: Any, failure: Any, *, k: int = 2) -> Any:
 
 
 def _pass_at_k_group_omega(successes: Any, num_generations: int, *, k: int = 2) -> Any:
-    share = _share_without_success(successes, num_generations, k)
+    share = share_without_success(successes, num_generations, k)
     scale = share / ((share * (1 - share)) ** 0.5 + EPSILON)
     return scale * num_generations / (num_generations - successes)
 
