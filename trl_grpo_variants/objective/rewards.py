@@ -135,8 +135,8 @@ def success_at(successes: torch.Tensor, completions: torch.Tensor, k: int) -> to
     """
     drawn = torch.arange(k, device=completions.device)
     failures = (completions - successes).unsqueeze(1) - drawn
-    # As a product, because a binomial coefficient of a large group is no longer a number.
-    return 1 - (failures.clamp(min=0).double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
+    # As a product, because a binomial coefficient of a large group is no float; with fewer failures than k it has a 0.
+    return 1 - (failures.double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
 
 
 def success_counts(
