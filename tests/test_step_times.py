@@ -96,11 +96,11 @@ def test_a_run_logs_its_times_and_tokens(policy_path, tmp_path):
         tokens = [length for length in lengths if length]
         assert [entry["generated_tokens"] for entry in logged] == [tokens[0], sum(tokens)] and len(tokens) == 2
         for entry in logged:
-            assert 0.1 <= entry["generation_time"] < 0.3
-            assert 0.05 <= entry["rewards_time"] < 0.25
+            assert 0.1 <= entry["generation_time"] < 1.0
+            assert 0.05 <= entry["rewards_time"] < 1.0
             # The parent's time of a step is without the optimizer.
             times = [entry[f"{part}_time"] for part in ("generation", "rewards", "update")]
-            assert entry["step_time"] < sum(times) < entry["step_time"] + 0.2
+            assert entry["step_time"] < sum(times) < entry["step_time"] + 1.0
         evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
         assert not {name for entry in evaluated for name in entry if name.endswith("_time") or "tokens" in name} - {
             "eval_num_tokens"
