@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
+from trl_grpo_variants import get_variant
 from trl_grpo_variants.forward.lines import LineForward
 from trl_grpo_variants.forward.trimmed import TrimmedForward
 
@@ -41,6 +42,11 @@ OFF = {"trim_padding": False, "skip_inert_rows": False}
 def every_other_group(completion_ids, **_):
     """Rewards of which half the groups have no variance."""
     return [float(len(ids)) if (i // 4) % 2 else 1.0 for i, ids in enumerate(completion_ids)]
+
+
+def every_other_group_in_part(completion_ids, **_):
+    """The same of successes and failures, which any advantage takes."""
+    return [float(len(ids) % 2) if (i // 4) % 2 else 1.0 for i, ids in enumerate(completion_ids)]
 
 
 def no_advantage_is_zero(completion_ids, **_):
@@ -106,7 +112,9 @@ STOCK = ("mean_only", "reference_mean_only", "grpo_upper_clip", "gspo", "vespo",
 
 @pytest.mark.parametrize("variant", own_variants(*STOCK))
 def test_variants(policy_path, tmp_path, variant):
-    assert_same_update(policy_path, tmp_path, OFF, variant=variant)
+    own = "advantage" in get_variant(variant).settings
+    rewards = {"reward_funcs": every_other_group_in_part} if own else {}
+    assert_same_update(policy_path, tmp_path, OFF, variant=variant, **rewards)
 
 
 @pytest.mark.parametrize("variant", ["high_entropy_tokens", "adaptive_entropy"])

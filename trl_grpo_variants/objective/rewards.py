@@ -155,7 +155,6 @@ def success_at(successes: torch.Tensor, completions: torch.Tensor, k: int) -> to
         `torch.Tensor`:
             Estimates of shape `(P,)` in double precision.
     """
-<<<<<<< HEAD
     return 1 - share_without_success(successes.double(), completions.double(), k)
 
 
@@ -170,12 +169,6 @@ def share_without_success(successes: Any, completions: Any, k: int) -> Any:
         left = completions - successes - drawn
         share = share * (left * (left > 0)) / (completions - drawn)
     return share
-=======
-    drawn = torch.arange(k, device=completions.device)
-    failures = (completions - successes).unsqueeze(1) - drawn
-    # As a product, because a binomial coefficient of a large group is no float; with fewer failures than k it has a 0.
-    return 1 - (failures.double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
->>>>>>> h7/main
 
 
 def success_counts(
