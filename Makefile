@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm test-deepspeed compat mutation lint
+.PHONY: quickstart test test-vllm test-deepspeed compat mutation benchmark-gpu lint
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -46,6 +46,13 @@ compat: $(VENV)/installed-test
 # Single errors planted in the package, to see whether a test fails; hours.
 mutation: $(VENV)/installed-test
 	$(BIN)/python .ci/mutation.py $(ARGS)
+
+# On a CUDA machine, without network: with the PyTorch that is there, and wheels that lie in a folder of their own.
+WHEELS ?= wheels
+CARRIED := $(CURDIR)/.carried
+benchmark-gpu:
+	test ! -d $(WHEELS) || $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(CARRIED) $(WHEELS)/*.whl
+	PYTHONPATH=$(CARRIED):$$PYTHONPATH $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) examples/benchmarks/on_gpu.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -12,19 +12,54 @@ import pytest
 
 from trl_grpo_variants import __version__, get_variant, list_variants, unregister
 from trl_grpo_variants.cli import _columns, main
-from trl_grpo_variants.papers import TIC_GRPO
+from trl_grpo_variants.papers import RS_GRPO, TIC_GRPO
 from trl_grpo_variants.variants import Variant
 
 
-def test_list_names_every_variant(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("columns", [80, 200])
+def test_list_has_one_line_per_variant_under_its_axis(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["list"]) == 0
-    printed = capsys.readouterr().out
-    rows = [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in printed.splitlines()]
-    assert ["variant", *_columns(get_variant("grpo")), "arXiv"] in rows
-    for name in list_variants():
-        assert name in printed
-        assert get_variant(name).paper.id in printed
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    axis, listed = None, {}
+    for line in lines[:-1]:
+        if line.startswith("  "):
+            name, summary = line.split(maxsplit=1)
+            listed[name] = axis, summary
+        elif line:
+            axis = line
+    assert listed.keys() == set(list_variants())
+    for name, (axis, summary) in listed.items():
+        variant = get_variant(name)
+        assert axis == variant.axis
+        assert variant.summary.startswith(summary.removesuffix("…"))
+        assert columns == 80 or summary == variant.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [
+        ("rs_grpo", "advantages"),
+        ("tic_grpo", "policy terms"),
+        ("mirror", "KL terms"),
+        ("reference_k2", "KL terms"),
+        ("gspo", "stock TRL"),
+        ("mean_only", "stock TRL"),
+        ("icepop", "stock TRL"),
+    ],
+)
+def test_the_axis_of_a_variant_is_that_of_its_own_part(name, axis):
+    assert get_variant(name).axis == axis
+    assert get_variant(name).is_stock == (axis == "stock TRL")
+
+
+def test_a_part_that_a_method_takes_along_is_not_its_own():
+    """A policy gradient without a ratio belongs to the paper of that ablation, and beside another's advantage to that."""
+    settings = {"importance_sampling_level": "none", "advantage": "risk_sensitive"}
+    assert Variant("mine", "", RS_GRPO, settings).axis == "advantages"
+    assert Variant("mine", "", TIC_GRPO, settings).axis == "policy terms"
+    assert Variant("mine", "", RS_GRPO, settings | {"mirror_beta": 0.1}).axis == "KL terms"
 
 
 def test_list_as_json(capsys):
@@ -33,6 +68,8 @@ def test_list_as_json(capsys):
     assert set(listed) == set(list_variants())
     assert listed["tic_grpo"]["settings"]["importance_sampling_level"] == "trajectory"
     assert listed["tic_grpo"]["paper"] == "https://arxiv.org/abs/2508.02833"
+    assert (listed["tic_grpo"]["axis"], listed["tic_grpo"]["stock"]) == ("policy terms", False)
+    assert (listed["gspo"]["axis"], listed["gspo"]["stock"]) == ("stock TRL", True)
 
 
 @pytest.mark.parametrize("name", list_variants())
@@ -44,7 +81,8 @@ def test_show_tells_parts_formula_paper_and_when_it_is_inert(name, capsys, monke
     for text in (variant.formula, variant.paper.title, variant.inert_when, _columns(variant)["advantage"]):
         assert text in printed
     labels = re.findall(r"^│ (\w.*?) +│", printed, re.MULTILINE)
-    assert labels == [*_columns(variant), "objective", "sets", "inert when", "paper"]
+    columns = [name for name, text in _columns(variant).items() if text]
+    assert labels == ["axis", *columns, "objective", "sets", "inert when", "paper"]
     for setting, value in variant.settings.items():
         assert f"{setting}: {value}" in printed
 
@@ -114,6 +152,7 @@ def test_public_names_resolve():
         trl_grpo_variants.nothing  # noqa: B018
 
 
+STOCK_TERM = "-min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)"
 TRAJECTORY = {"importance_sampling_level": "trajectory"}
 TOKEN = {"importance_sampling_level": "token"}
 
@@ -146,6 +185,17 @@ TOKEN = {"importance_sampling_level": "token"}
         ({"beta": 0.0}, "KL", "none"),
         ({"beta": 0.1, "mirror_beta": 0.2}, "KL", "0.1 KL(pi || pi_ref) + 0.2 KL(pi || pi_prev)"),
         ({"mirror_beta": 0.2}, "KL", "0.2 KL(pi || pi_prev)"),
+        ({"vllm_importance_sampling_mode": "token_truncate"}, "policy term", f"min(v, C) ({STOCK_TERM})"),
+        (
+            {"vllm_importance_sampling_mode": "sequence_mask", "vllm_importance_sampling_clip_max": 3.0},
+            "policy term",
+            f"v 1(v <= 3) ({STOCK_TERM})",
+        ),
+        ({"top_entropy_quantile": 0.2}, "policy term", f"m_H ({STOCK_TERM})"),
+        ({"off_policy_mask_threshold": 0.5}, "policy term", f"m_off ({STOCK_TERM})"),
+        ({"num_generations": 2, "loss_type": "grpo"}, "besides", "num_generations: 2"),
+        ({"inner_steps": 4, "num_iterations": 3}, "steps", "12"),
+        ({}, "steps", "1"),
         ({}, "schedule", "TRL's"),
         ({"num_iterations": 1}, "schedule", "1 pass"),
         (

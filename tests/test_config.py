@@ -6,13 +6,16 @@ import pickle
 import re
 import warnings
 from dataclasses import fields, replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import yaml
 from trl import GRPOConfig, TrlParser
 
-from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant
+from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant, resolution
+from trl_grpo_variants.objective.choice import chosen_parts
+from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.variants import _VARIANTS
 
 
@@ -95,6 +98,177 @@ def test_preset_sets_its_row_and_leaves_the_rest_to_trl(name):
 
 def test_steps_per_generation_follows_the_accumulation():
     assert config(variant="tic_grpo", gradient_accumulation_steps=3).steps_per_generation == 12
+
+
+# The values of the papers, written out a second time: what `GRPOConfig` would be given for each method.
+STOCK_ROWS = {
+    "r1": {"loss_type": "grpo", "beta": 1e-3, "epsilon": 1.0, "epsilon_high": 10.0, "steps_per_generation": 16},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "dapo": {"epsilon_high": 0.28, "mask_truncated_completions": True, "steps_per_generation": 16},
+    "high_entropy_tokens": {
+        "epsilon_high": 0.28,
+        "mask_truncated_completions": True,
+        "top_entropy_quantile": 0.2,
+        "steps_per_generation": 16,
+    },
+    "lite_ppo": {"scale_rewards": "batch"},
+    "gdpo": {"multi_objective_aggregation": "normalize_then_sum"},
+    "two_grpo": {"num_generations": 2, "loss_type": "grpo"},
+    "two_sided": {"delta": 4.0, "beta": 1e-3, "steps_per_generation": 4},
+    "dual_clip": {"delta": 3.0, "loss_type": "grpo", "steps_per_generation": 4},
+    "gspo": {
+        "importance_sampling_level": "sequence",
+        "loss_type": "grpo",
+        "epsilon": 3e-4,
+        "epsilon_high": 4e-4,
+        "steps_per_generation": 4,
+    },
+    "luspo": {
+        "importance_sampling_level": "sequence",
+        "loss_type": "luspo",
+        "epsilon": 2e-3,
+        "epsilon_high": 2.5e-3,
+        "steps_per_generation": 4,
+    },
+    "cispo": {"loss_type": "cispo", "epsilon_high": 5.0, "steps_per_generation": 4},
+    "scale_rl": {
+        "loss_type": "cispo",
+        "epsilon_high": 5.0,
+        "scale_rewards": "batch",
+        "cast_lm_head_to_fp32": True,
+        "steps_per_generation": 4,
+    },
+    "sapo": {
+        "loss_type": "sapo",
+        "sapo_temperature_pos": 1.0,
+        "sapo_temperature_neg": 1.05,
+        "steps_per_generation": 4,
+    },
+    "vespo": {
+        "loss_type": "vespo",
+        "vespo_k_pos": 2.0,
+        "vespo_lambda_pos": 3.0,
+        "vespo_k_neg": 3.0,
+        "vespo_lambda_neg": 2.0,
+        "vllm_importance_sampling_mode": "token_truncate",
+        "steps_per_generation": 4,
+    },
+    "off_policy_mask": {
+        "loss_type": "grpo",
+        "beta": 1e-3,
+        "off_policy_mask_threshold": 0.5,
+        "steps_per_generation": 4,
+    },
+    "adaptive_entropy": {"use_adaptive_entropy": True, "entropy_target": 0.2, "entropy_coef_delta": 0.005},
+    "reference_reset": {
+        "beta": 0.1,
+        "sync_ref_model": True,
+        "ref_model_mixup_alpha": 1.0,
+        "ref_model_sync_steps": 512,
+    },
+    "tis": {"vllm_importance_sampling_mode": "token_truncate"},
+    "mis": {"vllm_importance_sampling_mode": "sequence_mask"},
+    "icepop": {
+        "vllm_importance_sampling_mode": "token_mask",
+        "vllm_importance_sampling_clip_min": 0.5,
+        "vllm_importance_sampling_clip_max": 5.0,
+    },
+}
+
+
+def test_the_rows_above_are_all_that_is_stock():
+    older = {"grpo", "mean_only", "reference_mean_only", "grpo_upper_clip"}
+    assert {name for name in list_variants() if get_variant(name).is_stock} == STOCK_ROWS.keys() | older
+
+
+# Values that count, of the fields of this package; those that only split a rollout or belong to another field aside.
+OWN_VALUES = {
+    "advantage": "smoothed_std",
+    "policy_loss": "score",
+    "kl_estimator": "k2",
+    "reward_variance_epsilon": 0.1,
+    "mirror_beta": 0.1,
+    "mask_zero_variance_groups": True,
+    "no_is_gradient": None,
+    "trajectory_clip": None,
+    "mirror_sync_steps": None,
+    "advantage_kwargs": None,
+    "policy_loss_kwargs": None,
+    "group_preserving_split": None,
+}
+
+
+@pytest.mark.parametrize("name", OWN_DEFAULTS)
+def test_with_a_field_of_this_package_trl_does_not_compute_the_loss_alone(name):
+    if OWN_VALUES[name] is not None:
+        values = {"scale_rewards": "group", name: OWN_VALUES[name]}
+        assert not chosen_parts(values).leave_loss_to_trl(values)
+        assert not Variant("mine", "", get_variant("grpo").paper, values).is_stock
+
+
+@pytest.mark.parametrize("name", STOCK_ROWS)
+@pytest.mark.filterwarnings("ignore:`variant")
+def test_a_stock_preset_is_what_trls_own_configuration_would_be(name):
+    # `epsilon_high` is that of `epsilon` where TRL is given none.
+    fallback = {"epsilon_high": 0.2} if "epsilon" in get_variant(name).settings else {}
+    stock, resolved = GRPOConfig(**(BASE | fallback | STOCK_ROWS[name])), config(variant=name)
+    assert {f.name: getattr(resolved, f.name) for f in fields(GRPOConfig)} == {
+        f.name: getattr(stock, f.name) for f in fields(GRPOConfig)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(TRL_DEFAULTS))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_explicit_value_wins_also_where_it_is_trls_default(name):
+    """The default, and where that is possible no value at all."""
+    stock = GRPOConfig.__dataclass_fields__[name].default
+    setting = {name: stock} if stock is not None else {}
+    for variant in list_variants():
+        if name in get_variant(variant).settings and setting:
+            # The rest is free to fit together or not.
+            resolution.resolve(args := unresolved(variant=variant, **setting))
+            assert getattr(args, name) == stock, variant
+
+
+def unresolved(**settings):
+    args = object.__new__(GRPOVariantConfig)
+    for field in fields(GRPOVariantConfig):
+        setattr(args, field.name, field.default)
+    for name, value in {"gradient_accumulation_steps": 1, **settings}.items():
+        setattr(args, name, value)
+    return args
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_bound_is_a_value_like_any_other():
+    for settings, value in (({}, 3.0), ({"variant": "icepop"}, 5.0)):
+        assert config(**settings).vllm_importance_sampling_clip_max == value
+        assert config(**settings, vllm_importance_sampling_clip_max=None).vllm_importance_sampling_clip_max is None
+    assert config(variant="off_policy_mask", off_policy_mask_threshold=None).off_policy_mask_threshold is None
+
+
+def test_a_preset_of_a_field_that_trl_does_not_have_is_refused_at_use(monkeypatch):
+    monkeypatch.setattr(resolution, "_SET_BY_PRESETS", {*resolution._SET_BY_PRESETS, "later_field"})
+    for name, sentence in (
+        ("later_field", "sets `later_field`, which TRL .* does not have; install TRL 1.16"),
+        ("temperature", "sets `temperature`, which no variant can"),
+        ("temprature", "sets `temprature`, which is no field; did you mean `temperature`"),
+    ):
+        register_variant(Variant("mine", "", get_variant("gspo").paper, {name: 1}))
+        try:
+            with pytest.raises(ValueError, match=f"The variant 'mine' {sentence}"):
+                config(variant="mine")
+        finally:
+            del _VARIANTS["mine"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "high"),
+    [({"variant": "cispo", "loss_type": "dapo"}, None), ({"variant": "mirror", "loss_type": "cispo"}, None)],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_bound_that_would_mean_something_else_goes_with_the_loss_type(settings, high):
+    assert config(**settings).epsilon_high is high
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -279,6 +453,15 @@ def test_help_tells_trls_default_of_a_field_that_a_variant_may_set():
     assert len(told) == 8
 
 
+@pytest.mark.parametrize("name", sorted(TRL_DEFAULTS.keys() - OWN.keys()))
+def test_help_of_a_field_that_only_presets_open_is_trls_with_its_default(name):
+    stock, opened = GRPOConfig.__dataclass_fields__[name], GRPOVariantConfig.__dataclass_fields__[name]
+    text = opened.metadata["help"]
+    assert text.startswith(stock.metadata["help"].split("`")[0])
+    assert text.endswith(f"If not set, the variant's value, or TRL's default, '{stock.default!r}'.")
+    assert get_type_hints(GRPOVariantConfig)[name] == get_type_hints(GRPOConfig)[name]
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_help_is_what_the_docstring_says(name):
     text = GRPOVariantConfig.__dataclass_fields__[name].metadata["help"]
@@ -360,7 +543,41 @@ def test_trajectories_that_are_passed_over_again_are_told(variant):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_not_inert(name):
-    assert messages(variant=name) == []
+    assert messages(variant=name, use_vllm=get_variant(name).needs_vllm) == []
+
+
+def test_a_correction_for_an_engine_that_is_not_there_is_told():
+    (told,) = messages(variant="icepop")
+    assert "`variant='icepop'` does nothing" in told and "`use_vllm=True`" in told
+    (told,) = messages(variant="mirror", vllm_importance_sampling_clip_max=2.0)
+    assert "`vllm_importance_sampling_clip_max=2.0` does nothing" in told
+    # A part of it that the loss needs with vLLM is not the user's choice; stock TRL is silent, and so is a stock run.
+    assert messages(variant="vespo") == messages(vllm_importance_sampling_mode="token_mask") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"variant": "gspo"}, "importance_sampling_level='sequence'"),
+        ({"variant": "sapo"}, "loss_type='sapo'"),
+        ({"variant": "dual_clip"}, "delta=3.0"),
+        ({"variant": "off_policy_mask"}, "off_policy_mask_threshold=0.5"),
+    ],
+)
+def test_what_only_a_ratio_makes_act_is_told_without_one(settings, name):
+    (told,) = messages(**settings, steps_per_generation=1)
+    assert f"`{name}` does nothing with one optimizer step per rollout" in told
+    assert get_variant(settings["variant"]).inert_when.startswith("a rollout serves one optimizer step")
+
+
+def test_the_engine_makes_an_off_policy_mask_act():
+    assert messages(variant="off_policy_mask", steps_per_generation=1, use_vllm=True) == []
+
+
+def test_a_cap_of_cispo_that_caps_every_ratio_is_told():
+    (told,) = messages(variant="mirror", loss_type="cispo", epsilon_high=0.2)[1:]
+    assert "`epsilon_high=0.2` caps every ratio at 0.2 with `loss_type='cispo'`" in told
+    assert messages(variant="cispo") == []
 
 
 def test_an_anchor_that_outlives_the_rollout_is_not_inert():

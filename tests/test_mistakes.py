@@ -44,14 +44,14 @@ def config(**settings):
 # ---- values ---------------------------------------------------------------------------------------------------------
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
-TEXTS += ("advantage", "policy_loss", "kl_estimator")
-DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs")
+TEXTS += ("advantage", "policy_loss", "token_advantage", "kl_estimator", "kl_placement")
+DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs", "token_advantage_kwargs")
 FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
-NUMBERS += ("top_entropy_quantile",)
+NUMBERS += ("top_entropy_quantile", "length_weight_power")
 NO_VALUES = [[1], {}, (), b"x", object]
 WRONG: dict[tuple[str, ...], list[Any]] = {
     DICTIONARIES: [[1], (1,), b"x", object, 5, "abc", {1: 2}, {"no_setting": 1}],
@@ -150,6 +150,44 @@ REFUSED = [
         "`reward_variance_epsilon=1e-05` is not used by .*'normalize_then_sum'`; leave it unset",
     ),
     ({"mask_zero_variance_groups": True}, "`mask_zero_variance_groups=True` can never act without a KL term"),
+    (
+        {"kl_estimator": "k1", "beta": 0.1},
+        "`kl_estimator='k1'` has an expected gradient of zero in the loss .* use 'k3' or 'k2', .* or `kl_placement='reward'`",
+    ),
+    ({"kl_estimator": "k4", "beta": 0.1}, "`kl_estimator` must be one of 'k3', 'k2', 'squared', .* got 'k4'"),
+    ({"kl_placement": "reward"}, "`kl_placement='reward'` places a KL that `beta=0.0` leaves out; set `beta` > 0"),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "kl_estimator": "k2"},
+        "`kl_estimator='k2'` is about KL terms in the loss, and there is none",
+    ),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "mask_zero_variance_groups": True},
+        "`mask_zero_variance_groups=True` can never act without a KL term in the loss",
+    ),
+    (
+        {"kl_placement": "reward", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
+        "`kl_placement='reward'` works on the summed reward",
+    ),
+    (
+        {"variant": "tic_grpo", "token_advantage": "entropy_shaped"},
+        "`token_advantage='entropy_shaped'` gives an advantage per token, but .*'trajectory'` has one term per sequence",
+    ),
+    (
+        {"variant": "entropy_shaped", "token_advantage_kwargs": {"kappa": 1.0}},
+        r"`token_advantage_kwargs\['kappa'\]` must be a number greater than 1; got 1.0",
+    ),
+    (
+        {"token_advantage_kwargs": {"kappa": 2.0}},
+        "`token_advantage_kwargs` sets `kappa`, but `token_advantage=None` takes none",
+    ),
+    ({"token_advantage": "entropy"}, "`token_advantage` must be one of 'uniform', 'entropy_shaped', .* got 'entropy'"),
+    (
+        {"variant": "dppo_tv", "policy_loss_kwargs": {"anchor": "engine"}},
+        r"`policy_loss_kwargs\['anchor'\]` must be one of 'sampler', 'trainer'; got 'engine'",
+    ),
+    ({"variant": "dppo_tv", "epsilon_high": 1.5}, "`epsilon_high` must be a number of at most 1; got 1.5"),
+    ({"variant": "topr", "policy_loss_kwargs": {"level": "word"}}, "must be one of 'trajectory', 'sequence', 'token'"),
+    ({"variant": "ce_gppo", "delta": 3.0}, "`delta=3.0` is not used by `policy_loss='preserving'`"),
     ({"sync_ref_model": True}, "`sync_ref_model=True` moves a reference that `beta=0.0` does not use"),
     (
         {"variant": "tic_grpo", "per_device_train_batch_size": 4, "num_generations": 8},
@@ -188,12 +226,59 @@ REFUSED = [
         {"variant": "dual", "sync_ref_model": True, "ref_model_mixup_alpha": 5},
         "`ref_model_mixup_alpha` must be a number of at most 1; got 5",
     ),
+    *(
+        (
+            {"length_weight_power": 0.75, "loss_type": loss_type},
+            f"`length_weight_power=0.75` weights completions by their length, which `loss_type='{loss_type}'` does already",
+        )
+        for loss_type in ("grpo", "sapo")
+    ),
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 2.0}},
+        r"`advantage_kwargs\['k'\]` must be a whole number of at least 1; got 2.0",
+    ),
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 0}},
+        r"`advantage_kwargs\['k'\]` must be a whole number of at least 1; got 0",
+    ),
+    # With as many as there are, no group has an advantage.
+    (
+        {"variant": "pass_at_k", "advantage_kwargs": {"k": 8}},
+        "`k` of `advantage='pass_at_k'` must be less than `num_generations`; got 8 and 8",
+    ),
+    (
+        {"advantage": "pass_at_k", "num_generations": 2},
+        "`k` of `advantage='pass_at_k'` must be less than `num_generations`; got 2 and 2",
+    ),
+    (
+        {"variant": "pass_at_k", "num_generations_eval": 1},
+        "`k` of `advantage='pass_at_k'` must be at most `num_generations_eval`; got 2 and 1",
+    ),
+    (
+        {"variant": "beta_normalization", "advantage_kwargs": {"lowest": 1.0}},
+        "`lowest` of `advantage='beta_normalization'` must be less than `highest`; got 1.0 and 1.0",
+    ),
+    (
+        {"variant": "qae", "advantage_kwargs": {"quantile": 1.5}},
+        r"`advantage_kwargs\['quantile'\]` must be a number of at most 1; got 1.5",
+    ),
+    (
+        {"variant": "w_reinforce", "advantage_kwargs": {"success_weight": -0.1}},
+        r"`advantage_kwargs\['success_weight'\]` must be a number of at least 0; got -0.1",
+    ),
     ({"pack_rollout": True, "share_prompt": True}, "`pack_rollout=True` and `share_prompt=True` are two ways"),
     ({"scale_rewards": ["group"]}, r"`scale_rewards` must be one of 'group', .* got \['group'\]"),
     (
         {"variant": "tic_grpo", "use_vllm": True, "vllm_importance_sampling_mode": 3},
         "`vllm_importance_sampling_mode` must be one of .* got 3",
     ),
+    (
+        {"variant": "tic_grpo", "num_generations_eval": 4, "metric_for_best_model": "eval_success@8"},
+        "`metric_for_best_model='eval_success@8'` is not measured with 4 completions of a prompt in an evaluation, but "
+        "success@1, success@2, success@4; choose",
+    ),
+    ({"variant": "tic_grpo", "metric_for_best_model": "success@3"}, "is not measured with 8 completions"),
+    ({"metric_for_best_model": "success@2"}, "is measured in runs of a variant only; set `variant`"),
 ]
 
 
@@ -211,6 +296,13 @@ def test_what_is_legal_stays_legal():
     assert config(variant="grpo_upper_clip").epsilon == 1.0
     assert config(variant="tic_grpo", epsilon_high=4).epsilon_high == 4
     assert config(variant="tic_grpo", num_generations_eval=0).num_generations_eval == 0
+    assert config(variant="pass_at_k", num_generations_eval=2, advantage_kwargs={"k": 2}).num_generations_eval == 2
+    # As if it were not given.
+    assert config(variant="pass_at_k", num_generations_eval=0).num_generations_eval == 0
+    assert config(variant="beta_normalization", advantage_kwargs={"lowest": -1.0, "highest": 0.0}).advantage_kwargs
+    # Its groups of equal rewards have an advantage that a mask takes away.
+    assert config(variant="w_reinforce", mask_zero_variance_groups=True).mask_zero_variance_groups
+    assert config(length_weight_power=0.5).objective.length_weights is not None
     # TRL divides by it in its own loss, and says so.
     assert config(loss_type="dr_grpo", max_completion_length=None).has_stock_objective
 
@@ -254,8 +346,10 @@ IDLE = [
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
     ),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 4}, r"`mirror_sync_steps=4` does not outlive a rollout \(4 optimizer"),
-    ({"skip_inert_rows": True, "entropy_coef": 0.1}, "`skip_inert_rows=True` does nothing: an entropy term"),
-    ({"skip_inert_rows": True, "top_entropy_quantile": 0.2}, "`skip_inert_rows=True` does nothing: an entropy term"),
+    *(
+        ({"skip_inert_rows": True, **settings}, "`skip_inert_rows=True` does nothing: a term of the loss relates all")
+        for settings in ({"entropy_coef": 0.1}, {"top_entropy_quantile": 0.2}, {"variant": "kl_cov"})
+    ),
     *(
         (
             {name: True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
@@ -280,7 +374,7 @@ def test_what_will_not_act_is_told_once_and_at_the_line_that_sets_it(settings, s
 SILENT = [
     {"variant": "tic_grpo_v2", "epsilon": 0.1},
     {"importance_sampling_level": "trajectory", "epsilon": 0.1},
-    {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 0.9},
+    {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 1.0},
     {"mirror_beta": 0.1, "delta": 1.5},
     {"variant": "grpo_upper_clip", "epsilon_high": 0.2},
     {"variant": "tic_grpo", "entropy_coef": 0.1},
@@ -299,8 +393,9 @@ def test_what_acts_is_not_told(settings):
     assert again.to_dict() == args.to_dict()
 
 
-def test_rows_that_an_entropy_term_relates_are_not_skipped_by_default():
-    assert config(variant="tic_grpo").skip_inert_rows
+def test_rows_that_a_term_relates_are_not_skipped_by_default():
+    assert config(variant="tic_grpo").skip_inert_rows and config(variant="entropy_shaped").skip_inert_rows
+    assert not config(variant="kl_cov").skip_inert_rows
     for settings in ({"entropy_coef": 0.1}, {"use_adaptive_entropy": True}):
         assert not config(variant="tic_grpo", **settings).skip_inert_rows
 

@@ -18,11 +18,14 @@ from trl_grpo_variants import theory
 from trl_grpo_variants.hub import public_files
 from trl_grpo_variants.monitor.callback import SuccessMonitor
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
+from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.objective.rewards import success_counts
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.prompts import identify
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits
+from trl_grpo_variants.theory.signal import make_signal
 
+from . import reference
 from .tiny import make_config
 from .tiny import visits as table
 
@@ -63,7 +66,7 @@ def observe(monitor, successes, log_ratios):
     """One rollout as the trainer has it, with completions of one token."""
     prompts, rewards = rows(successes)
     logps = {"ref_per_token_logps": log_ratios.unsqueeze(1), "old_per_token_logps": torch.zeros(len(rewards), 1)}
-    rollout = logps | {"completion_mask": torch.ones(len(rewards), 1)}
+    rollout = logps | {"completion_mask": torch.ones(len(rewards), 1), "advantages": torch.zeros(len(rewards))}
     return monitor.observe(8, prompts, rollout, rewards, G, Accelerator(cpu=True))
 
 
@@ -84,9 +87,9 @@ def test_predictions_are_those_of_the_theory(tmp_path, variant):
     expected = {}
     for name in "ab":
         p = [successes[name] / G for successes in COUNTS]
-        normalization = "mean" if variant.endswith("mean_only") else "mean_std"
+        advantage = "mean_only" if variant.endswith("mean_only") else "smoothed_std"
         for n in range(1, 4):
-            expected[name, n] = theory.success_step(p[n - 1], p[0], normalization=normalization, **settings).item()
+            expected[name, n] = theory.success_step(p[n - 1], p[0], advantage=advantage, **settings).item()
     found = {(row["prompt_id"], row["visit"] - 1): row for row in table(tmp_path)}
     assert len(found) == 8 and all(found[name, 0]["predicted"] is None for name in "ab")
     for (name, n), predicted in expected.items():
@@ -111,6 +114,34 @@ def test_trls_own_normalisation_has_the_sample_standard_deviation(tmp_path):
     sample = torch.tensor([1.0] * 4 + [0.0] * 12, dtype=torch.float64)
     omega = 1 / (sample.std().item() + 1e-4)
     assert table(tmp_path)[2]["predicted"] == pytest.approx(theory.sigmoid(theory.logit(0.25) + omega / 2.0).item())
+
+
+SIGNALS = [
+    part for part in ADVANTAGES.values() if part.omega and part.is_zero_without_variance and not part.is_of_rollout
+]
+
+
+@pytest.mark.parametrize("part", SIGNALS, ids=lambda part: part.name)
+def test_the_signal_of_a_group_is_that_of_the_advantages_own_function(part, tmp_path):
+    """Predictions for every advantage of whose groups the signal is known, from what its function gives the group."""
+    args = make_config(
+        tmp_path, variant="grpo", advantage=part.name, beta=0.8, per_device_train_batch_size=G, num_generations=G
+    )
+    _, rewards = rows({"a": 4})
+    group = rewards[:, 0].double()
+    if part.function is None:
+        advantages = torch.tensor(reference.ADVANTAGES[part.name](group.tolist(), G), dtype=torch.float64)
+    else:
+        # The last has its length counted too.
+        given = {"lengths": torch.arange(1, G + 1)} if part.takes("lengths") else {}
+        advantages = args.objective.advantage(group, G, **given)
+    gap = (advantages[0] - advantages[-1]).item()
+    if gap == 0.0:
+        assert part.name == "best_of_group"
+        return
+    feed(start(tmp_path, variant="grpo", advantage=part.name, beta=0.8), COUNTS[:2])
+    predicted = theory.sigmoid(theory.logit(0.25) + gap / 0.8)
+    assert table(tmp_path)[2]["predicted"] == pytest.approx(predicted.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("nothing", [0, G])
@@ -143,8 +174,7 @@ forecasts = st.builds(
     Forecast,
     beta=st.floats(0.01, 5.0),
     mirror_beta=st.sampled_from([0.0, 0.5]),
-    normalization=st.sampled_from(["mean", "mean_std", "trl_std"]),
-    variance_epsilon=st.just(1e-5),
+    signal=st.sampled_from(["mean_only", "smoothed_std", "group_std", "risk_sensitive"]).map(make_signal),
     masks_groups=st.booleans(),
 )
 
@@ -160,7 +190,7 @@ def test_an_interval_holds_its_prediction(forecast, drawn):
 
 
 def test_the_ends_are_those_of_the_anchors():
-    forecast = Forecast(0.5, 0.0, "mean_std", 1e-5, False)
+    forecast = Forecast(0.5, 0.0, make_signal("smoothed_std"), False)
     first, last = counts((5, 16)), counts((4, 16))
     _, low, high = forecast.predict(first, last, forecast.signals(last))
     expected = [theory.success_step(0.25, end, beta=0.5) for end in wilson_interval(5 / 16, 16)]
@@ -169,7 +199,7 @@ def test_the_ends_are_those_of_the_anchors():
 
 def test_the_renyi_residual_is_that_of_the_definition():
     """On samples in exact proportion to the previous policy, so that means are expectations."""
-    forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
+    forecast = Forecast(0.3, 0.9, make_signal("mean_only"), False)
     alpha = 0.25
     reference = np.array([0.1, 0.3, 0.4, 0.2])
     previous = np.array([4, 2, 3, 7]) / 16
@@ -194,7 +224,7 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
     prompts, rewards = rows({"a": 8, "b": 0})
     log_ratios = torch.linspace(-2.0, 2.0, 2 * G)
     found = monitor.record(0, prompts, rewards, G, log_ratios)["theory/renyi_residual"]
-    forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
+    forecast = Forecast(0.3, 0.9, make_signal("mean_only"), False)
     assert found == pytest.approx(forecast.renyi_residual(log_ratios[:G].double().numpy(), np.arange(G) < 8))
     again = observe(start(tmp_path / "again", beta=0.3, mirror_beta=0.9), {"a": 8, "b": 0}, log_ratios)
     assert again["theory/renyi_residual"] == found
@@ -220,8 +250,23 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "mirror", "mirror_sync_steps": 8}, "the previous policy is a snapshot"),
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
-        ({"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"}, "ties the advantages of all prompts together"),
-        ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, "one that it does not know"),
+        ({"variant": "kl_in_reward"}, "takes the KL to the reference from the rewards"),
+        (
+            {"variant": "reference", "length_weight_power": 0.5},
+            "gives completions of different lengths different weights",
+        ),
+        (
+            {"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"},
+            "`scale_rewards='batch'` takes statistics over all prompts of a rollout",
+        ),
+        ({"variant": "gpg", "beta": 0.1}, "takes statistics over all prompts of a rollout"),
+        ({"variant": "beta_normalization", "beta": 0.1}, "takes statistics over all prompts of a rollout"),
+        ({"variant": "best_of_group", "beta": 0.1}, "`advantage='best_of_group'` has no signal that is known"),
+        (
+            {"variant": "w_reinforce", "beta": 0.1},
+            "`advantage='success_weight'` moves groups whose rewards are all equal",
+        ),
+        ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, ":halved'` has no signal that is known"),
         (
             {"variant": "grpo", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
             "normalises each reward by itself",
@@ -445,7 +490,7 @@ def test_the_file_is_not_for_the_hub(tmp_path):
 def test_settings_hold_no_path(tmp_path):
     start(tmp_path)
     settings = read_visits(tmp_path)[1]
-    assert (settings["variant"], settings["beta"], settings["normalization"]) == ("dual", 0.05, "mean_std")
+    assert (settings["variant"], settings["beta"], settings["signal"]) == ("dual", 0.05, "smoothed_std")
     assert str(tmp_path) not in str(pq.read_schema(tmp_path / FILE_NAME).metadata)
 
 

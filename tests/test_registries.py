@@ -19,12 +19,14 @@ from trl_grpo_variants.objective.formula import legend, objective_text
 from trl_grpo_variants.objective.loss import Objective
 from trl_grpo_variants.objective.policies import POLICY_TERMS
 from trl_grpo_variants.objective.terms import Advantage, PolicyTerm, Setting, TermInputs, TermOutput, registry
+from trl_grpo_variants.objective.token_advantages import TOKEN_ADVANTAGES
 
 from . import reference
 
 
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none", "steps_per_generation": 2}
 AXES = {"ADVANTAGES": ADVANTAGES, "POLICY_TERMS": POLICY_TERMS, "DIVERGENCES": DIVERGENCES}
+AXES |= {"TOKEN_ADVANTAGES": TOKEN_ADVANTAGES}
 ENTRIES = [pytest.param(axis, part, id=part.name) for axis, parts in AXES.items() for part in parts.values()]
 
 
@@ -45,7 +47,7 @@ def test_every_setting_is_a_field_or_a_keyword_of_the_function(axis, part):
     keywords = part.keywords()
     for setting in part.settings:
         assert setting.name in fields or setting.name in keywords
-        if setting.choices:
+        if setting.choices and not part.is_own(setting):
             assert all(f"'{choice}'" in fields[setting.name].metadata["help"] for choice in setting.choices)
     assert set(keywords) <= {setting.name for setting in part.settings}
     if part.function is not None:
@@ -54,7 +56,7 @@ def test_every_setting_is_a_field_or_a_keyword_of_the_function(axis, part):
 
 @pytest.mark.parametrize(("axis", "part"), [entry for entry in ENTRIES if entry.values[0] != "DIVERGENCES"])
 def test_a_part_is_chosen_by_its_name_and_by_its_fields(axis, part):
-    field = {"ADVANTAGES": "advantage", "POLICY_TERMS": "policy_loss"}[axis]
+    field = {"ADVANTAGES": "advantage", "POLICY_TERMS": "policy_loss", "TOKEN_ADVANTAGES": "token_advantage"}[axis]
     loss_type = {"loss_type": "dr_grpo"}
     chosen = getattr(config(**{field: part.name}, **loss_type).parts, field.removesuffix("_loss"))
     assert chosen is part
@@ -76,12 +78,21 @@ def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(par
     defaults = {name: fields.get(name, default) for name, default in part.keywords().items()}
     settings = {name: value * scale if isinstance(value, float) else value for name, value in defaults.items()}
     extra = {"lengths": torch.tensor(lengths)} if part.takes("lengths") else {}
+    rewards = reference.in_domain(rewards, part.domain.given(settings))
     advantages = part.function(torch.tensor(rewards, dtype=torch.float64), 4, **settings, **extra)
     expected = reference.ADVANTAGES[part.name](rewards, 4, lengths=lengths, **settings)
     scored = ~torch.tensor(rewards).isnan()
     torch.testing.assert_close(advantages[scored], torch.tensor(expected, dtype=torch.float64)[scored])
-    if part.is_zero_without_variance:
-        assert advantages[12:].abs().max() < 1e-6
+    assert (advantages[12:].abs().max() < 1e-6) == part.is_zero_without_variance
+    assert (advantages[8:12] == 0).all() and advantages.dtype == torch.float64
+
+
+@pytest.mark.parametrize("part", [part for part in POLICY_TERMS.values() if part.function], ids=lambda part: part.name)
+def test_metrics_of_a_policy_term_are_described(part):
+    bounds = {"epsilon": 0.2, "epsilon_high": 0.2, "trajectory_clip": "upper"}
+    output = part.function(inputs(torch.full((2, 3), -1.5)), **{k: v for k, v in bounds.items() if part.takes(k)})
+    assert output.metrics.keys() == part.metrics.keys()
+    assert all(meaning and not meaning.endswith(".") for meaning in part.metrics.values())
 
 
 def test_names_are_unique_and_descriptions_complete():
@@ -221,6 +232,12 @@ def inputs(logps, **settings):
     old, ones = torch.full_like(logps, -1.0).detach(), torch.ones_like(logps)
     advantages = torch.tensor([1.0, -2.0], dtype=logps.dtype)
     return replace(TermInputs(logps, old, advantages, ones, ones), **settings)
+
+
+@pytest.mark.parametrize("name", [name for name, part in POLICY_TERMS.items() if part.function is not None])
+def test_a_term_declares_what_it_logs(name):
+    args = config(policy_loss=name, loss_type="dr_grpo")
+    assert args.objective.policy(inputs(torch.full((2, 3), -1.5))).metrics.keys() == POLICY_TERMS[name].metrics.keys()
 
 
 def test_a_users_term_may_give_a_tensor_or_losses_and_metrics(module):

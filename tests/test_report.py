@@ -18,14 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from trl_grpo_variants.cli import main
+from trl_grpo_variants.objective.policies import POLICY_TERMS
 from trl_grpo_variants.report.figures import (
     length_figure,
     metrics_figure,
     prompts_figure,
 )
-from trl_grpo_variants.report.page import facts
+from trl_grpo_variants.report.page import facts, panels
 from trl_grpo_variants.runs.figures import success_figure
-from trl_grpo_variants.runs.folder import read_run
+from trl_grpo_variants.runs.folder import Run, TrainerState, read_run
 from trl_grpo_variants.runs.intervals import mean_with_interval, measured_success, wilson_interval
 from trl_grpo_variants.runs.trajectories import KINDS, kind_of, trajectories
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
@@ -99,6 +100,12 @@ def history():
             "completions/max_length": 20.0 + step,
             "completions/clipped_ratio": 0.05 * step,
             "theory/groups_without_signal": 0.3,
+            "success": 0.5,
+            "success@2": 0.75,
+            "generated_tokens": 100.0 * step,
+            "generation_time": 3.0,
+            "rewards_time": 1.0,
+            "update_time": 4.0,
         }
         for step in range(1, 17)
     ]
@@ -160,14 +167,18 @@ def report(folder, *arguments):
 def test_the_page_needs_nothing_but_itself(folder, capsys):
     page = report(folder)
     images = page.attributes("img")
-    names = ["success", "prompts", "signal", "divergence", "weights", "length"]
+    names = ["success", "prompts", "best_of", "price", "time", "signal", "divergence", "weights", "term", "length"]
     assert [section["id"] for section in page.attributes("section")] == names
     assert [image["alt"] for image in images] == [
         "Predicted and measured success",
         "Success of each prompt",
+        "Success of the best of k",
+        "Success against what it cost",
+        "Where the time of a step goes",
         "Groups without signal",
         "KL to the anchors",
         "Weights of trajectories",
+        "Policy term",
         "Completions",
     ]
     for image, name in zip(images, names, strict=True):
@@ -178,7 +189,7 @@ def test_the_page_needs_nothing_but_itself(folder, capsys):
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)|url\(|@import|https?:", text)
     assert "script" not in {tag for tag, _ in page.elements}
     assert str(folder.parent) not in text
-    assert f"Wrote {folder / 'report' / 'index.html'} and 6 figures." in capsys.readouterr().out
+    assert f"Wrote {folder / 'report' / 'index.html'} and 10 figures." in capsys.readouterr().out
 
 
 def test_the_page_holds_the_numbers_and_the_prompts(folder):
@@ -191,6 +202,11 @@ def test_the_page_holds_the_numbers_and_the_prompts(folder):
         "beta": "0.25",
         "mirror_beta": "0.75",
         "logs until step": "16",
+        "generated tokens": "1,600",
+        "time of steps": "2.1 min",
+        "share of generation": "38%",
+        "share of rewards": "12%",
+        "share of update": "50%",
         "rollouts": "4",
         "prompts": "6",
         "visits": "24",
@@ -229,10 +245,41 @@ def test_what_is_not_there_is_left_out_with_a_sentence(tmp_path, capsys):
         "Success of each prompt": "the success of each prompt was not recorded",
         "KL to the anchors": "the logs hold no KL",
         "Weights of trajectories": "the logs hold none; weights are 1 where each rollout serves one optimizer step",
+        "Policy term": "the logs hold no metric of one",
     }.items():
         assert any(text.startswith(f"{title}: {reason}") for text in page.texts)
         assert f"Left out: {title}, because {reason}" in printed
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "length.png"]
+
+
+def term(tmp_path, logged, settings=None):
+    """Text of the panel of the policy term, and the titles in it."""
+    entries = [{"step": 1, "reward": 0.5, "completions/mean_length": 3.0, "rewards/mine/mean": 1.0} | logged]
+    run = Run("run", settings=settings or {}, logs=TrainerState(entries, 1))
+    (panel,) = [panel for panel in panels(run) if panel.name == "term"]
+    return panel.text, [] if panel.figure is None else [axes.get_title() for axes in panel.figure.axes]
+
+
+OWN_METRICS = [pytest.param(part, id=part.name) for part in POLICY_TERMS.values() if part.metrics]
+
+
+@pytest.mark.parametrize("part", OWN_METRICS)
+def test_the_metrics_of_a_term_are_those_of_its_description(tmp_path, part):
+    text, titles = term(tmp_path, dict.fromkeys(part.metrics, 0.5) | {"trajectory/ess": 1.0})
+    assert titles == list(part.metrics)
+    for name, meaning in part.metrics.items():
+        assert f"{name}, {meaning}" in text
+
+
+def test_a_users_term_is_shown_with_what_it_declares_and_else_by_name(tmp_path):
+    settings = {"metrics": {"mine/ratio": "ratios"}}
+    text, titles = term(tmp_path, {"mine/ratio": 0.5, "mine/rows": 0.1, "eval_mine/ratio": 0.2}, settings)
+    assert titles == ["mine/ratio", "mine/rows"]
+    assert text.endswith("of a step: mine/ratio, ratios.")
+    assert term(tmp_path, {}, {"metrics": ["no", "mapping"]}) == (
+        "Means over the tokens or completions of a step.",
+        [],
+    )
 
 
 def test_a_run_without_predictions_says_why(tmp_path):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig
 
-from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant, list_variants
 from trl_grpo_variants.runs.visits import read_visits
 
 
@@ -40,6 +40,14 @@ def make_policy(path: Path, hidden_size: int = 16) -> None:
         initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(path)
+
+
+def own_variants(*stock: str) -> list[str]:
+    """
+    Variants that TRL does not compute alone, and some that it does: with these all what is tested is TRL's, as a test of
+    parity shows for each.
+    """
+    return [name for name in list_variants() if name in stock or not get_variant(name).is_stock]
 
 
 def dataset(size: int = 24) -> Dataset:

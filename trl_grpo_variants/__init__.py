@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from .config import GRPOVariantConfig
     from .launch import register, unregister
     from .monitor.callback import SuccessMonitor
-    from .objective.terms import Advantage, PolicyTerm, Setting, TermInputs, TermOutput
+    from .objective.terms import Advantage, Domain, PolicyTerm, Setting, TermInputs, TermOutput
     from .papers import Paper
     from .trainer import GRPOVariantTrainer
     from .variants import Variant, get_variant, list_variants, register_variant
 
 __all__ = [
     "Advantage",
+    "Domain",
     "GRPOVariantConfig",
     "GRPOVariantTrainer",
     "Paper",
@@ -43,7 +44,7 @@ _MODULES = {
     "GRPOVariantTrainer": ".trainer",
     "SuccessMonitor": ".monitor.callback",
     "Paper": ".papers",
-    **dict.fromkeys(("Advantage", "PolicyTerm", "Setting", "TermInputs", "TermOutput"), ".objective.terms"),
+    **dict.fromkeys(("Advantage", "Domain", "PolicyTerm", "Setting", "TermInputs", "TermOutput"), ".objective.terms"),
     "Variant": ".variants",
     "get_variant": ".variants",
     "list_variants": ".variants",

@@ -17,6 +17,8 @@ from accelerate.utils import gather_object, send_to_device
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .objective.choice import AXES
+
 
 if TYPE_CHECKING:
     from .config import GRPOVariantConfig
@@ -103,9 +105,9 @@ def load_state(path: Path, schedule: dict[str, int]) -> dict[str, Any] | None:
 
 def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) -> dict[str, Any]:
     """What a run minimises: the resolved settings that its loss and its advantages are made of, as far as they act."""
-    parts = [part for part in (args.parts.policy, args.parts.advantage) if part is not None]
+    parts = [part for part in map(args.parts.on, AXES) if part is not None]
     read = {name for part in parts for name in part.reads(vars(args))}
-    named = [name for name in ("advantage", "policy_loss") if getattr(args, name) is not None]
+    named = [axis for axis in AXES if getattr(args, axis) is not None]
     acting: dict[tuple[str, ...], bool] = {
         ("importance_sampling_level", "loss_type", "beta", "mirror_beta", "off_policy_mask_threshold"): True,
         ("scale_rewards", "mask_zero_variance_groups", "group_preserving_split"): True,
@@ -113,7 +115,9 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         ("top_entropy_quantile", "entropy_coef", "use_adaptive_entropy"): True,
         tuple(name for name in read if hasattr(args, name)): True,
         (*named, *(f"{name}_kwargs" for name in named)): True,
+        ("length_weight_power",): args.length_weight_power != 0.0,
         ("kl_estimator",): args.kl_estimator != "k3",
+        ("kl_placement",): args.kl_placement != "loss",
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,
         ("ref_model_mixup_alpha", "ref_model_sync_steps"): args.sync_ref_model,

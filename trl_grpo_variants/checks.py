@@ -17,6 +17,15 @@ MAX_COEFFICIENT = 1e6
 LEAST_VARIANCE_EPSILON = 1e-30
 
 
+class _Unset:
+    def __repr__(self) -> str:
+        return "the variant's value"
+
+
+# Default of a field whose `None` would be a value like any other.
+UNSET: Any = _Unset()
+
+
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """A value that is one of those allowed; any other is refused with a `ValueError`."""
     if not isinstance(value, str) or value not in allowed:

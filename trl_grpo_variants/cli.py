@@ -13,8 +13,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from .objective.formula import divergence_texts
+from .objective.choice import AXES
+from .objective.formula import advantage_text, divergence_texts, penalty_text, policy_text
+from .objective.terms import Part
+from .presets.variant import STOCK
 from .suggest import did_you_mean
 from .variants import Variant, get_variant, list_variants
 from .version import __version__
@@ -39,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
     parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(dest="command")
-    listing = commands.add_parser("list", help="List the variants with their parts.")
+    listing = commands.add_parser("list", help="List the variants by what makes them.")
     form = listing.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    form.add_argument("--markdown", action="store_true", help="Print the table as Markdown.")
+    form.add_argument("--json", action="store_true", help="Print JSON instead of text.")
+    form.add_argument("--markdown", action="store_true", help="Print the tables of the README.")
     showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
     showing.add_argument("name", help="Name of the variant.")
     commands.add_parser(
@@ -90,7 +94,7 @@ def _list(*, as_json: bool, as_markdown: bool) -> int:
     elif as_markdown:
         print(_markdown(variants))  # noqa: T201
     else:
-        Console().print(_list_table(variants))
+        _print_list(variants)
     return 0
 
 
@@ -103,6 +107,8 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
     return {
         "name": variant.name,
         "summary": variant.summary,
+        "axis": variant.axis,
+        "stock": variant.is_stock,
         "formula": variant.formula,
         "paper": f"https://arxiv.org/abs/{variant.paper.id}",
         "inert_when": variant.inert_when,
@@ -110,12 +116,31 @@ def _as_dict(variant: Variant) -> dict[str, Any]:
     }
 
 
+def _grouped(variants: list[Variant]) -> dict[str, list[Variant]]:
+    """Variants by their axis, in the order in which a step of training comes to them, and those of TRL last."""
+    axes = dict.fromkeys([*(kind.axis for kind in Part.__subclasses__()), STOCK])
+    groups = {axis: [variant for variant in variants if variant.axis == axis] for axis in axes}
+    return {axis: members for axis, members in groups.items() if members}
+
+
+# What the columns tell of a variant in words or in a formula.
+_TOLD = {"loss_type", "beta", "mirror_beta", "kl_estimator", "top_entropy_quantile", "off_policy_mask_threshold"}
+_TOLD |= {"num_iterations", "inner_steps", "group_preserving_split"}
+for _axis, (_parts, _) in AXES.items():
+    _TOLD |= {_axis, f"{_axis}_kwargs"}
+    _TOLD |= {name for part in _parts.values() for name in (*(part.fields or {}), *(s.name for s in part.settings))}
+_TOLD_PREFIXES = ("sapo_", "vespo_", "vllm_")
+
+
 def _columns(variant: Variant) -> dict[str, str]:
     """What is particular to a variant, in its own words; TRL's where it says nothing."""
     settings, parts = variant.settings, variant.parts
-    kl = " + ".join(divergence_texts(settings))
-    says_policy = parts.policy.function is not None or "importance_sampling_level" in settings
-    policy = parts.policy.text(settings) if says_policy else "TRL's"
+    penalty = penalty_text(settings)
+    kl = " + ".join([*divergence_texts(settings), *([f"{penalty} in the reward"] if penalty else [])])
+    policy = policy_text(parts, settings)
+    says_policy = parts.policy.function is not None or {"importance_sampling_level", "epsilon"} & settings.keys()
+    if not says_policy and policy == parts.policy.text(settings):
+        policy = "TRL's"
     if settings.get("no_is_gradient") == "frozen":
         policy += " at pi_old"
     schedule = {
@@ -125,43 +150,64 @@ def _columns(variant: Variant) -> dict[str, str]:
     }
     return {
         "policy term": policy,
-        "advantage": parts.advantage.text(settings) if parts.advantage is not None else "TRL's",
+        "advantage": advantage_text(parts, settings) or "TRL's",
         "KL": kl or ("none" if "beta" in settings else "TRL's"),
         "loss_type": settings.get("loss_type", "TRL's"),
         "schedule": ", ".join(text(settings[name]) for name, text in schedule.items() if settings.get(name))
         or "TRL's",
+        "steps": str(settings.get("inner_steps", 1) * settings.get("num_iterations", 1)),
+        "besides": ", ".join(
+            f"{name}: {value}"
+            for name, value in settings.items()
+            if name not in _TOLD and not name.startswith(_TOLD_PREFIXES)
+        ),
     }
 
 
 def _markdown(variants: list[Variant]) -> str:
-    """The table of the README."""
-    rows = [["variant", *_columns(variants[0]), "source"], ["---"] * (len(_columns(variants[0])) + 2)]
-    for variant in variants:
-        cells = [f"`{cell}`" if set(cell) & set("()+=") else cell for cell in _columns(variant).values()]
-        rows.append([f"`{variant.name}`", *cells, f"[{variant.paper.id}](https://arxiv.org/abs/{variant.paper.id})"])
-    # A bar would end a cell.
-    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    """The tables of the README, one per axis; what all of an axis have in common stands above its table."""
+    blocks = []
+    for axis, members in _grouped(variants).items():
+        columns = [_columns(variant) for variant in members]
+        common = {name: text for name, text in columns[0].items() if all(other[name] == text for other in columns)}
+        common = common if len(members) > 1 else {name: text for name, text in common.items() if not text}
+        shared = ", ".join(f"{name} {_code(text)}" for name, text in common.items() if text)
+        names = [name for name in columns[0] if name not in common]
+        rows = [["variant", *names, "source"], ["---"] * (len(names) + 2)]
+        for variant, texts in zip(members, columns, strict=True):
+            source = f"[{variant.paper.id}](https://arxiv.org/abs/{variant.paper.id})"
+            rows.append([f"`{variant.name}`", *(_code(texts[name]) for name in names), source])
+        # A bar would end a cell.
+        lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+        title = f"**{axis[0].upper()}{axis[1:]}**{f' ({shared})' if shared else ''}"
+        blocks.append("\n".join([title, "", *(f"| {line} |" for line in lines)]))
+    return "\n\n".join(blocks)
 
 
-def _list_table(variants: list[Variant]) -> Table:
-    table = Table(title="GRPO variants", show_lines=True)
-    table.add_column("variant", style="bold", no_wrap=True)
-    for part in _columns(variants[0]):
-        table.add_column(part)
-    table.add_column("arXiv", no_wrap=True)
-    for variant in variants:
-        table.add_row(variant.name, *_columns(variant).values(), variant.paper.id)
-    return table
+def _code(text: str) -> str:
+    return f"`{text}`" if set(text) & set("()+=:") else text
+
+
+def _print_list(variants: list[Variant]) -> None:
+    """One line per variant, cut at the width of the terminal, under the name of its axis."""
+    console = Console(highlight=False, markup=False)
+    width = max(len(variant.name) for variant in variants)
+    for axis, members in _grouped(variants).items():
+        console.print(axis, style="bold")
+        for variant in members:
+            console.print(f"  {variant.name:{width}}  {variant.summary}", no_wrap=True, overflow="ellipsis")
+        console.print()
+    console.print("`trl-variants show NAME` tells what a variant sets, its formula and its paper.")
 
 
 def _show_table(variant: Variant) -> Table:
     table = Table(title=variant.name, caption=variant.summary, show_header=False, show_lines=True)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for part, written in _columns(variant).items():
-        table.add_row(part, written)
-    table.add_row("objective", variant.formula)
+    for part, written in {"axis": variant.axis, **_columns(variant), "objective": variant.formula}.items():
+        if written:
+            # A bracket of a formula is no markup.
+            table.add_row(part, Text(written))
     table.add_row("sets", "\n".join(f"{name}: {value}" for name, value in variant.settings.items()) or "nothing")
     table.add_row("inert when", variant.inert_when)
     table.add_row("paper", f"{variant.paper.title}\nhttps://arxiv.org/abs/{variant.paper.id}")

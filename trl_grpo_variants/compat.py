@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SEAMS = (
     "_calculate_rewards",
     "_compute_loss",
+    "_generate",
     "_generate_and_score_completions",
     "_get_per_token_logps_and_entropies",
     "_get_train_sampler",

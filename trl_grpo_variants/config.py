@@ -4,7 +4,7 @@
 """Configuration: the new fields."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
+from .checks import UNSET
 from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts
@@ -23,6 +24,21 @@ from .warn import warn_user, warnings_at_the_user
 
 # Of fields that always have a value once they are resolved, which is what their types are.
 _UNSET: Any = None
+
+
+def _opened(field_of_trl: Any) -> Any:
+    """A field of TRL's with a default that stands for the variant's value, or TRL's."""
+    sentences = field_of_trl.metadata["help"].replace("%%", "%"), "If not set, the variant's value, or TRL's default,"
+    help_text = f"{' '.join(sentences)} `{field_of_trl.default!r}`.".replace("%", "%%").replace("`", "'")
+    return field_of_trl.name, field_of_trl.type, field(default=UNSET, metadata={"help": help_text})
+
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig as _OpenConfig
+else:
+    _OpenConfig = make_dataclass(
+        "_OpenConfig", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS], bases=(GRPOConfig,)
+    )
 
 
 def _documented(cls: Any) -> Any:
@@ -41,14 +57,16 @@ def _documented(cls: Any) -> Any:
 
 @_documented
 @dataclass
-class GRPOVariantConfig(GRPOConfig):
+class GRPOVariantConfig(_OpenConfig):
     r"""
     Configuration class for the [`GRPOVariantTrainer`].
 
     This class includes only the parameters that are specific to the variants, and the parameters of [`GRPOConfig`]
     that a variant may set. Those default to `None`, which stands for the variant's value or, without a variant, TRL's
-    default; an explicit value always wins. After construction every field holds its resolved value. For a full list of
-    training arguments, please refer to the [`GRPOConfig`] documentation.
+    default; an explicit value always wins. After construction every field holds its resolved value. Further parameters
+    of [`GRPOConfig`] that the presets set (the temperatures of SAPO, the entropy of tokens, vLLM's correction, ...) can
+    be left to them in the same way. For a full list of training arguments, please refer to the [`GRPOConfig`]
+    documentation.
 
     Parameters:
         > Parameters that select a variant
@@ -68,6 +86,12 @@ class GRPOVariantConfig(GRPOConfig):
             with metrics. If not set, the one that `importance_sampling_level` and `loss_type` stand for.
         policy_loss_kwargs (`dict[str, Any]` or `str`, *optional*):
             Settings of that term that are no fields here, as keywords of its function.
+        token_advantage (`str`, *optional*):
+            How the advantage of a completion becomes those of its tokens, by its name, or a function of yours as
+            `"module:function"`: it takes [`~objective.terms.TermInputs`] and gives advantages `(B, T)`, for TRL's policy
+            term as for others. If not set, all tokens have that of their completion.
+        token_advantage_kwargs (`dict[str, Any]` or `str`, *optional*):
+            Settings of that function, as its keywords.
         trajectory_clip (`str`, *optional*, defaults to `"upper"`):
             Clip of the trajectory weight: `"upper"` caps it at `1 + epsilon_high` for both signs of the advantage,
             `"two_sided"` is PPO's clip between `1 - epsilon` and `1 + epsilon_high`, `"none"` leaves it unbounded.
@@ -98,6 +122,12 @@ class GRPOVariantConfig(GRPOConfig):
             If set, advantages are divided by `sqrt(var + reward_variance_epsilon)` with the population variance of the
             group, as [Mroueh](https://huggingface.co/papers/2503.06639) writes them, in squared reward units. If not
             set, TRL's `std + 1e-4` with the sample standard deviation.
+        length_weight_power (`float`, *optional*, defaults to `0.0`):
+            If greater than 0, each advantage is multiplied by the number of its completion's tokens to minus this power,
+            over the mean of that in the rollout
+            ([Delta L Normalization](https://huggingface.co/papers/2509.07558)). The paper takes `1.0` for short tasks,
+            `0.75` for mathematics, and `loss_type="dr_grpo"`; loss types that divide by the length of a completion are
+            refused.
         mask_zero_variance_groups (`bool`, *optional*, defaults to `False`):
             Whether groups whose rewards are all equal are left out of the policy term and the KL terms alike, as in
             [off-policy GRPO](https://huggingface.co/papers/2505.22257). Normalisers and the entropy bonus still count
@@ -108,7 +138,13 @@ class GRPOVariantConfig(GRPOConfig):
         beta (`float`, *optional*):
             Coefficient of the KL to the reference policy. TRL's default is `0.0`.
         kl_estimator (`str`, *optional*, defaults to `"k3"`):
-            How the KL terms are estimated per token, with the ratio to the policy that made the rollout.
+            How the KL terms in the loss are estimated: `"k3"` as in TRL, or `"k2"`, which has the same gradient, each with
+            the ratio to the policy that made the rollout; without it, as penalties, `"squared"` for half the squared
+            log-ratio of each token, or `"sequence_squared"` for that of a completion over its length.
+        kl_placement (`str`, *optional*, defaults to `"loss"`):
+            Where the KL to the reference is: a term of the `"loss"`, or `"reward"`, where `beta` times the log-ratio of
+            the completion to the reference is taken from its reward before any baseline, as in
+            [RLOO](https://huggingface.co/papers/2402.14740).
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             Coefficient of the KL to the previous policy. With `beta`, the dual KL of
             [Mroueh](https://huggingface.co/papers/2503.06639): his (beta, alpha) are `beta = alpha * beta` and
@@ -138,7 +174,7 @@ class GRPOVariantConfig(GRPOConfig):
             Whether rows without any effect on the gradient are left out of the forward pass: those of groups whose
             rewards are all equal where no KL or entropy term acts on them, and those without a token in the loss.
             Normalisers still count them; metrics such as `entropy` are then those of the other rows. On by default,
-            except for stock GRPO, with `torch_compile`, and where an entropy term relates the rows of a micro-batch.
+            except for stock GRPO, with `torch_compile`, and where a term relates the rows of a micro-batch.
 
         pack_rollout (`bool`, *optional*, defaults to `False`):
             Whether several completions share a row without padding, where the model's attention tells them apart; a
@@ -181,6 +217,8 @@ class GRPOVariantConfig(GRPOConfig):
     importance_sampling_level: str = _UNSET
     policy_loss: str | None = None
     policy_loss_kwargs: dict[str, Any] | str | None = None
+    token_advantage: str | None = None
+    token_advantage_kwargs: dict[str, Any] | str | None = None
     trajectory_clip: str = _UNSET
     no_is_gradient: str = _UNSET
     epsilon: float = _UNSET
@@ -191,11 +229,13 @@ class GRPOVariantConfig(GRPOConfig):
     advantage_kwargs: dict[str, Any] | str | None = None
     scale_rewards: str = _UNSET
     reward_variance_epsilon: float | None = None
+    length_weight_power: float = _UNSET
     mask_zero_variance_groups: bool = _UNSET
     beta: float = _UNSET
     mirror_beta: float = _UNSET
     mirror_sync_steps: int | None = None
     kl_estimator: str = _UNSET
+    kl_placement: str = _UNSET
     num_iterations: int = _UNSET
     group_preserving_split: bool = _UNSET
     trim_padding: bool = _UNSET
@@ -211,13 +251,13 @@ class GRPOVariantConfig(GRPOConfig):
         generation_batch_size: int | None = None
         steps_per_generation: int = _UNSET
 
-    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["advantage_kwargs", "policy_loss_kwargs"]
+    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + [f"{axis}_kwargs" for axis in AXES]
 
     # The one that dataclasses write would print tokens.
     __repr__ = GRPOConfig.__str__
 
     def __post_init__(self) -> None:
-        for name in (*SIZES, *GRPOVariantConfig.__annotations__):
+        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantConfig.__annotations__)):
             # A number of NumPy's is one, but no JSON holds it.
             value = getattr(self, name)
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
@@ -298,4 +338,5 @@ class GRPOVariantConfig(GRPOConfig):
     @property
     def relates_rows(self) -> bool:
         """Whether a term of the loss looks at the rows of a micro-batch together."""
-        return self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
+        has_entropy_term = self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
+        return has_entropy_term or self.parts.policy.relates_rows or self.parts.token_advantage.relates_rows

@@ -13,6 +13,7 @@ from accelerate.utils import DistributedType, gather_object
 from torch import nn
 from transformers import TrainerCallback
 
+from .objective.terms import Domain
 from .runs.prompts import identify
 from .snapshot import local
 
@@ -111,6 +112,34 @@ def check_rewards(
             "`stop_on_nonfinite=False` to go on without its group."
         )
     logger.warning(f"{sentence}so its group has no advantage.")
+
+
+class RewardDomainError(ValueError):
+    """A reward is none that the advantage takes."""
+
+
+def check_domain(
+    rewards: torch.Tensor, domain: Domain, advantage: str, names: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> None:
+    """
+    Name, with a [`RewardDomainError`], the first reward `(N,)` of all processes that lies outside of the `domain` of an
+    `advantage`, as a configuration chooses it.
+
+    To be called in all processes, each with the rows of the data set that it has completed.
+    """
+    outside = domain.excludes(rewards).nonzero().flatten().tolist()
+    if not outside:
+        return
+    # All processes know of the reward, and one of them the prompt.
+    prompt = gather_object([identify(own)[1] for own in rows])[outside[0]]
+    source = (
+        f"`{names[0]}` gave" if len(names) == 1 else f"the weighted sum of {', '.join(f'`{n}`' for n in names)} is"
+    )
+    others = f" (and {len(outside) - 1} more like it)" if len(outside) > 1 else ""
+    raise RewardDomainError(
+        f"{advantage} takes rewards {domain.text}, but {source} {rewards[outside[0]].item():g} for a completion of the "
+        f"prompt {prompt!r}{others}, so the run stops; return rewards {domain.text}, or choose another advantage."
+    )
 
 
 def check_advantages(advantages: Any, rewards: torch.Tensor) -> None:

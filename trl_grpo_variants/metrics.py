@@ -4,14 +4,19 @@
 """What is logged is a mean over all that was counted since the last log, however it came in batches."""
 
 import math
+from collections import deque
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
-from .objective.ratio import effective_sample_size, std_per_sqrt_token
+from .objective.ratio import TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
 from .objective.rewards import success_counts
+
+
+# Sums over the whole run, which do not begin anew with a log.
+LASTING = ("generated_tokens",)
 
 
 class RunningMeans:
@@ -36,6 +41,11 @@ class RunningMeans:
         totals = self._totals[mode].setdefault(name, [0.0, 0.0])
         totals[0] += total
         totals[1] += count
+
+    def add_up(self, mode: str, name: str, amount: float) -> None:
+        """Count what is logged as a sum."""
+        # Which is the mean of one value.
+        self._totals[mode].setdefault(name, [0.0, 1.0])[0] += amount
 
     @torch.no_grad()
     def count(self, mode: str, values: dict[str, torch.Tensor], mask: torch.Tensor) -> None:
@@ -75,8 +85,7 @@ class RunningMeans:
         counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
         for name, (full, scored) in counts.items():
             self.add(mode, name, full, scored)
-        # A sum, which is the mean of one value.
-        self._totals[mode].setdefault("success_prompts", [0.0, 1.0])[0] += counts["success_all"][1]
+        self.add_up(mode, "success_prompts", counts["success_all"][1])
 
     @torch.no_grad()
     def count_trajectories(self, log_weights: torch.Tensor, mask: torch.Tensor) -> None:
@@ -98,14 +107,20 @@ class RunningMeans:
         if len(rows) == 0:
             rows = rows.new_full((1, rows.size(1)), torch.nan)
         log_weights, lengths = rows.unbind(dim=1)
-        statistics = {
-            "log_weight_std": log_weights.std(correction=0),
-            "log_weight_std_per_sqrt_token": std_per_sqrt_token(log_weights, lengths),
-            "ess": effective_sample_size(log_weights),
-        }
-        for name, value in statistics.items():
+        statistics = (
+            effective_sample_size(log_weights),
+            log_weights.std(correction=0),
+            std_per_sqrt_token(log_weights, lengths),
+        )
+        for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
             is_known = not value.isnan()
-            self.add("train", f"trajectory/{name}", value.item() if is_known else 0.0, float(is_known))
+            self.add("train", name, value.item() if is_known else 0.0, float(is_known))
+
+    def start_run(self) -> None:
+        """Leave out what is left of an earlier run of the same trainer."""
+        self.forget_step()
+        for name in LASTING:
+            self._totals["train"].pop(name, None)
 
     def forget_step(self) -> None:
         """Leave out the trajectories of an optimizer step that was not finished."""
@@ -113,7 +128,8 @@ class RunningMeans:
 
     def pop(self, mode: str) -> dict[str, float]:
         """Means by name, after which counting begins anew; NaN, which TRL logs as `None`, where there is none."""
-        totals, self._totals[mode] = self._totals[mode], {}
+        totals = self._totals[mode]
+        self._totals[mode] = {name: totals[name] for name in LASTING if name in totals}
         return {name: total / count if count else math.nan for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, list[float]]:
@@ -123,6 +139,13 @@ class RunningMeans:
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         """Go on from sums and counts that were saved."""
         self._totals["train"] = {name: list(totals) for name, totals in state_dict.items()}
+
+
+def replace_last(logged: deque[float], values: list[float]) -> None:
+    """Put values in the place of as many that have been logged last."""
+    for _ in range(min(len(logged), len(values))):
+        logged.pop()
+    logged.extend(values)
 
 
 def distinct_rows(rows: int) -> int:

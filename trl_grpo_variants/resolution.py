@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig
 
+from .checks import UNSET
 from .combinations import BOUNDS_OF_TRL
+from .compat import trl_version
 from .objective.choice import AXES, importable_name
+from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
+from .presets import PRESETS
 from .suggest import did_you_mean
 from .variants import get_variant
 
@@ -20,22 +24,25 @@ if TYPE_CHECKING:
     from .config import GRPOVariantConfig
 
 
-# Fields of TRL that variants set. The class declares them again with the default None, so that a value the user gives
-# can be told from one the user leaves to the variant.
-_SET_BY_VARIANTS = {"beta", "delta", "epsilon", "epsilon_high", "importance_sampling_level", "loss_type"}
-_SET_BY_VARIANTS |= {"num_iterations", "scale_rewards"}
-TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_VARIANTS}
+# Fields of TRL that the presets set. The configuration declares them again with a default that stands for nothing, so
+# that a value the user gives can be told from one the user leaves to the variant.
+_SET_BY_PRESETS = {name for preset in PRESETS for name in preset.settings}
+TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_PRESETS}
 OWN_DEFAULTS: dict[str, Any] = {
     "advantage": None,
     "advantage_kwargs": None,
     "policy_loss": None,
     "policy_loss_kwargs": None,
+    "token_advantage": None,
+    "token_advantage_kwargs": None,
     "kl_estimator": "k3",
+    "kl_placement": "loss",
     "no_is_gradient": "current",
     "trajectory_clip": "upper",
     "mirror_beta": 0.0,
     "mirror_sync_steps": None,
     "reward_variance_epsilon": None,
+    "length_weight_power": 0.0,
     "mask_zero_variance_groups": False,
     "group_preserving_split": False,
 }
@@ -56,29 +63,35 @@ def resolve(args: "GRPOVariantConfig") -> tuple[set[str], list[str]]:
     for axis in AXES:
         if inspect.isfunction(getattr(args, axis)):
             setattr(args, axis, importable_name(axis, getattr(args, axis)))
-    given = {name: getattr(args, name) for name in (*TRL_DEFAULTS, *OWN_DEFAULTS)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: getattr(args, name) for name in (*TRL_DEFAULTS, *OWN_DEFAULTS) if not _is_open(args, name)}
     settings, departures = _settings_of_variant(args, given)
-    for name, value in settings.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    _fill(args, settings)
     for axis, (parts, _) in AXES.items():
         named = parts.get(getattr(args, axis)) if isinstance(getattr(args, axis), str) else None
-        for name, value in (named.fields or {} if named is not None else {}).items():
-            if getattr(args, name) is None:
-                setattr(args, name, value)
-    for name, default in (TRL_DEFAULTS | OWN_DEFAULTS).items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
+        _fill(args, named.fields or {} if named is not None else {})
+    _fill(args, TRL_DEFAULTS | OWN_DEFAULTS)
 
     # Each number of rows and each width may be one more compilation.
     compiles = any(getattr(args, name) not in (None, False) for name in _COMPILES)
     saves = not compiles and not _seems_stock(args)
-    for name, acts in (("trim_padding", True), ("skip_inert_rows", not args.relates_rows)):
-        if getattr(args, name) is None:
-            setattr(args, name, acts and saves)
+    if args.trim_padding is None:
+        args.trim_padding = saves
+    if args.skip_inert_rows is None:
+        args.skip_inert_rows = saves and not args.relates_rows
     chosen = {name for name, value in given.items() if value != (TRL_DEFAULTS | OWN_DEFAULTS)[name]}
     return chosen, departures
+
+
+def _is_open(args: "GRPOVariantConfig", name: str) -> bool:
+    """Whether a field still holds the default that stands for nothing."""
+    value = getattr(args, name)
+    return value is UNSET or (value is None and args.__dataclass_fields__[name].default is None)
+
+
+def _fill(args: "GRPOVariantConfig", values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if _is_open(args, name):
+            setattr(args, name, value)
 
 
 def _seems_stock(args: "GRPOVariantConfig") -> bool:
@@ -97,9 +110,14 @@ def _settings_of_variant(args: "GRPOVariantConfig", given: dict[str, Any]) -> tu
     settings = copy.deepcopy(dict(get_variant(args.variant).settings))
     inner_steps = settings.pop("inner_steps", None)
     for name in settings:
-        if not hasattr(args, name):
-            near = did_you_mean(name, args.__dataclass_fields__, quote="`")
-            raise ValueError(f"The variant {args.variant!r} sets `{name}`, which is no field{near}")
+        if name in args.__dataclass_fields__ and args.__dataclass_fields__[name].default in (None, UNSET):
+            continue
+        variant = f"The variant {args.variant!r} sets `{name}`"
+        if name in args.__dataclass_fields__:
+            raise ValueError(f"{variant}, which no variant can: an explicit value could not be told from its default.")
+        if name in _SET_BY_PRESETS:
+            raise ValueError(f"{variant}, which TRL {trl_version} does not have; install TRL 1.16 to use it.")
+        raise ValueError(f"{variant}, which is no field{did_you_mean(name, args.__dataclass_fields__, quote='`')}")
     if inner_steps is not None and args.steps_per_generation is None and args.generation_batch_size is None:
         args.steps_per_generation = inner_steps * args.gradient_accumulation_steps
     replaced = {name for name in settings.keys() & given.keys() if given[name] != settings[name]}
@@ -107,13 +125,17 @@ def _settings_of_variant(args: "GRPOVariantConfig", given: dict[str, Any]) -> tu
     departures = [
         f"{name}={given[name]!r} instead of {settings[name]!r}"
         for name in sorted(replaced)
-        if isinstance(settings[name], str | bool) or given[name] == 0
+        if isinstance(settings[name], str | bool) or not given[name]
     ]
+    if "loss_type" in replaced and any(v["loss_type"] in WEIGHTING_LOSS_TYPES for v in (settings, given)):
+        # A bound on the ratio means something else to another loss type.
+        for name in BOUNDS_OF_TRL:
+            settings.pop(name, None)
     for axis, (parts, field) in AXES.items():
         # A part that is named replaces one that a field chooses, and the other way round.
         choosing = {name for part in parts.values() for name in part.fields or {}}
         for new, old in ((axis, field), *((name, axis) for name in sorted(choosing))):
-            if {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
+            if new != old and {new, axis} & given.keys() == {new} and {new, old} & settings.keys() == {old}:
                 replaced |= {axis}
                 departures.append(f"{new}={given[new]!r} instead of {old}={settings[old]!r}")
         if replaced & {axis, field}:

@@ -79,7 +79,7 @@ class ExactResume(GRPOTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         self._step_begin = self._saved_to = self._unlogged_loss = None
-        self._means.forget_step()
+        self._means.start_run()
         if resume_from_checkpoint and self.args.extends_trl:
             resume_from_checkpoint = self._whole_checkpoint(resume_from_checkpoint)
         try:

@@ -1,8 +1,9 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""The rewards of a rollout: those that TRL made advantages of, and what becomes of a reward function that raises."""
+"""The rewards of a rollout and its advantages, which are those of all processes, and reward functions that raise."""
 
+import functools
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from trl.trainer import grpo_trainer
 
+from .combinations import part_label
+from .forward.lean import LeanForward
+from .guards import check_advantages, check_domain
+from .metrics import replace_last
+from .objective.loss import Objective, counted_tokens
+from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
 from .replaced import replaced
 
 
@@ -75,3 +82,51 @@ def _sentence(error: Exception) -> str:
     last = max(i for i, frame in enumerate(frames) if frame.filename in (grpo_trainer.__file__, __file__))
     place = frames[min(last + 1, len(frames) - 1)]
     return f"{type(error).__name__}: {error} (in `{place.name}`, {Path(place.filename).name}, line {place.lineno})."
+
+
+class ScoredRollout(LeanForward):
+    """Trainer whose rollouts have the rewards and the advantages of its configuration."""
+
+    _method: Objective
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
+        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
+        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
+
+    def _final_advantages(
+        self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
+        weights = self.reward_weights.to(rewards_per_func.device)
+        each = self.multi_objective_aggregation == "normalize_then_sum"
+        scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
+        penalties: Any = 0.0
+        if self._method.penalty != 0.0:
+            score = functools.partial(self._score, rollout, self.model, mode)
+            penalties = self.accelerator.gather(self._method.reward_penalties(rollout, score))
+            self._metrics[mode]["kl_penalty"].append(penalties.mean().item())
+        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope, penalties)
+        lengths = None
+        if self._method.takes_lengths or self._method.length_weights is not None:
+            lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
+        if self._method.advantage is None:
+            advantages = self.accelerator.gather(rollout["advantages"])
+        else:
+            rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations) - penalties
+            check_domain(
+                rewards, self._method.domain, part_label(self.args, "advantage"), self.reward_func_names, rows
+            )
+            given = {"lengths": lengths} if self._method.takes_lengths else {}
+            advantages = self._method.advantage(rewards, num_generations, **given)
+            check_advantages(advantages, rewards)
+            advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
+        keeps_rounding = self._method.is_trls and not self.args.skip_inert_rows
+        if self.args.mask_zero_variance_groups or (self._method.is_zero_without_variance and not keeps_rounding):
+            # What rounding leaves of equal rewards is no advantage, except of what TRL alone computes.
+            advantages = torch.where(varies, advantages, 0.0)
+        if self._method.length_weights is not None:
+            advantages = advantages * self._method.length_weights(lengths).to(advantages.dtype)
+        # What the parent has logged of its own.
+        self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
+        replace_last(self._logs["advantages"], advantages.tolist())
+        return advantages, varies

@@ -14,8 +14,9 @@ def did_you_mean(name: str, known: Iterable[str], quote: str = "'") -> str:
     Case, surrounding spaces, and hyphens in the place of underscores count for nothing in the comparison.
     """
     by_key = {_key(candidate): candidate for candidate in known}
-    # A word of a name of two words is near it.
-    nearest = get_close_matches(_key(name), by_key, n=1, cutoff=0.5)
+    # A name that it begins means more than one that is as long.
+    nearest = [key for key in by_key if f"{key}_".startswith(f"{_key(name)}_")]
+    nearest = nearest or get_close_matches(_key(name), by_key, n=1, cutoff=0.5)
     return f"; did you mean {quote}{by_key[nearest[0]]}{quote}?" if nearest else "."
 
 

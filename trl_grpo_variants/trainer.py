@@ -3,7 +3,6 @@
 
 """Wires the variants into TRL's trainer. TRL computes all that it knows; only the new terms are added here."""
 
-import functools
 from typing import Any
 
 import torch
@@ -15,28 +14,28 @@ from .checks import check_model
 from .compat import check_backend, check_parent
 from .config import GRPOVariantConfig
 from .forward.lean import LeanForward
-from .guards import FiniteGuard, NonFiniteError, check_advantages, check_rewards
+from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
-from .objective.loss import counted_tokens, muted_anchors, term_inputs
+from .objective.loss import counted_tokens, term_inputs
 from .objective.ratio import trajectory_log_weight
-from .objective.rewards import reward_differences, weighted_rewards
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
-from .rewards import kept_rewards, rewards_or_failure
+from .rewards import ScoredRollout, kept_rewards
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
+from .step_times import MeasuredSteps, StepClock
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
 
 
-class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
+class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout, LeanForward, GRPOTrainer):
     """
     Trainer for published variants of Group Relative Policy Optimization (GRPO).
 
@@ -81,8 +80,8 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     ref_model: Any
 
     _tag_names = ["trl", "grpo", "trl-grpo-variants"]
-    # Where an engine is gone or a number not finite, the weights are still those of the last step.
-    _interruptions = (GenerationServerError, NonFiniteError)
+    # Where an engine is gone or a number not as it has to be, the weights are still those of the last step.
+    _interruptions = (GenerationServerError, NonFiniteError, RewardDomainError)
 
     def __init__(
         self,
@@ -129,9 +128,10 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             self.ref_model = self._anchors.reference
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self._means = RunningMeans(self.accelerator)
+        self._clock = StepClock(self._means) if args.extends_trl else None
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        for callback in (self._monitor, self._guard):
+        for callback in (self._clock, self._monitor, self._guard):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -152,7 +152,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
         advantages, varies = (
             values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
-            for values in self._final_advantages(rollout, rewards_per_func, num_generations, mode)
+            for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)
         )
         rollout["advantages"] = advantages
         if self.args.mask_zero_variance_groups and mode == "train":
@@ -171,39 +171,6 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
             for name, value in scalars.items():
                 self._metrics[mode][name].append(value)
         return rollout
-
-    def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
-        calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
-        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
-
-    def _final_advantages(
-        self, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
-        weights = self.reward_weights.to(rewards_per_func.device)
-        each = self.multi_objective_aggregation == "normalize_then_sum"
-        scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
-        varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope)
-        if self._method.advantage is None:
-            advantages = self.accelerator.gather(rollout["advantages"])
-        else:
-            lengths = {}
-            if self._method.takes_lengths:
-                lengths["lengths"] = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
-            rewards = weighted_rewards(rewards_per_func, weights)
-            advantages = self._method.advantage(rewards, num_generations, **lengths)
-            check_advantages(advantages, rewards)
-            advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        if self._method.is_zero_without_variance:
-            # What rounding leaves of equal rewards is no advantage.
-            advantages = torch.where(varies, advantages, 0.0)
-        # What the parent has logged of its own.
-        self._metrics[mode]["frac_reward_zero_std"][-1:] = [zero_std.float().mean().item()]
-        logged = self._logs["advantages"]
-        for _ in range(min(len(logged), advantages.numel())):
-            logged.pop()
-        logged.extend(advantages.tolist())
-        return advantages, varies
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims_forward):
@@ -235,16 +202,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if mode == "train":
             self._anchors.freeze()
         self._loss_inputs = dict(inputs)
-        if self._method.policy is not None:
-            # Zero advantages take the parent's policy term out exactly; its other terms stay.
-            self._loss_inputs["advantages"] = torch.zeros_like(inputs["advantages"])
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
-            scored = self._loss_inputs
+            scored, terms = self._loss_inputs, self._loss_inputs["terms"]
         finally:
             self._loss_inputs = None
 
-        terms = term_inputs(inputs, scored)
         # Metrics are those of the rows that have been computed, and a KL acts on groups that are not masked.
         computed = terms.mask if "needed" not in inputs else terms.mask * inputs["needed"].unsqueeze(1)
         kept = computed if "has_variance" not in inputs else computed * inputs["has_variance"].unsqueeze(1)
@@ -282,7 +245,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        output = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        output: Any = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         inputs = self._loss_inputs
         if inputs is None:
             return output
@@ -290,12 +253,12 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         if "needed" in inputs and inputs.get("old_per_token_logps") is not None:
             # A ratio of 1, which is finite, where the advantage is 0.
             logps = torch.where(inputs["needed"].unsqueeze(1), logps, inputs["old_per_token_logps"].to(logps.dtype))
-        if not self.args.has_stock_objective:
+        if self.args.has_stock_objective:
+            inputs["terms"] = term_inputs(inputs, logps, entropies)
+        else:
             # In half precision neither a product of ratios nor a bounded one would be representable.
             logps = logps.float()
-            inputs.update(muted_anchors(inputs, logps))
-        inputs["per_token_logps"] = logps
-        inputs["entropies"] = entropies
+            inputs.update(self._method.scored(inputs, logps, entropies))
         return logps, entropies, aux_loss
 
     def _token_weight(self, inputs: dict[str, Any], mask: torch.Tensor, mode: str) -> tuple[torch.Tensor, int]:
@@ -313,7 +276,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
 
     def _policy_factor(self, terms: TermInputs, scored: dict[str, Any]) -> torch.Tensor:
         """What the parent multiplies its own policy term with, (B, 1) or (B, T)."""
-        factor = scored.get("importance_sampling_ratio", torch.ones_like(terms.logps[:, :1]))
+        factor = self._method.correction(terms, scored)
         if self._method.policy is None:
             return factor
         if self.off_policy_mask_threshold is not None:

@@ -26,6 +26,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 import torch  # noqa: E402
+from common import heading, row  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
@@ -126,15 +127,12 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=15, help="timings per size, of which the median is printed")
     arguments = parser.parse_args()
-    print("base parameters   adapter parameters   adapter sync   merge and send   ratio", flush=True)
+    print(heading("parameters of the base", "adapter", "adapter only", "merge and send, as TRL", "ratio"), flush=True)
     for vocabulary, width in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             base, adapter, alone, merged = measure(Path(folder), vocabulary, width, arguments.repeats)
-        print(
-            f"{base / 1e6:13.1f} M   {adapter / 1e3:16.1f} k   {alone * 1e3:9.1f} ms   {merged * 1e3:11.1f} ms   "
-            f"{merged / alone:5.1f}",
-            flush=True,
-        )
+        times = (f"{alone * 1e3:.1f} ms", f"{merged * 1e3:.1f} ms", f"{merged / alone:.1f}")
+        print(row(f"{base / 1e6:.1f} M", f"{adapter / 1e3:.1f} k", *times), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,24 @@
 Peak memory of QLoRA training: every variant beside stock TRL.
 
     python examples/benchmarks/qlora_memory.py
+    python examples/benchmarks/qlora_memory.py --model 0.6B --only "stock TRL" --only mirror
 
 Trains a random Llama of 7 million parameters in 4 bits (NF4, double quantisation) with LoRA on all linear maps, with
 rollouts of the same size in every run, and prints one row per run: the most bytes of tensors that lived at once during
 training, what they are more than stock TRL's and their ratio to these, and the bytes of the policy snapshots, which
 are all that a variant holds besides. On a GPU the bytes are the allocator's statistics; on the CPU they are summed
-over the allocations that PyTorch's profiler has seen.
+over the allocations that PyTorch's profiler has seen. `--model` takes a Qwen3 of these sizes instead, also of random
+weights.
 """
 
+import argparse
 import gc
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import SHAPES, heading, make_model, row
 from datasets import Dataset
 from peft import LoraConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -43,12 +47,15 @@ SNAPSHOTS = {
 RUNS = STOCK | {name: {"variant": name} for name in list_variants()} | SNAPSHOTS
 
 
-def make_policy(path: Path) -> None:
+def make_policy(path: Path, model: str | None) -> None:
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", padding_side="left"
     ).save_pretrained(path)
+    if model is not None:
+        make_model(SHAPES[model]).save_pretrained(path)
+        return
     torch.manual_seed(0)
     shape = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 5, "num_attention_heads": 4}
     config = LlamaConfig(vocab_size=len(WORDS), pad_token_id=0, eos_token_id=1, bos_token_id=None, **shape)
@@ -127,18 +134,25 @@ def measure(policy: Path, output_dir: Path, settings: dict[str, Any]) -> tuple[i
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SHAPES, help="Sizes of a Qwen3.")
+    parser.add_argument(
+        "--only", choices=RUNS, action="append", help="One of the runs, stock TRL first; may be repeated."
+    )
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder) / "policy"
-        make_policy(policy)
+        make_policy(policy, arguments.model)
         stock = 0
         print(
-            "| run | peak, bytes | more than stock | ratio | snapshots, bytes | adapter, bytes |\n|---|---|---|---|---|---|"
+            heading("run", "peak, bytes", "more than stock", "ratio", "snapshots, bytes", "adapter, bytes"), flush=True
         )
-        for name, settings in RUNS.items():
-            peak, held, adapter = measure(policy, Path(folder) / "run", settings)
+        for name in arguments.only or RUNS:
+            peak, held, adapter = measure(policy, Path(folder) / "run", RUNS[name])
             stock = stock or peak
             print(
-                f"| {name} | {peak:,} | {peak - stock:+,} | {peak / stock:.3f} | {held:,} | {adapter:,} |", flush=True
+                row(name, f"{peak:,}", f"{peak - stock:+,}", f"{peak / stock:.3f}", f"{held:,}", f"{adapter:,}"),
+                flush=True,
             )
 
 

@@ -7,6 +7,7 @@ Measures what an update costs, side by side with stock TRL on the same rollouts 
     python examples/benchmarks/update_speed.py
     python examples/benchmarks/update_speed.py --lora --workloads long_tail_30,equal
     python examples/benchmarks/update_speed.py --scaling
+    python examples/benchmarks/update_speed.py --model 0.6B --markdown
 
 Every number is a ratio to stock TRL: medians over the repetitions, each of which pairs two updates that ran one after
 the other. The model has random weights and is made on the spot; a CUDA device is used if there is one, in bfloat16.
@@ -16,30 +17,26 @@ import argparse
 import math
 import random
 import statistics
-import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import CUDA, SHAPES, VOCABULARY, heading, machine, make_model, peak_memory, row, shape, tokenizer_folder
+from common import work_time as now
 from datasets import Dataset
 from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, GRPOTrainer
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
 
 
-VOCABULARY = 1024
-CUDA = torch.cuda.is_available()
 QUICKSTART = Path(__file__).parents[1] / "quickstart"
 
 
@@ -247,28 +244,8 @@ class Updates:
 
     def peak_memory(self) -> int:
         """Bytes at the height of one optimizer step: parameters, optimizer, gradients, activations."""
-        if CUDA:
-            torch.cuda.reset_peak_memory_stats()
-            self.run()
-            return torch.cuda.max_memory_allocated()
         state = [v for values in self.optimizer.state.values() for v in values.values() if isinstance(v, torch.Tensor)]
-        held = sum(t.numel() * t.element_size() for t in [*self.trainer.model.parameters(), *state])
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            self.run()
-        allocated = peak = 0
-        events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-        for event in sorted(events, key=lambda event: event.start_ns()):
-            allocated += event.nbytes()
-            peak = max(peak, allocated)
-        return held + peak
-
-
-def now() -> float:
-    """Seconds; on a CPU those of this process, so that what else runs on the machine counts little."""
-    if not CUDA:
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+        return peak_memory(self.run, [*self.trainer.model.parameters(), *state])
 
 
 def rollout(workload: Workload, prompts: list[str]) -> dict[str, list[list[int]]]:
@@ -282,33 +259,6 @@ def rollout(workload: Workload, prompts: list[str]) -> dict[str, list[list[int]]
         completion_ids.append([rng.randrange(2, VOCABULARY) for _ in range(length - 1)] + [1])
     logprobs = [[0.0] * len(ids) for ids in completion_ids]
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
-
-
-def make_model(hidden: int, layers: int) -> Qwen3ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=3 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 32,
-        num_key_value_heads=hidden // 32,
-        head_dim=32,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return Qwen3ForCausalLM(config).to(torch.bfloat16 if CUDA else torch.float32)
-
-
-@contextmanager
-def tokenizer_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary = {"<pad>": 0, "<eos>": 1} | {str(i): i + 2 for i in range(VOCABULARY - 2)}
-        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>").save_pretrained(
-            folder
-        )
-        yield Path(folder)
 
 
 @dataclass(frozen=True)
@@ -340,7 +290,7 @@ class Result:
 
 
 def compare(
-    workload: Workload, contenders: dict[str, dict[str, Any]], *, lora: bool, repeats: int, hidden: int, layers: int
+    workload: Workload, contenders: dict[str, dict[str, Any]], *, lora: bool, repeats: int, sizes: dict[str, Any]
 ) -> dict[str, Result]:
     """
     Run updates of stock TRL and of this package in turn.
@@ -354,10 +304,8 @@ def compare(
             Whether an adapter is trained.
         repeats (`int`):
             Repetitions.
-        hidden (`int`):
-            Width of the model.
-        layers (`int`):
-            Its depth.
+        sizes (`dict[str, Any]`):
+            Those of the model.
 
     Returns:
         `dict[str, Result]`:
@@ -365,7 +313,7 @@ def compare(
     """
     with tokenizer_folder() as folder:
         updates = {
-            name: Updates(folder, workload, make_model(hidden, layers), settings, lora)
+            name: Updates(folder, workload, make_model(sizes), settings, lora)
             for name, settings in {"TRL": None, **contenders}.items()
         }
         for update in updates.values():
@@ -390,32 +338,34 @@ def compare(
     }
 
 
-def table(title: str, rows: list[tuple[str, str, Result]]) -> Table:
+COLUMNS = ("workload", "setting", "time", "peak memory", "tokens", "useful tokens", "gradient error", "seconds")
+
+
+def cells(workload: str, name: str, result: Result) -> list[str]:
+    numbers = [f"{value:.2f}" for value in (result.time, result.memory, result.tokens, result.used)]
+    return [workload, name, *numbers, f"{result.gradient_error:.0e}", f"{result.seconds:.2f}"]
+
+
+def table(title: str, rows: list[list[str]]) -> Table:
     output = Table(title=title)
-    columns = ("workload", "setting", "time", "peak memory", "tokens", "useful tokens", "gradient error", "seconds")
-    for column in columns:
+    for column in COLUMNS:
         output.add_column(column, justify="left" if column in ("workload", "setting") else "right")
-    for workload, name, result in rows:
-        numbers = (f"{value:.2f}" for value in (result.time, result.memory, result.tokens, result.used))
-        output.add_row(workload, name, *numbers, f"{result.gradient_error:.0e}", f"{result.seconds:.2f}")
+    for row_cells in rows:
+        output.add_row(*row_cells)
     return output
 
 
-def scaling(repeats: int, lora: bool) -> list[tuple[str, str, Result]]:
+def growing() -> dict[str, tuple[Workload, dict[str, Any]]]:
     """Cost against work: the group, the lengths and the model grow, one at a time."""
-    cases: dict[str, tuple[Workload, int, int]] = {}
+    cases: dict[str, tuple[Workload, dict[str, Any]]] = {}
     for group in (4, 8, 16):
-        cases[f"G = {group}"] = (long_tail(0.3, group=group, micro_batch=2 * group), 128, 4)
+        cases[f"G = {group}"] = (long_tail(0.3, group=group, micro_batch=2 * group), SHAPES["tiny"])
     for limit in (128, 256, 512):
-        cases[f"length {limit}"] = (long_tail(0.3, limit=limit), 128, 4)
-    for hidden, layers in ((64, 2), (128, 4), (256, 6)):
-        parameters = sum(p.numel() for p in make_model(hidden, layers).parameters())
-        cases[f"{parameters / 1e6:.1f} M parameters"] = (long_tail(0.3), hidden, layers)
-    rows = []
-    for name, (workload, hidden, layers) in cases.items():
-        results = compare(workload, {"default": SAVINGS}, lora=lora, repeats=repeats, hidden=hidden, layers=layers)
-        rows += [(name, contender, result) for contender, result in results.items()]
-    return rows
+        cases[f"length {limit}"] = (long_tail(0.3, limit=limit), SHAPES["tiny"])
+    for sizes in (shape(64, 2), shape(128, 4), shape(256, 6)):
+        parameters = sum(p.numel() for p in make_model(sizes).parameters())
+        cases[f"{parameters / 1e6:.1f} M parameters"] = (long_tail(0.3), sizes)
+    return cases
 
 
 def main() -> None:
@@ -424,9 +374,9 @@ def main() -> None:
     parser.add_argument("--contenders", type=lambda value: value.split(","), default=["default"])
     parser.add_argument("--lora", action="store_true", help="Train an adapter instead of all weights.")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--model", choices=SHAPES, default="tiny", help="Sizes of the model.")
     parser.add_argument("--scaling", action="store_true", help="Let group, length and model grow instead.")
+    parser.add_argument("--markdown", action="store_true", help="Print each row as it is measured, in Markdown.")
     args = parser.parse_args()
     for names, known in ((args.workloads, WORKLOADS), (args.contenders, CONTENDERS)):
         for name in names:
@@ -435,20 +385,24 @@ def main() -> None:
     disable_progress_bar()
     warnings.simplefilter("ignore")
 
-    rows = []
     if args.scaling:
-        rows = scaling(args.repeats, args.lora)
+        cases, contenders = growing(), {"default": SAVINGS}
     else:
-        for name in args.workloads:
-            contenders = {contender: CONTENDERS[contender] for contender in args.contenders}
-            results = compare(
-                WORKLOADS[name](), contenders,
-                lora=args.lora, repeats=args.repeats, hidden=args.hidden, layers=args.layers,
-            )  # fmt: skip
-            rows += [(name, contender, result) for contender, result in results.items()]
-    device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} thread(s)"
+        cases = {name: (WORKLOADS[name](), SHAPES[args.model]) for name in args.workloads}
+        contenders = {name: CONTENDERS[name] for name in args.contenders}
     what = "an adapter" if args.lora else "all weights"
-    Console(width=130).print(table(f"Update of {what}, as a ratio to stock TRL ({device})", rows))
+    title = f"Update of {what}, as a ratio to stock TRL ({machine()}, {torch.get_num_threads()} thread(s))"
+    if args.markdown:
+        print(heading(*COLUMNS), flush=True)
+    rows = []
+    for name, (workload, sizes) in cases.items():
+        results = compare(workload, contenders, lora=args.lora, repeats=args.repeats, sizes=sizes)
+        measured = [cells(name, contender, result) for contender, result in results.items()]
+        if args.markdown:
+            print("\n".join(row(*line) for line in measured), flush=True)
+        rows += measured
+    if not args.markdown:
+        Console(width=130).print(table(title, rows))
 
 
 if __name__ == "__main__":

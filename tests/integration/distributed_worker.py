@@ -19,9 +19,9 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer
 
-from trl_grpo_variants import list_variants
+from trl_grpo_variants import get_variant
 
-from ..tiny import WORDS, make_trainer
+from ..tiny import WORDS, make_trainer, own_variants
 
 
 GLOBAL_BATCH, GROUP = 8, 4
@@ -36,7 +36,15 @@ EXTRA = {
     "accumulated_frozen": {"variant": "no_is_frozen", "gradient_accumulation_steps": 2, "steps_per_generation": 2},
 }
 # Those with mean-only advantages differ from their namesakes before anything is divided over processes.
-CASES = {name: {"variant": name} for name in list_variants() if not name.endswith("_mean_only")} | EXTRA
+OWN = own_variants("grpo", "grpo_upper_clip", "gspo", "high_entropy_tokens")
+CASES = {name: {"variant": name} for name in OWN if not name.endswith("_mean_only")} | EXTRA
+# An advantage knows of no parameters, so that those of an adapter are as good as all.
+RUNS = [
+    (name, adapter)
+    for name in CASES
+    for adapter in (False, True)
+    if not adapter or name in EXTRA or "advantage" not in get_variant(name).settings
+]
 
 
 def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -119,34 +127,32 @@ def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, A
     """Final parameters and history of every case, full and with an adapter; or why it is refused."""
     results = {}
     assert AutoTokenizer.from_pretrained(policy_path)("a")["input_ids"] == [WORDS.index("a")]
-    for name, settings in CASES.items():
-        for adapter in (False, True):
-            defaults = {"steps_per_generation": 1, "num_iterations": 3, "max_steps": 6}
-            defaults |= {"optim": "sgd", "learning_rate": 0.2}
-            try:
-                trainer = make_trainer(
-                    policy_path,
-                    output_dir / "run",
-                    per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
-                    **(defaults | settings | copy.deepcopy(BACKENDS[backend])),
-                    reward_funcs=reward,
-                    rollout_func=rollout,
-                    peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-                    if adapter
-                    else None,
-                )
-            except NotImplementedError as error:
-                results[name, adapter] = {"refused": str(error)}
-                continue
-            # So that rows as short as these are divided, and differently in each process.
-            trainer._forward = dataclasses.replace(trainer._forward, split_cost=0)
-            trainer.train()
-            results[name, adapter] = {
-                "processes": trainer.accelerator.num_processes,
-                "wrapper": wrapper(trainer),
-                "parameters": whole_parameters(trainer),
-                "history": [entry for entry in trainer.state.log_history if "loss" in entry],
-            }
+    for name, adapter in RUNS:
+        settings = CASES[name]
+        defaults = {"steps_per_generation": 1, "num_iterations": 3, "max_steps": 6}
+        defaults |= {"optim": "sgd", "learning_rate": 0.2}
+        try:
+            trainer = make_trainer(
+                policy_path,
+                output_dir / "run",
+                per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
+                **(defaults | settings | copy.deepcopy(BACKENDS[backend])),
+                reward_funcs=reward,
+                rollout_func=rollout,
+                peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if adapter else None,
+            )
+        except NotImplementedError as error:
+            results[name, adapter] = {"refused": str(error)}
+            continue
+        # So that rows as short as these are divided, and differently in each process.
+        trainer._forward = dataclasses.replace(trainer._forward, split_cost=0)
+        trainer.train()
+        results[name, adapter] = {
+            "processes": trainer.accelerator.num_processes,
+            "wrapper": wrapper(trainer),
+            "parameters": whole_parameters(trainer),
+            "history": [entry for entry in trainer.state.log_history if "loss" in entry],
+        }
     return results
 
 

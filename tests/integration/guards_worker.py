@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from trl_grpo_variants.guards import NonFiniteError
+from trl_grpo_variants.guards import NonFiniteError, RewardDomainError
 
 from ..tiny import dataset, make_trainer, reward
 
@@ -24,14 +24,20 @@ def on_the_last_rank(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [math.inf if RANK == 1 else float(i) for i in range(len(completion_ids))]
 
 
+def negative_on_the_last_rank(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    return [-float(RANK) for _ in completion_ids]
+
+
 def of_two_prompts(prompts: list[str], **_: Any) -> list[float]:
-    return [float(prompt in dataset(5)["prompt"][1:3]) for prompt in prompts]
+    first, second = dataset(5)["prompt"][1:3]
+    # Of the first, every completion; of the second, the first of its group.
+    return [float(prompt == first or (prompt == second and i % 2 == 0)) for i, prompt in enumerate(prompts)]
 
 
 def stopped(trainer: Any) -> str:
     try:
         trainer.train()
-    except NonFiniteError as error:
+    except (NonFiniteError, RewardDomainError) as error:
         return str(error)
     return "It was not stopped."
 
@@ -43,10 +49,11 @@ def run(policy_path: str, folder: Path) -> dict[str, Any]:
 
     trainer = make("evaluation", num_generations_eval=2, per_device_eval_batch_size=8, eval_dataset=dataset(5),
                    reward_funcs=of_two_prompts)  # fmt: skip
-    names = ("success", "success_all", "success_none", "success_prompts")
+    names = ("success", "success_all", "success_none", "success_prompts", "success@1", "success@2")
     metrics = trainer.evaluate()
     results = {"evaluation": {name: metrics[f"eval_{name}"] for name in names}}
     results["reward"] = stopped(make("reward", reward_funcs=on_the_last_rank))
+    results["domain"] = stopped(make("domain", variant="maxrl", reward_funcs=negative_on_the_last_rank))
 
     compute = GRPOTrainer._compute_loss
 

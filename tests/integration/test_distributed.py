@@ -79,8 +79,10 @@ def together(request, policy_path, tmp_path_factory):
     return request.param, load_ranks(folder, launch(distributed_worker, policy_path, folder, request.param))
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("name", distributed_worker.CASES)
+@pytest.mark.parametrize(
+    ("name", "adapter"),
+    [pytest.param(*run, id=f"{run[0]}-{'lora' if run[1] else 'full'}") for run in distributed_worker.RUNS],
+)
 def test_two_processes_train_what_one_trains_or_refuse(alone, together, name, adapter):
     backend, ranks = together
     sentences = {case: message for cases, message in REFUSED.get(backend, {}).items() for case in cases}
@@ -104,9 +106,8 @@ def test_two_processes_train_what_one_trains_or_refuse(alone, together, name, ad
 def test_metrics_are_averaged_over_processes(alone, together, name):
     histories = alone[name, False]["history"], together[1][0][name, False]["history"]
     for mine, theirs in zip(*histories, strict=True):
-        names = [
-            key for key in mine if key.startswith(("kl", "mirror_kl", "entropy", "trajectory/", "success", "loss"))
-        ]
+        counted = ("kl", "mirror_kl", "entropy", "trajectory/", "success", "loss", "generated_tokens")
+        names = [key for key in mine if key.startswith(counted)]
         assert len(names) >= 4
         for key in names:
             assert theirs[key] == pytest.approx(mine[key], rel=1e-3, abs=1e-5), key

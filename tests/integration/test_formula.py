@@ -9,6 +9,7 @@ from trl import GRPOTrainer
 
 from trl_grpo_variants.objective.divergences import DIVERGENCES
 from trl_grpo_variants.objective.policies import POLICY_TERMS
+from trl_grpo_variants.objective.token_advantages import TOKEN_ADVANTAGES
 
 from .. import reference
 from ..tiny import make_trainer
@@ -29,7 +30,8 @@ class ScoredBy:
         generator = torch.Generator().manual_seed(66)
 
         def random(shift=0.0):
-            return -1.5 + shift + 0.7 * torch.randn(B, T, generator=generator, dtype=torch.float64)
+            logps = -1.5 + shift + 0.7 * torch.randn(B, T, generator=generator, dtype=torch.float64)
+            return logps.clamp(max=-0.02)
 
         self.logps = random().float().requires_grad_()
         self.old_logps, self.ref_logps, self.anchor_logps = random(), random(0.3), random(-0.3)
@@ -78,6 +80,7 @@ class ScoredBy:
             sampler_factor=self.sampler_factor.float().double() * ones if sampler else ones,
             tokens_per_step=self.tokens,
             max_completion_length=MAX_LENGTH,
+            entropies=self.entropies.double(),
         )
 
 
@@ -134,10 +137,28 @@ OWN_TERMS = [
 ]
 
 
+# Of other terms 0.3 and 0.4.
+BOUNDS = {"binary_tv": (0.1, 0.15), "binary_kl": (0.04, 0.05), "dynamic": (0.1, 0.15)}
+# Others than the defaults.
+POLICY_SETTINGS = {
+    "binary_tv": [{"anchor": "trainer"}],
+    "binary_kl": [{"anchor": "trainer"}],
+    "preserving": [{"keep_low": 0.5, "keep_high": 0.25, "dual_clip": 2.0}],
+    "dynamic": [{"max_ratio": 1.3}],
+    "tapered": [{"level": "token"}, {"level": "sequence"}],
+    "covariance": [{"penalty": 0.5, "share": 0.4}],
+    "flipped": [{"quantile": 0.3, "max_weight": 1.5}],
+}
+
+
+def bounds_for(name):
+    return dict(zip(("epsilon", "epsilon_high"), BOUNDS.get(name, (0.3, 0.4)), strict=True))
+
+
 @pytest.mark.parametrize("kl", KL)
 @pytest.mark.parametrize(("name", "loss_type"), OWN_TERMS)
 def test_policy_term(trainer_for, monkeypatch, name, loss_type, kl):
-    bounds = {"epsilon": 0.3, "epsilon_high": 0.4}
+    bounds = bounds_for(name)
     trainer = trainer_for(policy_loss=name, loss_type=loss_type, **bounds, **kl)
     forward = ScoredBy(monkeypatch)
     formula = {"policy": name, "loss_type": loss_type, **bounds, **kl}
@@ -146,7 +167,114 @@ def test_policy_term(trainer_for, monkeypatch, name, loss_type, kl):
     batch = forward.batch()
     reference.loss(batch, **formula | {"policy": "clipped"}).backward()
     own = forward.logps.grad * (1 if loss_type == "dapo" else ACCUMULATION)
-    assert (own - batch.logps.grad).norm() > 0.05 * batch.logps.grad.norm()
+    assert (own - batch.logps.grad).norm() > 0.02 * batch.logps.grad.norm()
+
+
+def test_every_setting_of_a_term_is_tried():
+    for name, part in POLICY_TERMS.items():
+        own = {setting.name for setting in part.settings if part.is_own(setting)}
+        assert own == {setting for settings in POLICY_SETTINGS.get(name, []) for setting in settings}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [(name, settings) for name, several in POLICY_SETTINGS.items() for settings in several],
+    ids=str,
+)
+def test_settings_of_a_policy_term(trainer_for, monkeypatch, name, settings):
+    trainer = trainer_for(
+        policy_loss=name, policy_loss_kwargs=settings, loss_type="dr_grpo", beta=0.3, **bounds_for(name)
+    )
+    forward = ScoredBy(monkeypatch)
+    formula = {"policy": name, "policy_settings": settings, "loss_type": "dr_grpo", "beta": 0.3, **bounds_for(name)}
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), **formula)
+
+
+@pytest.mark.parametrize("correction", [True, False])
+@pytest.mark.parametrize("anchor", ["sampler", "trainer"])
+@pytest.mark.parametrize("name", ["binary_tv", "binary_kl"])
+def test_a_ratio_to_the_engine_holds_its_correction(trainer_for, monkeypatch, name, anchor, correction):
+    """With the trainer's log-probs TRL's factor corrects the mismatch to the engine, as for any other term."""
+    trainer = trainer_for(
+        policy_loss=name, policy_loss_kwargs={"anchor": anchor}, loss_type="dapo", mirror_beta=0.4, **bounds_for(name)
+    )
+    trainer.use_vllm = correction
+    forward = ScoredBy(monkeypatch)
+    sampled = (forward.old_logps + 0.3 * torch.randn(B, T, generator=torch.Generator().manual_seed(0))).clamp(
+        max=-0.01
+    )
+    inputs = forward.inputs(sampler=correction) | {"sampling_per_token_logps": sampled.float()}
+    # A token that the engine gave no log-prob for.
+    inputs["sampling_per_token_logps"][1, 1] = torch.nan
+    batch = forward.batch(sampler=correction and anchor == "trainer")
+    batch.sampling_logps = sampled.float().double()
+    batch.sampling_logps[1, 1] = batch.old_logps[1, 1]
+    settings = {"policy": name, "policy_settings": {"anchor": anchor}, "loss_type": "dapo", "mirror_beta": 0.4}
+    assert_equal(trainer, forward, batch, inputs, **settings, **bounds_for(name))
+    assert logged(trainer)[f"{name}/dropped"] > 0
+
+
+@pytest.mark.parametrize("anchor", ["sampler", "trainer"])
+def test_the_engine_is_another_policy_at_the_first_step_too(trainer_for, monkeypatch, anchor):
+    trainer = trainer_for(
+        policy_loss="binary_tv", policy_loss_kwargs={"anchor": anchor}, loss_type="dapo", epsilon=0.01
+    )
+    forward = ScoredBy(monkeypatch)
+    inputs = forward.inputs() | {"sampling_per_token_logps": forward.old_logps.float()}
+    del inputs["old_per_token_logps"]
+    trainer.compute_loss(trainer.model, inputs)
+    assert ("binary_tv/dropped" in logged(trainer)) == (anchor == "sampler")
+
+
+TOKEN_SETTINGS = {
+    "entropy_shaped": {"alpha": 0.7, "kappa": 3.0},
+    "probability_weighted": {"weight": 0.6},
+}
+OWN_TOKEN_ADVANTAGES = [name for name, part in TOKEN_ADVANTAGES.items() if part.function is not None]
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["settings", "defaults"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *[{"loss_type": loss_type} for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo", "luspo")],
+        {"level": "sequence", "loss_type": "grpo", "beta": 0.3},
+        {"level": "none", "loss_type": "grpo", "mirror_beta": 0.4},
+        {"policy": "geometric", "loss_type": "dapo", "beta": 0.3, "mirror_beta": 0.4},
+        {"policy": "flipped", "loss_type": "bnpo"},
+        {"policy": "binary_tv", "loss_type": "dr_grpo"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", OWN_TOKEN_ADVANTAGES)
+def test_token_advantage(trainer_for, monkeypatch, name, settings, given):
+    """With TRL's own policy term as with others."""
+    kwargs = TOKEN_SETTINGS[name] if given else {}
+    names = {"level": "importance_sampling_level", "policy": "policy_loss"}
+    trainer = trainer_for(
+        token_advantage=name,
+        token_advantage_kwargs=kwargs,
+        **{names.get(key, key): value for key, value in settings.items()},
+    )
+    trainer.use_vllm = True
+    forward = ScoredBy(monkeypatch)
+    formula = settings | {"token_advantage": name, "token_settings": kwargs}
+    inputs, batch = forward.inputs(sampler=True), forward.batch(sampler=True)
+    assert_equal(trainer, forward, batch, inputs, **formula)
+    # It is no other way to write uniform ones.
+    batch = forward.batch(sampler=True)
+    reference.loss(batch, **formula | {"token_advantage": "uniform"}).backward()
+    own = forward.logps.grad * (1 if settings["loss_type"] == "dapo" else ACCUMULATION)
+    assert (own - batch.logps.grad).norm() > 0.01 * batch.logps.grad.norm()
+
+
+def test_no_gradient_is_taken_of_the_entropies_of_advantages(trainer_for, monkeypatch):
+    trainer = trainer_for(token_advantage="entropy_shaped", loss_type="grpo")
+    forward = ScoredBy(monkeypatch)
+    forward.entropies.requires_grad_()
+    loss = trainer.compute_loss(trainer.model, forward.inputs())
+    (gradient,) = torch.autograd.grad(loss, forward.entropies, allow_unused=True)
+    assert gradient is None
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
@@ -291,7 +419,16 @@ def test_without_old_logps_every_ratio_is_one(trainer_for, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kl", [{}, {"beta": 0.3, "mirror_beta": 0.4}], ids=["no_kl", "dual"])
+@pytest.mark.parametrize(
+    "kl",
+    [
+        {},
+        {"beta": 0.3, "mirror_beta": 0.4},
+        {"beta": 0.3, "mirror_beta": 0.4, "kl_estimator": "sequence_squared"},
+        {"beta": 0.3, "kl_placement": "reward"},
+    ],
+    ids=["no_kl", "dual", "sequence_squared", "reward"],
+)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -300,12 +437,16 @@ def test_without_old_logps_every_ratio_is_one(trainer_for, monkeypatch):
         {"importance_sampling_level": "trajectory", "trajectory_clip": "none"},
         {"importance_sampling_level": "none"},
         {"importance_sampling_level": "token", "reward_variance_epsilon": 1e-5},
+        *[{"policy_loss": name} for name in POLICY_TERMS if name not in ("clipped", "score", "trajectory")],
+        {"policy_loss": "tapered", "policy_loss_kwargs": {"level": "token"}},
+        {"policy_loss": "tapered", "token_advantage": "entropy_shaped"},
+        {"policy_loss": "score", "token_advantage": "probability_weighted"},
     ],
-    ids=["upper", "two_sided", "unclipped", "none", "token"],
+    ids=str,
 )
 @pytest.mark.parametrize("extreme", [-1e4, 1e4])
 def test_extremes_are_finite(trainer_for, monkeypatch, extreme, settings, kl, dtype):
-    if extreme > 0 and settings["importance_sampling_level"] == "token" and not kl:
+    if extreme > 0 and settings.get("importance_sampling_level") == "token" and not kl:
         pytest.skip("stock TRL's own policy term: its ratio is unbounded for negative advantages")
     trainer = trainer_for(loss_type="dr_grpo", **settings, **kl)
     forward = ScoredBy(monkeypatch)
@@ -328,6 +469,9 @@ SKIPPING = [
     pytest.param({"importance_sampling_level": "sequence"}, id="stock_sequence"),
     pytest.param({"importance_sampling_level": "trajectory", "trajectory_clip": "none"}, id="trajectory"),
     pytest.param({"importance_sampling_level": "none", "mirror_beta": 0.4}, id="mirror"),
+    pytest.param({"token_advantage": "entropy_shaped"}, id="entropy_shaped"),
+    pytest.param({"policy_loss": "flipped", "token_advantage": "probability_weighted"}, id="flipped"),
+    pytest.param({"policy_loss": "binary_kl", "beta": 0.3, "kl_placement": "reward"}, id="binary_kl"),
     pytest.param({"beta": 0.3, "mirror_beta": 0.4, "mask_zero_variance_groups": True}, id="masked"),
 ]
 
@@ -365,11 +509,15 @@ def test_rows_that_are_skipped_count_nowhere(trainer_for, monkeypatch, settings)
 
 @pytest.mark.parametrize("tokens", [31.0, 0.0])
 @pytest.mark.parametrize("loss_type", ["dr_grpo", "bnpo", "dapo", "grpo", "luspo"])
-@pytest.mark.parametrize("level", ["trajectory", "none", "token", "sequence"])
+@pytest.mark.parametrize(
+    "level", ["trajectory", "none", "token", "sequence", "tapered", "covariance", "flipped", "dynamic", "binary_kl"]
+)
 def test_batch_without_any_token_has_zero_gradient(trainer_for, monkeypatch, level, loss_type, tokens):
     if level == "trajectory" and loss_type in ("grpo", "luspo"):
         pytest.skip("refused")
-    trainer = trainer_for(importance_sampling_level=level, loss_type=loss_type, beta=0.3, mirror_beta=0.4)
+    chosen = {"policy_loss" if level in POLICY_TERMS and level != "trajectory" else "importance_sampling_level": level}
+    estimator = "k3" if level in ("trajectory", "none") else "sequence_squared"
+    trainer = trainer_for(**chosen, loss_type=loss_type, beta=0.3, mirror_beta=0.4, kl_estimator=estimator)
     forward = ScoredBy(monkeypatch)
     forward.tokens = tokens
     forward.completion_mask.zero_()
@@ -480,6 +628,18 @@ def test_kl_metric_is_trls_whatever_is_masked(trainer_for, monkeypatch, level, u
         trainer.compute_loss(trainer.model, inputs)
         kl[name] = trainer._metrics["train"]["kl"][0] if name == "stock" else logged(trainer)["kl"]
     assert kl == {name: pytest.approx(kl["stock"], rel=1e-5) for name in kl}
+
+
+@pytest.mark.parametrize("settings", [{}, {"mirror_beta": 0.4}, {"policy_loss": "score", "mirror_beta": 0.4}], ids=str)
+def test_a_kl_in_the_reward_is_none_in_the_loss_and_logged_as_if_it_were(trainer_for, monkeypatch, settings):
+    trainer = trainer_for(beta=0.3, kl_placement="reward", loss_type="dr_grpo", **settings)
+    forward = ScoredBy(monkeypatch)
+    formula = {"policy" if name == "policy_loss" else name: value for name, value in settings.items()}
+    assert_equal(trainer, forward, forward.batch(), forward.inputs(), loss_type="dr_grpo", **formula)
+    batch = forward.batch()
+    d, ratio = (batch.ref_logps - batch.logps).detach(), (batch.logps - batch.old_logps).detach().exp()
+    expected = (ratio * (d.exp() - d - 1))[batch.mask.bool()].mean().item()
+    assert logged(trainer)["kl"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_policy_loss_metric_holds_our_terms_too(trainer_for, monkeypatch):

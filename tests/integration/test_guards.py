@@ -216,6 +216,11 @@ def ranks(policy_path, tmp_path_factory):
             "reward",
             "`on_the_last_rank` gave inf for a completion of the prompt '[a-h]+' .and 3 more like it., so the run",
         ),
+        (
+            "domain",
+            "`advantage='maximum_likelihood'` takes rewards of at least 0, but `negative_on_the_last_rank` gave -1 for a "
+            "completion of the prompt '[a-h]+' .and 3 more like it., so the run stops.*checkpoint-0'",
+        ),
     ],
 )
 def test_all_processes_stop_with_one_sentence(ranks, case, sentence):
@@ -224,8 +229,10 @@ def test_all_processes_stop_with_one_sentence(ranks, case, sentence):
 
 
 def test_rows_that_fill_up_an_evaluation_are_not_counted_again(ranks):
-    """Five prompts of which two succeed, of two completions each, make ten rows for two processes of eight."""
+    """
+    Five prompts of which one succeeds and one half the time, of two completions each, make ten rows for two processes
+    of eight.
+    """
+    shares = {"success": 0.3, "success_all": 0.2, "success_none": 0.6, "success@1": 0.3, "success@2": 0.4}
     for rank in ranks:
-        assert rank["evaluation"] == pytest.approx(
-            {"success": 0.4, "success_all": 0.4, "success_none": 0.6, "success_prompts": 5}
-        )
+        assert rank["evaluation"] == pytest.approx(shares | {"success_prompts": 5})

@@ -8,6 +8,8 @@ import torch
 from peft import LoraConfig
 from trl import GRPOTrainer
 
+from trl_grpo_variants import get_variant, list_variants
+
 from ..tiny import dataset, make_trainer, reward
 
 
@@ -89,24 +91,47 @@ def test_the_grpo_preset_is_stock_with_more_metrics(policy_path, tmp_path):
         "success_all",
         "success_none",
         "success_prompts",
+        "success@1",
+        "success@2",
+        "success@4",
+        "generated_tokens",
         "trajectory/log_weight_std",
         "trajectory/ess",
         "trajectory/log_weight_std_per_sqrt_token",
     }
 
 
-def test_upper_clip_is_what_trl_computes_with_the_same_settings(policy_path, tmp_path):
-    """Paper 2508.02833's GRPO_2: the preset only sets TRL's own parameters, besides the split."""
-    settings = {
-        "epsilon": 1.0,
-        "epsilon_high": 0.28,
-        "delta": 1.28,
-        "loss_type": "dr_grpo",
-        "scale_rewards": "none",
-        "steps_per_generation": 4,
-        "learning_rate": 5e-2,
-    }
-    stock = trained(policy_path, tmp_path, trainer_class=GRPOTrainer, **settings)
-    unchanged = {"group_preserving_split": False, "trim_padding": False, "skip_inert_rows": False}
-    ours = trained(policy_path, tmp_path, variant="grpo_upper_clip", learning_rate=5e-2, **unchanged)
-    assert all(torch.equal(ours[1][name], stock[1][name]) for name in stock[1])
+# What makes a preset act in a short run of a tiny policy, in both trainers.
+ACTING = {
+    "adaptive_entropy": {"entropy_target": 10.0, "entropy_coef_delta": 0.1},
+    "gdpo": {"reward_funcs": [reward, partial_reward]} | OFF_POLICY,
+    "off_policy_mask": {"off_policy_mask_threshold": 0.01},
+    "reference_reset": {"ref_model_sync_steps": 2},
+    "two_grpo": {"num_generations": 2} | OFF_POLICY,
+}
+STOCK = [name for name in list_variants() if get_variant(name).is_stock and name != "grpo"]
+
+
+@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.filterwarnings("ignore:`variant=")
+def test_a_stock_preset_is_trl_with_its_fields(policy_path, tmp_path, name):
+    """Its loss to the bit where every row is computed as padded, besides the ways to split a rollout."""
+    variant, own = get_variant(name), {"mirror_beta", "group_preserving_split", "inner_steps"}
+    # Rollouts of up to 16 steps on 24 prompts.
+    settings = {"learning_rate": 5e-2, "max_steps": 6, "per_device_train_batch_size": 4} | ACTING.get(name, {})
+    fields = {field: value for field, value in variant.settings.items() if field not in own}
+    if "inner_steps" in variant.settings:
+        fields["steps_per_generation"] = variant.settings["inner_steps"]
+    stock = trained(policy_path, tmp_path, trainer_class=GRPOTrainer, **(fields | settings))
+    unchanged = {"trim_padding": False, "skip_inert_rows": False}
+    unchanged |= {"group_preserving_split": False} if "group_preserving_split" in variant.settings else {}
+    ours = trained(policy_path, tmp_path, variant=name, **settings, **unchanged)
+    assert all(torch.equal(ours[1][key], stock[1][key]) for key in stock[1])
+    for mine, theirs in zip(ours[0], stock[0], strict=True):
+        assert {key: mine[key] for key in theirs if key not in COUNTED} == {
+            key: value for key, value in theirs.items() if key not in COUNTED
+        }
+
+
+# Means over tokens, where TRL's are of batch means.
+COUNTED = {"entropy", "kl"}

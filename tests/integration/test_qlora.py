@@ -11,9 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from trl_grpo_variants import list_variants
-
-from ..tiny import make_policy, make_trainer
+from ..tiny import make_policy, make_trainer, own_variants
 
 
 pytest.importorskip("bitsandbytes")
@@ -22,7 +20,10 @@ NF4 = BitsAndBytesConfig(
     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
 )
 CASES = {
-    **{name: {"variant": name} for name in list_variants()},
+    **{
+        name: {"variant": name}
+        for name in own_variants("grpo", "mean_only", "reference_mean_only", "grpo_upper_clip", "gspo")
+    },
     "older_anchor": {"variant": "dual", "mirror_sync_steps": 5},
     "moving_reference": {"variant": "reference", "sync_ref_model": True, "ref_model_sync_steps": 2},
     "checkpointed": {"variant": "tic_grpo", "gradient_checkpointing": True},

@@ -15,10 +15,9 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from trl_grpo_variants import list_variants
 from trl_grpo_variants.checkpoint import FORMAT, load_state, objective_of, save_state
 
-from ..tiny import make_config, make_trainer, reward
+from ..tiny import make_config, make_trainer, own_variants, reward
 from .test_parity import TIMES
 
 
@@ -34,7 +33,13 @@ SCHEDULE = {
     "max_steps": STEPS,
 }
 CASES = {
-    **{name: {"variant": name} for name in list_variants()},
+    **{
+        name: {"variant": name}
+        for name in own_variants("grpo", "mean_only", "reference_mean_only", "grpo_upper_clip", "gspo")
+    },
+    # Coefficients and a reference that change with the run.
+    "adaptive_entropy": {"variant": "adaptive_entropy", "entropy_target": 10.0, "entropy_coef_delta": 0.1},
+    "reference_reset": {"variant": "reference_reset", "ref_model_sync_steps": 2},
     # Refreshed at steps 0 and 6, and used by the rollouts at 3 and 9.
     "older_anchor": {"variant": "mirror", "mirror_sync_steps": 4, "num_iterations": 1, "max_steps": 11},
     "moving_reference": {"variant": "dual", "sync_ref_model": True, "ref_model_sync_steps": 2},
@@ -281,6 +286,11 @@ TRAJECTORY = {"variant": "tic_grpo"}
         ({"variant": "no_is"}, {"variant": "no_is_frozen"}),
         ({"variant": "mirror"}, {"variant": "mirror", "mirror_sync_steps": 64}),
         ({"variant": "mirror"}, {"variant": "mirror", "mirror_beta": 0.2}),
+        ({"variant": "reference_mean_only"}, {"variant": "reference_mean_only", "kl_placement": "reward"}),
+        ({"variant": "kimi"}, {"variant": "kimi", "kl_estimator": "sequence_squared"}),
+        ({"variant": "mirror"}, {"variant": "mirror", "token_advantage": "entropy_shaped"}),
+        ({"variant": "entropy_shaped"}, {"variant": "entropy_shaped", "token_advantage_kwargs": {"alpha": 0.5}}),
+        ({"variant": "topr"}, {"variant": "topr", "policy_loss_kwargs": {"level": "token"}}),
         *(
             (TRAJECTORY, TRAJECTORY | {name: value})
             for name, value in {
@@ -322,6 +332,9 @@ TRAJECTORY = {"variant": "tic_grpo"}
             )
         ),
         ({"use_adaptive_entropy": True}, {"use_adaptive_entropy": True, "entropy_target": 0.5}),
+        ({"loss_type": "dr_grpo"}, {"loss_type": "dr_grpo", "length_weight_power": 0.5}),
+        ({"variant": "delta_l"}, {"variant": "delta_l", "length_weight_power": 1.0}),
+        ({"variant": "w_reinforce"}, {"variant": "psr"}),
     ],
 )
 def test_what_changes_the_loss_changes_the_objective(tmp_path, saved, current):

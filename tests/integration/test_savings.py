@@ -12,11 +12,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
-from trl_grpo_variants import list_variants
 from trl_grpo_variants.forward.lines import LineForward
 from trl_grpo_variants.forward.trimmed import TrimmedForward
 
-from ..tiny import WORDS, make_trainer
+from ..tiny import WORDS, make_trainer, own_variants
 
 
 LOSS_TYPES = ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
@@ -101,9 +100,21 @@ def test_stock_losses_with_a_reference(policy_path, tmp_path, loss_type):
     assert_same_update(policy_path, tmp_path, loss_type=loss_type, beta=0.1)
 
 
-@pytest.mark.parametrize("variant", [name for name in list_variants() if name != "grpo"])
+# Of those that TRL alone computes, the ones whose loss looks at more than a token's ratio.
+STOCK = ("mean_only", "reference_mean_only", "grpo_upper_clip", "gspo", "vespo", "scale_rl", "dapo", "off_policy_mask")
+
+
+@pytest.mark.parametrize("variant", own_variants(*STOCK))
 def test_variants(policy_path, tmp_path, variant):
     assert_same_update(policy_path, tmp_path, OFF, variant=variant)
+
+
+@pytest.mark.parametrize("variant", ["high_entropy_tokens", "adaptive_entropy"])
+def test_variants_whose_rows_count_together_skip_none(policy_path, tmp_path, variant):
+    trainer = update(policy_path, tmp_path, variant=variant)[1]
+    assert (trainer.args.trim_padding, trainer.args.skip_inert_rows) == (True, False)
+    with pytest.warns(UserWarning, match="`skip_inert_rows=True` does nothing: an entropy term relates all rows"):
+        assert_same_update(policy_path, tmp_path, OFF, saves=False, variant=variant)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 """Real runs of the trainer on a tiny policy."""
 
 import copy
+import json
 import math
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -37,6 +39,10 @@ def weights_after(policy_path, output_dir, **settings):
     trainer = make_trainer(policy_path, output_dir, **settings)
     trainer.train()
     return parameters(trainer)
+
+
+def without_times(entry):
+    return {name: value for name, value in entry.items() if not name.endswith("_time")}
 
 
 def equal(left, right):
@@ -70,6 +76,7 @@ class Recorder(GRPOVariantTrainer):
 @pytest.mark.parametrize("num_iterations", [1, 2])
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("variant", list_variants())
+@pytest.mark.filterwarnings("ignore:.*does nothing")
 def test_every_preset_trains(policy_path, tmp_path, variant, adapter, num_iterations):
     trainer = make_trainer(
         policy_path,
@@ -122,19 +129,40 @@ NEUTRAL = {
     "grpo_upper_clip": {"epsilon": 0.2, "delta": 100.0},
     # Its gradient is that of TRL's estimator.
     "reference_k2": {"beta": 0.0, "kl_estimator": "k3"},
+    "delta_l": {"length_weight_power": 0.0},
+    "kimi": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "pmd_mean": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "pmd_partition": {"mirror_beta": 0.0, "kl_estimator": "k3"},
+    "kl_in_reward": {"kl_placement": "loss"},
+}
+
+
+# What lets a preset act in a short run of a tiny policy.
+ACTING = {
+    "adaptive_entropy": {"entropy_target": 10.0, "entropy_coef_delta": 0.1},
+    "gdpo": {"reward_funcs": [reward, lambda completion_ids, **_: [float(len(ids)) for ids in completion_ids]]},
+    "reference_reset": {"ref_model_sync_steps": 2},
+    "two_grpo": {"num_generations": 2},
 }
 
 
 def without_own_part(variant):
-    named = {"advantage": "group_std", "policy_loss": "clipped"}
+    if get_variant(variant).is_stock and variant not in NEUTRAL:
+        # TRL with its defaults and the same schedule.
+        return {"variant": None, "num_generations": 4}
+    named = {"advantage": "group_std", "policy_loss": "clipped", "token_advantage": "uniform"}
     stock = {name: value for name, value in named.items() if name in get_variant(variant).settings}
     return NEUTRAL[variant] if variant in NEUTRAL else stock
 
 
-@pytest.mark.parametrize("variant", [name for name in list_variants() if name != "grpo"])
+@pytest.mark.parametrize(
+    "variant", [name for name in list_variants() if name != "grpo" and not get_variant(name).needs_vllm]
+)
 @pytest.mark.filterwarnings("ignore:The run departs")
 def test_every_preset_does_something(policy_path, tmp_path, variant):
-    settings = {"variant": variant, "max_steps": 8, "learning_rate": 5e-2}
+    settings = {"variant": variant, "max_steps": 8, "learning_rate": 5e-2} | ACTING.get(variant, {})
+    if get_variant(variant).is_stock:
+        settings["steps_per_generation"] = min(get_variant(variant).settings.get("inner_steps", 1), 4)
     assert not equal(
         weights_after(policy_path, tmp_path, **settings),
         weights_after(policy_path, tmp_path, **(settings | without_own_part(variant))),
@@ -149,7 +177,13 @@ def test_every_other_setting_does_something(policy_path, tmp_path, setting):
     )
 
 
-@pytest.mark.parametrize("variant", [name for name in list_variants() if name != "grpo"])
+# A term of theirs is a mean or a quantile of a micro-batch, as TRL computes it or as the micro-batch is a setting.
+PER_MICRO_BATCH = {"adaptive_entropy", "high_entropy_tokens"}
+PER_MICRO_BATCH |= {name for name in list_variants() if get_variant(name).parts.policy.relates_rows}
+
+
+@pytest.mark.parametrize("variant", [name for name in list_variants() if name not in ("grpo", *PER_MICRO_BATCH)])
+@pytest.mark.filterwarnings("ignore:.*does nothing")
 def test_batching_never_changes_the_answer(policy_path, tmp_path, variant):
     """Two micro-batches of 8 or one of 16, on policy and then off policy, with plain gradient descent."""
     settings = {"variant": variant, "num_iterations": 3, "max_steps": 3, "optim": "sgd", "learning_rate": 0.3}
@@ -166,6 +200,40 @@ def test_batching_never_changes_the_answer(policy_path, tmp_path, variant):
         torch.testing.assert_close(halves[name], whole[name], rtol=1e-4, atol=1e-5)
 
 
+def test_a_term_that_relates_rows_finds_the_micro_batches_of_trl(policy_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "arrange", lambda *_, **__: pytest.fail("rows were rearranged"))
+    settings = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "max_steps": 4}
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, variant="kl_cov", **settings)
+    assert trainer.args.trim_padding
+    trainer.train()
+    assert all("needed" not in micro_batch for micro_batch in trainer.micro_batches)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert max(entry["covariance/penalty"] for entry in history) > 0
+
+
+def wrong_shape(inputs):
+    return inputs.token_advantages
+
+
+def shifted(inputs, *, by=1.0):
+    """An advantage of a user's that does not vanish with that of the completion."""
+    return inputs.token_advantages + by * inputs.mask
+
+
+@pytest.mark.parametrize("policy_loss", [None, "score"])
+def test_a_users_advantages_of_tokens(policy_path, tmp_path, policy_loss):
+    settings = {"trainer_class": Recorder, "num_iterations": 2, "loss_type": "grpo", "max_steps": 2}
+    settings |= {"reward_funcs": no_reward, "policy_loss": policy_loss, "token_advantage": shifted}
+    trainer = make_trainer(policy_path, tmp_path, **settings, token_advantage_kwargs={"by": 2.0})
+    trainer.train()
+    # Nothing is known of it, so that no row is left out.
+    assert all("needed" not in micro_batch for micro_batch in trainer.micro_batches)
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(-2.0, rel=1e-4)
+    settings["token_advantage"] = wrong_shape
+    with pytest.raises(ValueError, match=r"one advantage per token, shape \(8, \d\); got \(8, 1\)"):
+        make_trainer(policy_path, tmp_path, **settings).train()
+
+
 # ---- advantages and success ----------------------------------------------------------------------------------------
 
 
@@ -173,9 +241,16 @@ def partial_reward(completion_ids, **_):
     return [None if ids[0] == 4 else 0.25 * (len(ids) % 3) for ids in completion_ids]
 
 
+def partial_success(completion_ids, **_):
+    return [None if ids[0] in (4, 5) else float(len(ids) % 3 == 0) for ids in completion_ids]
+
+
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_path, tmp_path, name):
     fields = ADVANTAGES[name].fields
+    # What an advantage takes decides what it is given.
+    any_reward = reference.in_domain([2.0], ADVANTAGES[name].domain_of({})) == [2.0]
+    funcs, weights = ([reward, partial_reward], (1.0, 2.0)) if any_reward else ([partial_success], (1.0,))
     trainer = make_trainer(
         policy_path,
         tmp_path,
@@ -183,8 +258,8 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
         max_steps=1,
         log_completions=True,
         num_completions_to_print=0,
-        reward_funcs=[reward, partial_reward],
-        reward_weights=[1.0, 2.0],
+        reward_funcs=funcs,
+        reward_weights=list(weights),
         mirror_beta=0.1,
         num_iterations=2,
         **({"advantage": name} if fields is None else fields),
@@ -192,16 +267,132 @@ def test_advantages_reach_the_loss_the_logs_and_the_completions_table(policy_pat
     trainer.train()
 
     rows = trainer.rewards_per_func.tolist()
-    rewards = [sum(w * r for w, r in zip((1.0, 2.0), row, strict=True) if not math.isnan(r)) for row in rows]
+    scored = [[w * r for w, r in zip(weights, row, strict=True) if not math.isnan(r)] for row in rows]
+    rewards = [sum(row) if row else math.nan for row in scored]
     rollout = trainer.rollouts[0]
     lengths = rollout["completion_mask"].sum(1).tolist()
     expected = torch.tensor(
-        reference.ADVANTAGES[name](rewards, 4, lengths=lengths, rewards_per_func=rows, weights=(1.0, 2.0))
+        reference.ADVANTAGES[name](rewards, 4, lengths=lengths, rewards_per_func=rows, weights=weights)
     )
     assert expected.abs().max() > 0
     torch.testing.assert_close(rollout["advantages"], expected, rtol=1e-4, atol=1e-5)
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     torch.testing.assert_close(torch.tensor(table["advantage"]).float(), expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- groups of equal rewards, lengths, and rewards that an advantage does not take -----------------------------------
+
+
+def without_signal(prompts, **_):
+    """Success of the first half of the prompts alone, whatever is written."""
+    return [float(i < len(prompts) // 2) for i in range(len(prompts))]
+
+
+def recorded(policy_path, tmp_path, **settings):
+    return make_trainer(policy_path, tmp_path, trainer_class=Recorder, reward_funcs=without_signal, **settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [("w_reinforce", (0.1, -1.0)), ("psr", (1.0, 0.0)), ("nsr", (0.0, -1.0)), ("asym_re", (0.1, 0.1))],
+)
+def test_groups_of_equal_rewards_learn_where_the_method_says_so(policy_path, tmp_path, variant, expected):
+    trainer = recorded(policy_path, tmp_path, variant=variant, max_steps=2, success_monitor=True, beta=0.1)
+    before = parameters(trainer)
+    trainer.train()
+    advantages = trainer.rollouts[0]["advantages"].view(2, -1)
+    assert advantages.mean(1).tolist() == pytest.approx(expected) and (advantages.std(1) < 1e-6).all()
+    entry = trainer.state.log_history[0]
+    # That is what TRL's key means; the signal is another matter.
+    assert entry["frac_reward_zero_std"] == 1.0
+    assert entry["theory/groups_without_signal"] == expected.count(0.0) / 2
+    assert not equal(before, parameters(trainer))
+
+
+@pytest.mark.parametrize("variant", ["w_reinforce", "nsr", "psr", "asym_re"])
+def test_rows_are_skipped_by_their_advantage_and_not_by_their_rewards(policy_path, tmp_path, variant):
+    """Without a KL term nothing else acts on them."""
+    results = {}
+    for skips in (True, False):
+        trainer = recorded(
+            policy_path, tmp_path, variant=variant, max_steps=2, skip_inert_rows=skips, optim="sgd", learning_rate=0.3
+        )
+        trainer.train()
+        results[skips] = parameters(trainer)
+    needed = trainer.rollouts[0]["advantages"] != 0
+    assert needed.sum() == {"w_reinforce": 32, "asym_re": 32}.get(variant, 16)
+    for name, value in results[True].items():
+        torch.testing.assert_close(value, results[False][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_takes_the_advantage_of_groups_of_equal_rewards(policy_path, tmp_path):
+    trainer = recorded(
+        policy_path, tmp_path, variant="w_reinforce", mask_zero_variance_groups=True, beta=0.1, max_steps=1
+    )
+    before = parameters(trainer)
+    trainer.train()
+    assert (trainer.rollouts[0]["advantages"] == 0).all()
+    assert equal(before, parameters(trainer))
+
+
+@pytest.mark.parametrize("settings", [{"scale_rewards": "none"}, {"advantage": "maximum_likelihood"}, {}], ids=str)
+def test_length_weights_multiply_the_advantages_of_all_completions_once(policy_path, tmp_path, settings):
+    settings = {"loss_type": "dr_grpo", "length_weight_power": 0.75, "max_steps": 1} | settings
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **settings)
+    trainer.train()
+    rollout, name = trainer.rollouts[0], trainer.args.parts.advantage.name
+    lengths = rollout["completion_mask"].sum(1).tolist()
+    weights = reference.length_weights(lengths, length_weight_power=0.75)
+    unweighted = reference.ADVANTAGES[name](trainer.rewards_per_func.squeeze(1).tolist(), 4)
+    expected = [w * a for w, a in zip(weights, unweighted, strict=True)]
+    assert len(set(lengths)) > 1 and max(expected) > 0
+    assert rollout["advantages"].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert list(trainer._logs["advantages"])[-8:] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def half(completion_ids, **_):
+    return [0.5] * len(completion_ids)
+
+
+def negative(completion_ids, **_):
+    return [-1.0] * len(completion_ids)
+
+
+@pytest.mark.parametrize(
+    ("variant", "functions", "sentence"),
+    [
+        ("maxrl", [negative], "takes rewards of at least 0, but `negative` gave -1 for a completion of the prompt"),
+        (
+            "pass_at_k",
+            [half],
+            "takes rewards of 0 or 1, but `half` gave 0.5 for a .* .and 31 more like it., so the run",
+        ),
+        ("nsr", [reward, half], "of 0 or 1, but the weighted sum of `reward`, `half` is (0|1).5 for"),
+        ("beta_normalization", [negative], "of at least 0 and of at most 1, but `negative` gave -1"),
+    ],
+)
+def test_a_reward_that_the_advantage_does_not_take_ends_the_run(policy_path, tmp_path, variant, functions, sentence):
+    trainer = make_trainer(policy_path, tmp_path, variant=variant, reward_funcs=functions)
+    with pytest.raises(ValueError, match=sentence) as error:
+        trainer.train()
+    assert "`advantage='" in str(error.value) and "checkpoint-0" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_an_infinite_reward_leaves_of_a_rollout_is_finite(policy_path, tmp_path):
+    """Statistics over the rollout are those of the other groups."""
+
+    def one_infinite(completion_ids, **_):
+        return [math.inf if i == 0 else float(i % 2) for i in range(len(completion_ids))]
+
+    for variant in ("reinforce_plus_plus_baseline", "gpg", "beta_normalization", "w_reinforce", "opo"):
+        trainer = make_trainer(
+            policy_path, tmp_path, variant=variant, reward_funcs=one_infinite, stop_on_nonfinite=False, beta=0.1
+        )
+        trainer.model.train()
+        rows = [{"prompt": text} for text in ("ab", "cd") for _ in range(4)]
+        advantages = trainer._generate_and_score_completions(rows)["advantages"]
+        assert (advantages[:4] == 0).all() and (advantages[4:].sign() == torch.tensor([-1.0, 1, -1, 1])).all()
 
 
 def by_rank(rewards, num_generations, lengths, *, unit=1.0):
@@ -320,6 +511,9 @@ def test_an_evaluation_counts_every_prompt_once_and_by_its_own_groups(policy_pat
         assert metrics["eval_success_all"] == pytest.approx(2 / 5)
         assert metrics["eval_success_none"] == pytest.approx(2 / 5)
         assert metrics["eval_success_prompts"] == 5
+        assert metrics["eval_success@1"] == pytest.approx(5 / 10)
+        assert metrics["eval_success@2"] == pytest.approx(3 / 5)
+        assert "eval_success@4" not in metrics
 
 
 def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(policy_path, tmp_path):
@@ -338,7 +532,12 @@ def test_the_card_tells_evaluation_sets_apart_and_how_many_prompts_were_counted(
     low, high = wilson_interval(0.5, 3)
     assert rows["evaluation `hard`, 3 prompts"] == f"0.50 [{low:.2f}, {high:.2f}] (step 0)"
     trainer.create_model_card()
-    assert "evaluation `easy`, 5 prompts" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert "evaluation `easy`, 5 prompts" in card and "## What it took" not in card
+    trainer.train()
+    trainer.evaluate()
+    trainer.create_model_card()
+    assert "## What it took\n\nSuccess in the evaluation `easy`, " in (tmp_path / "README.md").read_text()
 
 
 def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation(policy_path, tmp_path):
@@ -368,6 +567,8 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
             "success_all": groups.amin(1).mean().item(),
             "success_none": 1 - groups.amax(1).mean().item(),
             "success_prompts": len(groups),
+            "success@1": groups.mean().item(),
+            f"success@{size}": groups.amax(1).mean().item(),
         }
 
     trained = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -386,6 +587,45 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
     expected = torch.tensor(reference.smoothed_std(rewards.tolist(), 2))[-8:]
     assert expected.abs().max() > 0
     torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["eval_success@4", "success@1"])
+def test_the_best_model_is_that_of_the_success_that_is_named(policy_path, tmp_path, metric):
+    """After one step and after three, one of two prompts succeeds always; after two, each of them once in four."""
+
+    def scripted(prompts, trainer_state, **_):
+        if len(set(prompts)) > 2:
+            return [float(i % 2) for i in range(len(prompts))]
+        solved = (0, 4) if trainer_state.global_step == 2 else range(4)
+        return [float(i in solved) for i in range(len(prompts))]
+
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="mean_only",
+        per_device_train_batch_size=12,
+        per_device_eval_batch_size=8,
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+        eval_dataset=dataset(2),
+        reward_funcs=scripted,
+    )
+    trainer.train()
+    name = f"eval_{metric.removeprefix('eval_')}"
+    evaluated = [entry[name] for entry in trainer.state.log_history if name in entry]
+    assert evaluated == pytest.approx([0.5, 1.0, 0.5] if name.endswith("4") else [0.5, 0.25, 0.5])
+    best = 2 if name.endswith("4") else 1
+    assert trainer.state.best_global_step == best
+    saved = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2, 3)]
+    assert [all(torch.equal(value, file[name]) for name, value in parameters(trainer).items() if name in file)
+            for file in saved] == [step == best for step in (1, 2, 3)]  # fmt: skip
+    logged = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    assert name in logged[1]
 
 
 class Shaped(Recorder):
@@ -532,7 +772,7 @@ def test_evaluations_in_the_middle_of_a_rollout_change_nothing_of_the_run(policy
         trainer = make_trainer(policy_path, tmp_path, **(defaults | settings | evaluations))
         trainer.train()
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        runs.append((parameters(trainer), [dict(entry, step_time=None) for entry in history]))
+        runs.append((parameters(trainer), [without_times(entry) for entry in history]))
         assert len(trainer.state.log_history) - len(history) == (7 if evaluations else 1)
     assert equal(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
@@ -731,7 +971,7 @@ def test_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path, logging
     assert last["trajectory/clipped_positive"] > last["trajectory/clipped_negative"] > 0
     for mine, theirs in zip(single, whole, strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"step_time"}:
+        for name in without_times(mine):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_grpo_variants.objective.divergences import half_squared_log_ratio, reverse_kl
+from trl_grpo_variants.objective.divergences import (
+    half_squared_log_ratio,
+    reverse_kl,
+    sequence_squared_log_ratio,
+    squared_log_ratio,
+)
 from trl_grpo_variants.objective.ratio import (
     MAX_DIVERGENCE_LOG_RATIO,
     MAX_IMPORTANCE_LOG_RATIO,
@@ -52,6 +57,27 @@ def test_half_the_square_has_the_gradient_of_the_reverse_kl_token_by_token():
         for estimate in (half_squared_log_ratio, reverse_kl)
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_trls_corrected_k3_has_the_gradient_of_k2_on_and_off_policy():
+    logps, anchor, old = torch.randn(3, 6, dtype=torch.float64)
+    logps.requires_grad_()
+    for before in (old, logps.detach()):
+        trls = torch.exp(anchor - logps) - (anchor - logps) - 1
+        (expected,) = torch.autograd.grad((trls * torch.exp(logps - before)).sum(), logps)
+        (actual,) = torch.autograd.grad(half_squared_log_ratio(logps, anchor, logps - before).sum(), logps)
+        torch.testing.assert_close(actual, expected)
+
+
+def test_penalties_without_a_ratio_look_at_the_anchor_alone():
+    logps, anchor = torch.randn(2, 2, 3, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    d = anchor - logps
+    for log_ratio in (torch.zeros(()), torch.tensor(torch.nan)):
+        torch.testing.assert_close(squared_log_ratio(logps, anchor, log_ratio), d * d / 2)
+        total = d[0, 0] + d[0, 1]
+        expected = torch.stack([total * total / 4, torch.zeros(()).double()])[:, None].expand(2, 3)
+        torch.testing.assert_close(sequence_squared_log_ratio(logps, anchor, log_ratio, mask), expected)
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10))

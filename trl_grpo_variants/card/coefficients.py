@@ -12,6 +12,9 @@ from transformers import TrainingArguments
 
 from ..combinations import CHOICES, unused_settings
 from ..config import GRPOVariantConfig
+from ..objective.choice import AXES
+from ..resolution import TRL_DEFAULTS
+from ..variants import get_variant
 
 
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
@@ -19,6 +22,8 @@ _OBJECTIVE = (
     "importance_sampling_level",
     "policy_loss",
     "policy_loss_kwargs",
+    "token_advantage",
+    "token_advantage_kwargs",
     "trajectory_clip",
     "no_is_gradient",
     "epsilon",
@@ -29,11 +34,13 @@ _OBJECTIVE = (
     "advantage_kwargs",
     "scale_rewards",
     "reward_variance_epsilon",
+    "length_weight_power",
     "mask_zero_variance_groups",
     "beta",
     "mirror_beta",
     "mirror_sync_steps",
     "kl_estimator",
+    "kl_placement",
     "num_iterations",
     "steps_per_generation",
     "group_preserving_split",
@@ -41,7 +48,7 @@ _OBJECTIVE = (
     "max_completion_length",
     "temperature",
 )
-_NAMED = ("advantage", "advantage_kwargs", "policy_loss", "policy_loss_kwargs")
+_NAMED = (*(name for axis in AXES for name in (axis, f"{axis}_kwargs")), "length_weight_power")
 _OPTIMISATION = (
     "learning_rate",
     "lr_scheduler_type",
@@ -80,14 +87,14 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
     unused = {name for name, *_ in unused_settings(args)}
     # A choice between ways to do what is not done has nothing to say; a bound that is not used may be missed.
     names = [name for name in _OBJECTIVE if name not in unused & CHOICES.keys()]
-    names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {})]
+    names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {}, 0.0)]
     decisive = {name: number(getattr(args, name)) for name in names}
     if args.epsilon_high is None:
         decisive["epsilon_high"] = decisive["epsilon"]  # as TRL resolves it
     for name in unused & decisive.keys() & {"epsilon", "epsilon_high", "delta"}:
         decisive[name] = "not used"
 
-    parts = {
+    is_used = {
         "vllm_": args.use_vllm,
         "sapo_": args.loss_type == "sapo",
         "vespo_": args.loss_type == "vespo",
@@ -97,13 +104,21 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
         "max_steps": args.max_steps > 0,
         "num_train_epochs": args.max_steps <= 0,
     }
-    left_out = (*_HOSTING, *(prefix for prefix, is_used in parts.items() if not is_used))
+    idle = tuple(prefix for prefix, used in is_used.items() if not used)
+    # What else a variant may set of TRL's, where it does or the run does.
+    settings = {} if args.variant is None else get_variant(args.variant).settings
+    for name in TRL_DEFAULTS:
+        if name in settings:
+            decisive.setdefault(name, "not used" if name.startswith(idle) else number(getattr(args, name)))
+        elif getattr(args, name) != TRL_DEFAULTS[name] and not name.startswith(idle):
+            decisive.setdefault(name, number(getattr(args, name)))
+    left_out = (*_HOSTING, *idle)
     inherited = {field.name for field in fields(TrainingArguments)}
     names = [field.name for field in fields(args) if field.name not in inherited and field.init]
     others = {
         name: number(getattr(args, name))
         for name in (*_OPTIMISATION, *names)
-        if name not in (*_OBJECTIVE, "variant") and not name.startswith(left_out) and _is_public(args, name)
+        if name not in {*_OBJECTIVE, *decisive, "variant"} and not name.startswith(left_out) and _is_public(args, name)
     }
     return decisive, others | {"processes": str(args.world_size)}
 

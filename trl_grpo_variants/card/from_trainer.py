@@ -13,6 +13,8 @@ from accelerate.utils import is_peft_model
 from huggingface_hub import ModelCard
 from transformers import PreTrainedTokenizerBase
 
+from ..runs.effort import price
+from ..runs.folder import Run, TrainerState
 from ..runs.success import success_rows
 from .rendering import Subject, as_list, model_card
 
@@ -67,6 +69,7 @@ def trainer_card(
         datasets=dataset_name,
         tags=further,
         success=success_rows(state.log_history),
+        price=price(Run(subject.name, logs=TrainerState(state.log_history))),
         steps=state.global_step,
         figure=FIGURE_NAME if (Path(args.output_dir) / FIGURE_NAME).is_file() else None,
         links=[(name, address) for name, address in links.items() if address is not None],

@@ -17,6 +17,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from ..config import GRPOVariantConfig
 from ..objective.formula import legend, objective_text
 from ..papers import TIC_GRPO, Paper
+from ..runs.effort import Price
 from ..runs.success import Success
 from ..variants import Variant, get_variant
 from ..version import __version__
@@ -67,6 +68,7 @@ def model_card(
     datasets: str | Iterable[str] | None = None,
     tags: str | Iterable[str] | None = None,
     success: Iterable[Success] = (),
+    price: Price | None = None,
     steps: int | None = None,
     figure: str | None = None,
     links: Iterable[tuple[str, str]] = (),
@@ -75,7 +77,8 @@ def model_card(
     Render the card of a model, with its metadata, for a resolved configuration.
 
     Of the `datasets` only ids on the Hub are named, and the tag `license:NAME` is the licence. `steps` are optimizer
-    steps that were taken, `figure` lies beside the card, and `links` are names and addresses of dashboards.
+    steps that were taken, `price` is what they cost, `figure` lies beside the card, and `links` are names and addresses
+    of dashboards.
     """
     variant = None if args.variant is None else get_variant(args.variant)
     names: dict[str, Any] = {name: _printable(getattr(subject, name)) for name in ("name", "base_model", "model_id")}
@@ -103,6 +106,7 @@ def model_card(
         others=others,
         adapter={} if not is_adapter else _adapter_settings(subject.peft_config),
         success=list(success),
+        price=price,
         steps=steps,
         figure=figure,
         datasets=datasets,
@@ -175,7 +179,7 @@ def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str], pa
     if departures:
         limits.append(f"The run departs from the variant: {'; '.join(departures)}.")
     acts_later = args.mirror_beta != 0.0 and args.mirror_sync_steps is None
-    if args.is_on_policy and (args.parts.policy.is_inert_on_policy or acts_later):
+    if args.is_on_policy and (args.parts.policy.is_inert(vars(args)) or acts_later):
         limits.append(
             "Each rollout served one optimizer step, so every ratio was 1: importance weights, their clip and a KL to "
             "the policy that made the rollout had no effect on this run."

@@ -51,8 +51,8 @@ class LeanForward(GRPOTrainer):
         needed = None if self._loss_inputs is None else self._loss_inputs.get("needed")
         return self._forward(score, model, *args, needed=needed, **kwargs)
 
-    def _score(self, rollout: dict[str, Any], policy: PolicySnapshot, mode: str) -> torch.Tensor:
-        """Log-probs (B, T) of a rollout under an earlier policy."""
+    def _score(self, rollout: dict[str, Any], policy: PreTrainedModel | PolicySnapshot, mode: str) -> torch.Tensor:
+        """Log-probs (B, T) of a rollout under a policy, without a gradient."""
         batch_size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
         # As in the parent: without gradients, checkpointing would only warn.
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):

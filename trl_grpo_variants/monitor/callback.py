@@ -56,7 +56,7 @@ class SuccessMonitor(TrainerCallback):
 
     - `theory/predicted_success`: mean of the predictions that had been made for this visit.
     - `theory/gap`: mean of measured - predicted, over the same prompts.
-    - `theory/groups_without_signal`: share of the groups whose rewards are all equal.
+    - `theory/groups_without_signal`: share of the groups whose rewards are all equal and which have no advantage.
     - `theory/expected_groups_without_signal`: mean of [`zero_variance_probability`] at the predictions and the size of
       the groups.
     - `theory/renyi_residual`: of dual runs, mean of [`Forecast.renyi_residual`] over the groups that have at least two
@@ -120,9 +120,10 @@ class SuccessMonitor(TrainerCallback):
             log_ratios = accelerator.gather(trajectory_log_weight(ref_logps, old_logps, mask))
         # A group may have its rows in several processes.
         prompts = gather_object(prompts)
+        advantages = accelerator.gather(rollout["advantages"])
         if not accelerator.is_main_process:
             return {}
-        return self.record(step, prompts, rewards_per_func, num_generations, log_ratios)
+        return self.record(step, prompts, rewards_per_func, num_generations, log_ratios, advantages)
 
     def record(
         self,
@@ -131,6 +132,7 @@ class SuccessMonitor(TrainerCallback):
         rewards_per_func: torch.Tensor,
         num_generations: int,
         log_ratios: torch.Tensor | None = None,
+        advantages: torch.Tensor | None = None,
     ) -> dict[str, float]:
         """
         Record a rollout. In the main process only, with the rows of all processes.
@@ -146,6 +148,8 @@ class SuccessMonitor(TrainerCallback):
                 Group size G; it divides N.
             log_ratios (`torch.Tensor`, *optional*):
                 log pi_ref(o) - log pi_{n-1}(o) of each completion, of shape `(N,)`.
+            advantages (`torch.Tensor`, *optional*):
+                Advantages of shape `(N,)`, which groups of equal rewards may have too. If not given, they have none.
 
         Returns:
             `dict[str, float]`:
@@ -153,7 +157,11 @@ class SuccessMonitor(TrainerCallback):
         """
         rewards_per_func = rewards_per_func.cpu()
         full, scored = (flags.view(-1, num_generations) for flags in full_reward(rewards_per_func, self._weights))
-        visits = self._counted(prompts[::num_generations], rewards_per_func, full, scored)
+        learns = has_variance(weighted_rewards(rewards_per_func, self._weights), num_generations)
+        if advantages is not None:
+            learns = learns | (advantages.cpu() != 0)
+        has_signal = learns.view(-1, num_generations).any(dim=1)
+        visits = self._counted(prompts[::num_generations], rewards_per_func, full, scored, has_signal)
         visits["rollout"], visits["step"] = self._rollouts, step
         self._add_estimates(visits)
         scalars = _scalars(visits, num_generations)
@@ -208,7 +216,12 @@ class SuccessMonitor(TrainerCallback):
         self._visits.start(visits)
 
     def _counted(
-        self, prompts: Sequence[Prompt], rewards_per_func: torch.Tensor, full: torch.Tensor, scored: torch.Tensor
+        self,
+        prompts: Sequence[Prompt],
+        rewards_per_func: torch.Tensor,
+        full: torch.Tensor,
+        scored: torch.Tensor,
+        has_signal: torch.Tensor,
     ) -> pd.DataFrame:
         """Outcomes by prompt, from the prompts of the groups; groups without a scored completion do not count."""
         rewards, (num_groups, size) = weighted_rewards(rewards_per_func, self._weights), full.shape
@@ -220,7 +233,7 @@ class SuccessMonitor(TrainerCallback):
                 "successes": successes,
                 "completions": completions,
                 "groups": 1,
-                "groups_without_signal": ~has_variance(rewards, size).view(num_groups, size)[:, 0].numpy(),
+                "groups_without_signal": ~has_signal.numpy(),
                 "signal": np.nan if self._forecast is None else self._forecast.signals(Counts(successes, completions)),
                 "is_binary": (rewards.isnan() | (rewards == 0) | (rewards == 1)).view(num_groups, size).all(1).numpy(),
             }
@@ -286,8 +299,9 @@ def _settings(args: Any, forecast: Forecast | None, reason: str | None) -> dict[
         "max_completion_length",
     )
     return {name: getattr(args, name) for name in names} | {
-        "normalization": None if forecast is None else forecast.normalization,
+        "signal": None if forecast is None else forecast.signal.name,
         "not_predicted_because": reason,
+        "metrics": dict(args.parts.policy.metrics),
     }
 
 

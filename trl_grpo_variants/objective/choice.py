@@ -11,42 +11,66 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from ..papers import Paper
+from ..checks import check_choice
+from ..papers import RLOO, Paper
 from ..suggest import did_you_mean
 from .advantages import ADVANTAGES
+from .advantages.lengths import LENGTH_WEIGHTS
 from .divergences import ANCHORS, DIVERGENCES
 from .policies import POLICY_TERMS
-from .terms import Advantage, Divergence, P, Part, PolicyTerm
+from .terms import Advantage, Divergence, P, Part, PolicyTerm, TokenAdvantage
+from .token_advantages import TOKEN_ADVANTAGES
 
 
-# The axes on which a configuration names a part: its field, the parts, and the field of TRL's that chooses one too.
+# The axes on which a configuration names a part: its field, the parts, and the field of TRL's that chooses one too, or
+# its own field where TRL has none.
 AXES: dict[str, tuple[Mapping[str, Any], str]] = {
     "advantage": (ADVANTAGES, "scale_rewards"),
     "policy_loss": (POLICY_TERMS, "importance_sampling_level"),
+    "token_advantage": (TOKEN_ADVANTAGES, "token_advantage"),
 }
+
+
+# Fields that add to the loss or change it beside the parts, with the values at which they do not.
+_OWN_TERMS = {"mirror_beta": 0.0, "mask_zero_variance_groups": False, "kl_placement": "loss"}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a method. The advantage is `None` where neither a name nor a field says which."""
+    """
+    The parts of a method. The advantage is `None` where neither a name nor a field says which, the weights of its
+    completions where all have the same.
+    """
 
     advantage: Advantage | None
     policy: PolicyTerm
     divergence: Divergence
+    token_advantage: TokenAdvantage
+    weights: Part | None = None
+
+    def on(self, axis: str) -> Part | None:
+        """The part on an axis, by the name of its field."""
+        return getattr(self, axis.removesuffix("_loss"))
 
     @property
     def are_trls(self) -> bool:
         """Whether TRL computes all of them."""
-        return self.policy.function is None and (self.advantage is None or self.advantage.function is None)
+        return all(part is None or part.function is None for part in map(self.on, AXES))
+
+    def leave_loss_to_trl(self, values: Mapping[str, Any]) -> bool:
+        """Whether TRL computes the whole loss, its KL to the reference among it."""
+        stays = all(values.get(name) in (None, neutral) for name, neutral in _OWN_TERMS.items())
+        return self.are_trls and self.weights is None and self.divergence.name == "k3" and stays
 
     def papers(self, values: Mapping[str, Any]) -> list[Paper]:
         """Publications of what TRL does not compute, each once."""
         papers: list[Paper | None] = [ANCHORS["previous"].paper] if values.get("mirror_beta") else []
-        papers += [
-            part.paper for part in (self.advantage, self.policy) if part is not None and part.function is not None
-        ]
-        if any(values.get(anchor.coefficient) for anchor in ANCHORS.values()) and self.divergence.name != "k3":
+        parts = [*map(self.on, AXES), self.weights]
+        papers += [part.paper for part in parts if part is not None and part.function is not None]
+        if loss_coefficients(values) and self.divergence.name != "k3":
             papers.append(self.divergence.paper)
+        if penalizes_rewards(values):
+            papers.append(RLOO)
         return [paper for paper in dict.fromkeys(papers) if paper is not None]
 
 
@@ -56,11 +80,35 @@ def chosen_parts(values: Mapping[str, Any]) -> Parts:
 
     Raises a `ValueError` if a name is none of a part and cannot be imported either.
     """
+    estimator = values.get("kl_estimator") or "k3"
+    if estimator == "k1":
+        raise ValueError(
+            "`kl_estimator='k1'` has an expected gradient of zero in the loss while the policy is the one that made the "
+            "rollout; use 'k3' or 'k2', whose gradient is that of the reverse KL, or `kl_placement='reward'`, where the KL is "
+            "estimated by k1."
+        )
+    check_choice("kl_estimator", estimator, tuple(DIVERGENCES))
     return Parts(
         advantage=_chosen(ADVANTAGES, Advantage, "advantage", values),
         policy=_chosen(POLICY_TERMS, PolicyTerm, "policy_loss", values) or POLICY_TERMS["clipped"],
-        divergence=DIVERGENCES[values.get("kl_estimator") or "k3"],
+        divergence=DIVERGENCES[estimator],
+        token_advantage=_chosen(TOKEN_ADVANTAGES, TokenAdvantage, "token_advantage", values)
+        or TOKEN_ADVANTAGES["uniform"],
+        weights=LENGTH_WEIGHTS if values.get("length_weight_power") else None,
     )
+
+
+def penalizes_rewards(values: Mapping[str, Any]) -> bool:
+    """Whether the KL to the reference is taken from the rewards, and no term of the loss."""
+    return bool(values.get("beta")) and values.get("kl_placement") == "reward"
+
+
+def loss_coefficients(values: Mapping[str, Any]) -> dict[str, float]:
+    """Coefficient of each KL in the loss that has one, by the name of its anchor."""
+    coefficients = {name: values.get(anchor.coefficient) for name, anchor in ANCHORS.items()}
+    if penalizes_rewards(values):
+        del coefficients["reference"]
+    return {name: value for name, value in coefficients.items() if value}
 
 
 def importable_name(axis: str, function: Callable[..., Any]) -> str:
@@ -112,4 +160,6 @@ def _imported(name: str, kind: Any, field: str) -> Any:
     # What it does is not known either, so nothing is concluded from it.
     if kind is Advantage:
         return Advantage(name, value, f"{attribute}(r)", None, symbols=symbols, is_zero_without_variance=False)
+    if kind is TokenAdvantage:
+        return TokenAdvantage(name, value, f"{attribute}(pi, a)", None, symbols=symbols, relates_rows=True)
     return PolicyTerm(name, value, f"{attribute}(pi, A)", None, symbols=symbols, is_inert_on_policy=False)

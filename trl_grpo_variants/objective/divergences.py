@@ -68,8 +68,8 @@ def half_squared_log_ratio(logps: torch.Tensor, anchor_logps: torch.Tensor, log_
     """
     Per-token estimate rho d^2 / 2 of KL(pi_theta || anchor), "k2", with rho a weight without a gradient.
 
-    Its gradient is that of the reverse KL, token by token the one of [`reverse_kl`]
-    ([paper](https://huggingface.co/papers/2510.01555)); its value is another one.
+    Its gradient is that of the reverse KL, token by token the one of [`reverse_kl`] and of TRL's own estimate, which has
+    that ratio by default ([paper](https://huggingface.co/papers/2510.01555)); only its value is another one.
 
     Args:
         logps (`torch.Tensor`):
@@ -86,7 +86,68 @@ def half_squared_log_ratio(logps: torch.Tensor, anchor_logps: torch.Tensor, log_
     return log_ratio.detach().exp() * (anchor_logps - logps).square() / 2
 
 
+def squared_log_ratio(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
+    """
+    Per-token penalty d^2 / 2, without the ratio rho to the policy that made the rollout.
+
+    Towards that policy it is the one of [Kimi k1.5](https://huggingface.co/papers/2501.12599) as trainers have it, token by
+    token, and differs from the mirror term of [`reverse_kl`] by the factor rho alone: the gradients are log rho and
+    rho log rho. So Kimi's update is, up to that factor, the score with mean-only advantages and a mirror term.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        anchor_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the anchor, bounded with [`~objective.ratio.bounded_anchor`].
+        log_ratio (`torch.Tensor`):
+            Not used.
+
+    Returns:
+        `torch.Tensor`:
+            Penalties of shape `(B, T)`, in squared nats.
+    """
+    return (anchor_logps - logps).square() / 2
+
+
+def sequence_squared_log_ratio(
+    logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """
+    Penalty (sum_t d)^2 / 2 of a completion, divided by its L tokens and put on each of them.
+
+    `loss_type="grpo"`, which divides by L once more, makes it that of [PMD](https://huggingface.co/papers/2602.05933):
+    with the score as policy term, tau (A / tau - sum_t log rho)^2 / (2 L) up to a constant, where tau is `mirror_beta`. One
+    that divides by a constant length makes it the one of [Kimi k1.5](https://huggingface.co/papers/2501.12599), Eq. 3. It
+    grows with the square of the length, so its coefficient is small.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        anchor_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the anchor, bounded with [`~objective.ratio.bounded_anchor`].
+        log_ratio (`torch.Tensor`):
+            Not used.
+        mask (`torch.Tensor`):
+            Mask of shape `(B, T)`, 1 for the tokens that count.
+
+    Returns:
+        `torch.Tensor`:
+            Penalties of shape `(B, T)`, in squared nats, the same for the tokens of a completion.
+    """
+    total = (anchor_logps - logps).masked_fill(mask == 0, 0.0).sum(dim=1, keepdim=True)
+    return (total.square() / (2 * mask.sum(dim=1, keepdim=True).clamp(min=1))).expand_as(logps)
+
+
 K3 = Divergence(name="k3", function=reverse_kl, formula="exp(d) - d - 1", paper=DEEPSEEKMATH)
 K2 = Divergence(name="k2", function=half_squared_log_ratio, formula="d^2 / 2", paper=papers.K2)
 
-DIVERGENCES: dict[str, Divergence] = registry(K3, K2)
+SQUARED = Divergence(name="squared", function=squared_log_ratio, formula="d^2 / 2", paper=papers.KIMI, has_ratio=False)
+SEQUENCE_SQUARED = Divergence(
+    name="sequence_squared",
+    function=sequence_squared_log_ratio,
+    formula="(sum_t d)^2 / (2 |o_i|)",
+    paper=papers.PMD,
+    has_ratio=False,
+)
+
+DIVERGENCES: dict[str, Divergence] = registry(K3, K2, SQUARED, SEQUENCE_SQUARED)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 # The gradient of a divergence is proportional to the importance ratio, and at its bound still fits float16.
 MAX_IMPORTANCE_LOG_RATIO = 10.0
 MAX_DIVERGENCE_LOG_RATIO = 20.0
+# What is logged of the weights of the trajectories of an optimizer step, with titles.
+TRAJECTORY_METRICS = {
+    "trajectory/ess": "Effective sample size",
+    "trajectory/log_weight_std": "Spread of log-weights",
+    "trajectory/log_weight_std_per_sqrt_token": "Spread per root of a token",
+}
 
 
 def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float) -> torch.Tensor:
@@ -40,6 +46,23 @@ def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float
     """
     current = logps.detach()
     return anchor_logps.clamp(min=current - limit, max=current + limit)
+
+
+def token_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
+    """
+    Logarithm of the ratio of each token, whose exponential is finite whatever the log-probs are.
+
+    Args:
+        logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the current policy.
+        old_logps (`torch.Tensor`):
+            Log-probs of shape `(B, T)` under the policy that made the rollout, of any precision.
+
+    Returns:
+        `torch.Tensor`:
+            Log-ratios of shape `(B, T)`, in nats; at most [`MAX_IMPORTANCE_LOG_RATIO`] in magnitude.
+    """
+    return logps - bounded_anchor(old_logps.to(logps.dtype), logps, MAX_IMPORTANCE_LOG_RATIO)
 
 
 def importance_log_ratio(logps: torch.Tensor, old_logps: torch.Tensor, mask: torch.Tensor, level: str) -> torch.Tensor:

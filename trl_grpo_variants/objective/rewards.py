@@ -3,12 +3,21 @@
 
 """Rewards and success within the group of completions of one prompt."""
 
-import torch
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import torch
+
+from .advantages.normalized import STD_EPSILON
 
 
 # Rewards are float32, whatever a reward function returns, and a weighted sum rounds once per function. Below the second
 # tolerance TRL calls a standard deviation zero.
-_ROUNDING = 4 * torch.finfo(torch.float32).eps
+_ROUNDING = 4 * 2.0**-23
 _ZERO_STD = 1e-8
 
 
@@ -27,7 +36,42 @@ def weighted_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> t
             Rewards of shape `(N,)`; NaN where no function scored the completion.
     """
     rewards = (rewards_per_func * weights).nansum(dim=1)
-    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), math.nan)
+
+
+def without_infinite_groups(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """
+    Rewards `(N,)` in which those of a group with an infinite one, of which no statistic is finite, are NaN as if they had
+    not been scored.
+    """
+    infinite = rewards.view(-1, num_generations).isinf().any(dim=1, keepdim=True)
+    return rewards.view(-1, num_generations).masked_fill(infinite, math.nan).view(-1)
+
+
+def trls_advantages(rewards: torch.Tensor, num_generations: int, *, scale_rewards: str) -> torch.Tensor:
+    """
+    TRL's own advantages, for rewards that it does not know.
+
+    Args:
+        rewards (`torch.Tensor`):
+            Rewards of shape `(N,)`, the groups one after the other; NaN where a completion could not be scored.
+        num_generations (`int`):
+            Group size G; it divides N.
+        scale_rewards (`str`):
+            `"group"`, `"batch"` or `"none"`: whose sample standard deviation the centred rewards are divided by.
+
+    Returns:
+        `torch.Tensor`:
+            Advantages of shape `(N,)`; 0 where the reward is NaN.
+    """
+    grouped = rewards.view(-1, num_generations)
+    centered = grouped - grouped.nanmean(dim=1, keepdim=True)
+    if scale_rewards != "none":
+        whole = grouped if scale_rewards == "group" else rewards.view(1, -1)
+        squares = (whole - whole.nanmean(dim=1, keepdim=True)).square().nansum(dim=1, keepdim=True)
+        variance = squares / ((~whole.isnan()).sum(dim=1, keepdim=True) - 1).clamp(min=1)
+        centered = centered / (variance.sqrt() + STD_EPSILON)
+    return centered.nan_to_num(nan=0.0).view(-1)
 
 
 def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
@@ -51,15 +95,19 @@ def has_variance(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
             one with an infinite reward.
     """
     grouped = rewards.view(-1, num_generations, *rewards.shape[1:])
-    highest = grouped.masked_fill(grouped.isnan(), -torch.inf).amax(dim=1)
-    lowest = grouped.masked_fill(grouped.isnan(), torch.inf).amin(dim=1)
-    tolerance = _ZERO_STD + _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
+    highest = grouped.masked_fill(grouped.isnan(), -math.inf).amax(dim=1)
+    lowest = grouped.masked_fill(grouped.isnan(), math.inf).amin(dim=1)
+    tolerance = _ZERO_STD + _ROUNDING * highest.abs().maximum(lowest.abs())
     differ = highest - lowest > tolerance
     return (differ if rewards.dim() == 1 else differ.any(dim=1)).repeat_interleave(num_generations)
 
 
 def reward_differences(
-    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, scope: str
+    rewards_per_func: torch.Tensor,
+    weights: torch.Tensor,
+    num_generations: int,
+    scope: str,
+    penalties: torch.Tensor | float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Tell where rewards differ, see [`has_variance`].
@@ -74,6 +122,8 @@ def reward_differences(
         scope (`str`):
             Whose standard deviation the advantages are divided by: that of the `"group"`, of the `"batch"`, or of each
             `"function"` by itself.
+        penalties (`torch.Tensor` or `float`, *optional*, defaults to `0.0`):
+            What is taken from the sums `(N,)` of the rewards.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`:
@@ -83,7 +133,7 @@ def reward_differences(
     if scope == "function":
         varies = has_variance(rewards_per_func[:, weights != 0], num_generations)
         return varies, ~varies.any()
-    rewards = weighted_rewards(rewards_per_func, weights)
+    rewards = weighted_rewards(rewards_per_func, weights) - penalties
     varies = has_variance(rewards, num_generations)
     return varies, ~(has_variance(rewards, len(rewards)) if scope == "batch" else varies)
 
@@ -110,11 +160,40 @@ def full_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> tuple[
     return (counted.isnan() | (counted >= 1)).all(dim=1) & scored, scored
 
 
+def success_sizes(num_generations: int) -> list[int]:
+    """Sizes k of which success@k is known from groups of G completions: 1, 2, 4 and so on, at most G."""
+    return [2**power for power in range(num_generations.bit_length())]
+
+
+def success_at(successes: torch.Tensor, completions: torch.Tensor, k: int) -> torch.Tensor:
+    """
+    Probability that k completions of a prompt hold a success, estimated without bias from n of them with c successes
+    ([2107.03374](https://huggingface.co/papers/2107.03374), eq. 1): the share of all choices of k out of the n that
+    hold one, 1 - C(n - c, k) / C(n, k).
+
+    Args:
+        successes (`torch.Tensor`):
+            Successes c, of shape `(P,)`.
+        completions (`torch.Tensor`):
+            Completions n, of shape `(P,)`, each at least k.
+        k (`int`):
+            How many completions are tried, at least 1.
+
+    Returns:
+        `torch.Tensor`:
+            Estimates of shape `(P,)` in double precision.
+    """
+    drawn = torch.arange(k, device=completions.device)
+    failures = (completions - successes).unsqueeze(1) - drawn
+    # As a product, because a binomial coefficient of a large group is no longer a number.
+    return 1 - (failures.clamp(min=0).double() / (completions.unsqueeze(1) - drawn)).prod(dim=1)
+
+
 def success_counts(
     rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, tuple[float, int]]:
     """
-    Count completions and groups with full reward, see [`full_reward`].
+    Count completions and groups with full reward, see [`full_reward`], and sum what [`success_at`] estimates.
 
     Args:
         rewards_per_func (`torch.Tensor`):
@@ -125,17 +204,24 @@ def success_counts(
             Group size G; it divides N.
 
     Returns:
-        `dict[str, tuple[int, int]]`:
+        `dict[str, tuple[float, int]]`:
             How many, and of how many: `success` (scored completions), `success_all` and `success_none` (groups with a
-            scored completion in which all, respectively none, of the scored completions succeed).
+            scored completion in which all, respectively none, of the scored completions succeed), and, for each of
+            [`success_sizes`], `success@k` (groups with at least k scored completions).
     """
     full, scored = full_reward(rewards_per_func, weights)
     scored_per_group = scored.view(-1, num_generations).sum(dim=1)
     full_per_group = full.view(-1, num_generations).sum(dim=1)[scored_per_group > 0]
     scored_per_group = scored_per_group[scored_per_group > 0]
     groups = scored_per_group.numel()
+    success_at_sizes = {}
+    for k in success_sizes(num_generations):
+        has_enough = scored_per_group >= k
+        estimates = success_at(full_per_group[has_enough], scored_per_group[has_enough], k)
+        success_at_sizes[f"success@{k}"] = (estimates.sum().item(), estimates.numel())
     return {
         "success": (int(full.sum()), int(scored.sum())),
         "success_all": (int((full_per_group == scored_per_group).sum()), groups),
         "success_none": (int((full_per_group == 0).sum()), groups),
+        **success_at_sizes,
     }

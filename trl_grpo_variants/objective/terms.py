@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..papers import Paper
@@ -16,6 +16,10 @@ from ..papers import Paper
 
 if TYPE_CHECKING:
     import torch
+
+
+# Rewards are float32, and a weighted sum of them rounds once per function.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class TermInputs:
         old_logps (`torch.Tensor`):
             Log-probs `(B, T)` of the policy that made the rollout.
         advantages (`torch.Tensor`):
-            Advantages `(B,)`, or `(B, T)` where tools or a user give one per token.
+            Advantages `(B,)`, or `(B, T)` where tools, a user or a part of the method give one per token.
         mask (`torch.Tensor`):
             `(B, T)`, 1 for the tokens that the policy produced and that count.
         entropies (`torch.Tensor`):
             Entropies `(B, T)` of the policy, in nats, without a gradient unless the loss has an entropy bonus.
         anchors (`Mapping[str, torch.Tensor]`):
             Log-probs `(B, T)` of other policies by name, see [`~objective.divergences.ANCHORS`].
+        sampling_logps (`torch.Tensor`, *optional*):
+            Log-probs `(B, T)` of the engine that sampled, where it gives them; those of `old_logps` for tokens without.
     """
 
     logps: torch.Tensor
@@ -44,6 +50,7 @@ class TermInputs:
     mask: torch.Tensor
     entropies: torch.Tensor
     anchors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sampling_logps: torch.Tensor | None = None
 
     @property
     def token_advantages(self) -> torch.Tensor:
@@ -83,6 +90,13 @@ class Setting:
             Bound that a number does not reach.
         at_most (`float`, *optional*):
             Greatest number.
+        is_whole (`bool`):
+            Whether the number is a whole one.
+        below (`tuple[str, ...]`, *optional*):
+            Fields of the configuration, or other settings of the part, below whose values it lies; a field without a value
+            bounds nothing.
+        within (`tuple[str, ...]`, *optional*):
+            The same for those that it may reach.
         only_with (`Mapping[str, tuple]`, *optional*):
             Values of other fields with which it is read; by default always.
     """
@@ -92,7 +106,54 @@ class Setting:
     at_least: float | None = None
     greater_than: float | None = None
     at_most: float | None = None
+    is_whole: bool = False
+    below: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     only_with: Mapping[str, tuple] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """
+    Rewards that an advantage takes: each completion's, summed over the reward functions with their weights. By default
+    any.
+
+    Parameters:
+        values (`tuple[float, ...]`, *optional*):
+            The only ones.
+        at_least (`float` or `str`, *optional*):
+            The least one, or the name of the setting that is it.
+        at_most (`float` or `str`, *optional*):
+            The greatest one, or the name of the setting that is it.
+    """
+
+    values: tuple[float, ...] = ()
+    at_least: float | str | None = None
+    at_most: float | str | None = None
+
+    def given(self, settings: Mapping[str, Any]) -> Domain:
+        """The same with numbers in the place of the settings that it names."""
+        low, high = (settings.get(bound, bound) for bound in (self.at_least, self.at_most))  # type: ignore[arg-type]
+        return replace(self, at_least=low, at_most=high)
+
+    @property
+    def text(self) -> str:
+        """What the rewards are, to stand behind that word."""
+        if self.values:
+            return f"of {' or '.join(f'{value:g}' for value in self.values)}"
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        return " and ".join(f"of {words} {bound:g}" for words, bound in bounds.items() if bound is not None)
+
+    def excludes(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Where rewards `(N,)` lie outside by more than their rounding; one that is NaN does not."""
+        outside = (rewards == rewards) & bool(self.values)
+        for value in self.values:
+            outside = outside & ((rewards - value).abs() > _ROUNDING * max(1.0, abs(value)))
+        for bound, sign in ((self.at_least, 1), (self.at_most, -1)):
+            if bound is not None:
+                number = float(bound)
+                outside = outside | (sign * (rewards - number) < -_ROUNDING * max(1.0, abs(number)))
+        return outside
 
 
 @dataclass(frozen=True)
@@ -126,6 +187,8 @@ class Part:
     symbols: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] | None = None
 
+    # What the parts of one kind are called together; what is neither a term nor a KL is about advantages.
+    axis: ClassVar[str] = "advantages"
     # Field of the configuration with the settings that are no fields.
     kwargs_field: ClassVar[str] = ""
     # Of the function's arguments, those that the trainer gives: the first so many, and these by name.
@@ -134,9 +197,12 @@ class Part:
 
     def text(self, values: Mapping[str, Any]) -> str:
         """The formula in plain text; a setting that neither `values` nor a default gives is written as its symbol."""
+        return self.formula if isinstance(self.formula, str) else self.formula(self.known_values(values))
+
+    def known_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a configuration, with the part's own settings among them: as they are given, else their defaults."""
         defaults = {name: value for name, value in self.keywords().items() if value is not inspect.Parameter.empty}
-        given = values.get(self.kwargs_field) or {}
-        return self.formula if isinstance(self.formula, str) else self.formula({**defaults, **values, **given})
+        return {**defaults, **values, **(values.get(self.kwargs_field) or {})}
 
     def reads(self, values: Mapping[str, Any]) -> set[str]:
         """Names of the settings that act with these fields."""
@@ -154,6 +220,13 @@ class Part:
             for name, value in self.fields.items()
         )
 
+    def values_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that a configuration gives the function: fields, entries of `*_kwargs`, and defaults."""
+        defaults = {name: value for name, value in self.keywords().items() if value is not inspect.Parameter.empty}
+        own = {setting.name: values[setting.name] for setting in self.settings if setting.name in values}
+        given = {name: value for name, value in own.items() if name in self.keywords()}
+        return {**defaults, **given, **(values.get(self.kwargs_field) or {})}
+
     def keywords(self) -> dict[str, Any]:
         """
         Keywords that a configuration may give the function, with their defaults: `inspect.Parameter.empty` for none.
@@ -161,6 +234,10 @@ class Part:
         parameters = {} if self.function is None else inspect.signature(self.function).parameters
         given = [*list(parameters)[: self.positional], *self.provided]
         return {name: parameter.default for name, parameter in parameters.items() if name not in given}
+
+    def is_own(self, setting: Setting) -> bool:
+        """Whether a setting is given in the part's `*_kwargs`: it has its default there, and a field in the configuration."""
+        return self.keywords().get(setting.name, inspect.Parameter.empty) is not inspect.Parameter.empty
 
     def takes(self, name: str) -> bool:
         """Whether the function has an argument of this name."""
@@ -176,7 +253,10 @@ class Advantage(Part):
 
     Parameters:
         is_zero_without_variance (`bool`):
-            Whether groups of equal rewards have no advantage; they are then exactly zero.
+            Whether groups of equal rewards have no advantage; they are then exactly zero. Where they have one, the mean
+            step of finite groups is not that of `group_omega` alone, which is about groups of both outcomes.
+        domain ([`Domain`]):
+            Rewards that it takes; any other ends the run.
         omega (`Callable`, *optional*):
             Its signal Omega = A+ - A- for rewards of 0 and 1 in large groups: `omega(success, failure, **settings)` takes
             the success of a prompt and 1 less it, NumPy arrays of one shape in float64, and gives an array of that shape.
@@ -184,14 +264,43 @@ class Advantage(Part):
         group_omega (`Callable`, *optional*):
             The same in one group, where that is not `omega` at the group's share of successes:
             `group_omega(successes, num_generations, **settings)`.
+        is_centered (`bool`):
+            Whether the advantages of a group add up to 0. Where they do not, the baseline cancels in exact iteration, but
+            neither in groups of finite size nor under a clip.
+        is_of_rollout (`bool`):
+            Whether other groups of the rollout have a part in the advantages of a group; if there is an `omega` too, as
+            one scale of all prompts.
     """
 
     is_zero_without_variance: bool = True
+    domain: Domain = field(default_factory=Domain)
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
+    is_centered: bool = True
+    is_of_rollout: bool = False
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)
+
+    def domain_of(self, values: Mapping[str, Any]) -> Domain:
+        """Rewards that it takes with the settings of a configuration."""
+        return self.domain.given(self.values_of(values))
+
+
+@dataclass(frozen=True)
+class TokenAdvantage(Part):
+    """
+    How the advantage of a completion becomes those of its tokens, in the loss: `function(inputs, **settings)` takes
+    [`TermInputs`] and gives advantages `(B, T)`, 0 for the tokens of a completion whose advantage is 0.
+
+    Parameters:
+        relates_rows (`bool`):
+            Whether what it gives for a completion depends on the others of the micro-batch.
+    """
+
+    relates_rows: bool = False
+    axis: ClassVar[str] = "token advantages"
+    kwargs_field: ClassVar[str] = "token_advantage_kwargs"
 
 
 @dataclass(frozen=True)
@@ -200,27 +309,57 @@ class PolicyTerm(Part):
     Policy term of the loss: `function(inputs, **settings)` takes [`TermInputs`] and gives a [`TermOutput`].
 
     Parameters:
+        metrics (`Mapping[str, str]`):
+            Metrics of its output by name, with what each of them is the mean of.
         is_per_trajectory (`bool`):
             Whether it has one loss per trajectory, which only a loss type that weights all tokens alike can sum.
         is_inert_on_policy (`bool`):
             Whether it is the plain policy gradient while the policy is the one that made the rollout.
         loss_type (`str`, *optional*):
             The paper's aggregation.
+        relates_rows (`bool`):
+            Whether the losses of a completion depend on the others of the micro-batch, whose rows are then neither left
+            out nor rearranged.
+        is_anchored_at_sampler (`bool` or `Callable`):
+            Whether its ratio is to the log-probs of the engine where that gives them, so that TRL's correction of the
+            mismatch is in it and not multiplied once more; or a function that tells it for the values of its settings.
     """
+
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     is_per_trajectory: bool = False
     is_inert_on_policy: bool = True
     loss_type: str | None = None
+    relates_rows: bool = False
+    is_anchored_at_sampler: bool | Callable[[Mapping[str, Any]], bool] = False
+    axis: ClassVar[str] = "policy terms"
     kwargs_field: ClassVar[str] = "policy_loss_kwargs"
+
+    def holds_correction(self, values: Mapping[str, Any]) -> bool:
+        """Whether its ratio is to the engine's log-probs, with the values of a configuration."""
+        anchored = self.is_anchored_at_sampler
+        return anchored if isinstance(anchored, bool) else anchored(self.known_values(values))
+
+    def is_inert(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is the plain policy gradient with the values of a configuration and one optimizer step per rollout."""
+        # The engine's policy is never quite the trainer's.
+        return self.is_inert_on_policy and not (self.holds_correction(values) and values.get("use_vllm"))
 
 
 @dataclass(frozen=True)
 class Divergence(Part):
     """
     Estimator of the KL to an anchor: `function(logps, anchor_logps, log_ratio)` gives values `(B, T)`, see
-    [`~objective.divergences.reverse_kl`].
+    [`~objective.divergences.reverse_kl`]. It may ask for the `mask` `(B, T)` of the tokens that count.
+
+    Parameters:
+        has_ratio (`bool`):
+            Whether it weighs by the ratio to the policy that made the rollout.
     """
 
+    axis: ClassVar[str] = "KL terms"
+    has_ratio: bool = True
+    provided: ClassVar[tuple[str, ...]] = ("mask",)
     positional: ClassVar[int] = 3
 
 

@@ -33,7 +33,7 @@ TRAJECTORY = (
     ),
     Variant(
         "tic_grpo_v2",
-        "TIC-GRPO (v2): one importance weight per trajectory, standardised advantages, PPO's two-sided clip.",
+        "TIC-GRPO (v2): PPO's clip on one weight per trajectory, as in RLOO, with standardised advantages.",
         TIC_GRPO,
         TRL_STD
         | _TRAJECTORY

@@ -57,7 +57,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="trl-variants report",
         description="Make a page and figures of a run: predicted against measured success, what became of each "
-        "prompt, KLs, weights of trajectories, and completion lengths.",
+        "prompt, what success has cost, KLs, weights of trajectories, and completion lengths.",
     )
     parser.add_argument(
         "run_dir", type=_folder, metavar="RUN_DIR", help="Output folder of a run, finished or cut off."

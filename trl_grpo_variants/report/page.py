@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..objective.divergences import ANCHORS
+from ..objective.policies import POLICY_TERMS
+from ..objective.ratio import TRAJECTORY_METRICS
+from ..runs.effort import duration, effort
 from ..runs.figures import save, success_figure
 from ..runs.folder import Run
 from ..runs.trajectories import KINDS
+from .effort import best_of_figure, price_figure, time_figure
 from .figures import length_figure, metrics_figure, prompts_figure
 
 
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parents[1] / "templates" / "report.html"
 
 _MOST_EXAMPLES = 3
+# Beginnings of metrics with a slash that are of no policy term: TRL's, those of other panels, and of evaluations.
+_NO_TERM = (
+    *("clip_ratio/", "completions/", "rewards/", "sampling/", "tools/", "profiling/"),
+    *("theory/", "trajectory/", "eval_"),
+)
 _NO_MONITOR = "the success of each prompt was not recorded; a run records it with `success_monitor: true`"
 
 
@@ -68,7 +77,7 @@ class Panel:
 def panels(run: Run) -> list[Panel]:
     """Parts of the page in their order, those without a figure among them."""
     has_predictions = run.visits is not None and bool(run.visits["predicted"].notna().any())
-    return [*_visit_panels(run, has_predictions), *_logged_panels(run, has_predictions)]
+    return [*_visit_panels(run, has_predictions), *_effort_panels(run), *_logged_panels(run, has_predictions)]
 
 
 def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
@@ -96,6 +105,34 @@ def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
     ]
 
 
+def _effort_panels(run: Run) -> list[Panel]:
+    missing = "the logs hold none; runs of a variant log them"
+    return [
+        Panel(
+            "best_of",
+            "Success of the best of k",
+            "Share of prompts of which one completion of k succeeds, estimated without bias from the groups.",
+            best_of_figure(run),
+            missing,
+        ),
+        Panel(
+            "price",
+            "Success against what it cost",
+            "Tokens of all completions that training has generated, and the time of its optimizer steps, without "
+            "evaluations. Training rollouts are means since the last log.",
+            price_figure(run),
+            missing,
+        ),
+        Panel(
+            "time",
+            "Where the time of a step goes",
+            "Generation with the transfer of weights before it, reward functions, and the update, which is all else.",
+            time_figure(run),
+            missing,
+        ),
+    ]
+
+
 def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
     has_residual = run.series("theory/renyi_residual")[0].size > 0
     signal = {
@@ -107,12 +144,7 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
     }
     divergence = {f"KL to {anchor.meaning}": {anchor.metric: ""} for anchor in ANCHORS.values()}
     coefficients = " or ".join(f"`{anchor.coefficient}`" for anchor in ANCHORS.values())
-    weights = {
-        "Effective sample size": {"trajectory/ess": ""},
-        "Clipped share": {"trajectory/clipped_positive": "A > 0", "trajectory/clipped_negative": "A < 0"},
-        "Spread of log-weights": {"trajectory/log_weight_std": ""},
-        "Spread per root of a token": {"trajectory/log_weight_std_per_sqrt_token": ""},
-    }
+    weights = {title: {name: ""} for name, title in TRAJECTORY_METRICS.items()}
     shown = [
         Panel(
             "signal",
@@ -133,12 +165,13 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
         Panel(
             "weights",
             "Weights of trajectories",
-            "Importance weights of whole completions: their effective sample size as a share, the share that is "
-            "clipped, by the sign of the advantage, and the spread of their logarithms. Per root of a token, that "
-            "spread does not depend on the length: over T tokens it grows to about √T times as much.",
+            "Importance weights of whole completions: their effective sample size as a share, and the spread of their "
+            "logarithms. Per root of a token, that spread does not depend on the length: over T tokens it grows to about "
+            "√T times as much.",
             metrics_figure(run, weights, lowest=0.0),
             "the logs hold none; weights are 1 where each rollout serves one optimizer step",
         ),
+        _term_panel(run),
         Panel(
             "length",
             "Completions",
@@ -151,6 +184,23 @@ def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
         return shown
     missing = ", ".join(run.unreadable) or "there are no logs; a run writes them with its checkpoints"
     return [replace(panel, missing=missing) for panel in shown]
+
+
+def _term_panel(run: Run) -> Panel:
+    """Metrics of the run's own policy term: what descriptions say of them, and by their names alone those of others."""
+    kept = run.settings.get("metrics")
+    declared = dict(kept) if isinstance(kept, dict) else {}
+    declared |= {name: meaning for part in POLICY_TERMS.values() for name, meaning in part.metrics.items()}
+    logged = dict.fromkeys(name for entry in run.logs.history for name in entry if "/" in name)
+    names = [name for name in logged if name in declared or not name.startswith(_NO_TERM)]
+    told = "; ".join(f"{name}, {declared[name]}" for name in names if name in declared)
+    return Panel(
+        "term",
+        "Policy term",
+        f"Means over the tokens or completions of a step{f': {told}' if told else ''}.",
+        metrics_figure(run, {name: {name: ""} for name in names}),
+        "the logs hold no metric of one",
+    )
 
 
 def render(run: Run, shown: list[Panel]) -> str:
@@ -177,6 +227,10 @@ def facts(run: Run) -> dict[str, str]:
     written = {name: str(run.settings[name]) for name in names if run.settings.get(name) is not None}
     if run.logs.step is not None:
         written["logs until step"] = str(run.logs.step)
+    spent = effort(run)
+    if spent is not None:
+        written |= {"generated tokens": f"{spent.tokens[-1]:,.0f}", "time of steps": duration(spent.time[-1])}
+        written |= {f"share of {name}": f"{share:.0%}" for name, share in spent.shares.items()}
     visits = run.visits
     if visits is None or visits.empty:
         return written

@@ -66,7 +66,7 @@ class Run:
 
     def series(self, name: str) -> Series:
         """Optimizer steps and finite values of a metric, two arrays of one length; empty if it was not logged."""
-        points = [(entry["step"], entry[name]) for entry in self.logs.history if _is_number(entry.get(name))]
+        points = [(entry["step"], entry[name]) for entry in self.logs.history if is_number(entry.get(name))]
         steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
         return steps, values
 
@@ -114,12 +114,13 @@ def _read_state(path: Path) -> TrainerState | str:
         return "is no JSON" if content.rstrip().endswith(b"}") else "is truncated"
     history: Any = state.get("log_history") if isinstance(state, dict) else None
     step: Any = state.get("global_step") if isinstance(state, dict) else None
-    if not isinstance(history, list) or not _is_number(step):
+    if not isinstance(history, list) or not is_number(step):
         return "is no state of a trainer"
-    entries = [entry for entry in history if isinstance(entry, dict) and _is_number(entry.get("step"))]
+    entries = [entry for entry in history if isinstance(entry, dict) and is_number(entry.get("step"))]
     return TrainerState(entries, int(step))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a log is a finite number."""
     # JSON's whole numbers may be too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -52,23 +52,35 @@ def success_rows(history: list[dict[str, Any]]) -> list[Success]:
         `list[Success]`:
             One row per source that was logged.
     """
-    evaluations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     rollouts = []
     previous_step = 0
-    for entry in history:
+    for entry in training_logs(history):
         step = entry["step"]
-        if _is_share(entry.get("eval_success")):
-            evaluations.setdefault(_data_set(entry), []).append((f"step {step}", entry))
-        # What ends a run sums it up, so it is neither its beginning nor its end.
-        if "loss" in entry:
-            if _is_share(entry.get("success")):
-                first = previous_step + 1
-                rollouts.append((f"step {step}" if first >= step else f"steps {first} to {step}", entry))
-            previous_step = step
+        if _is_share(entry.get("success")):
+            first = previous_step + 1
+            rollouts.append((f"step {step}" if first >= step else f"steps {first} to {step}", entry))
+        previous_step = step
     rows = [
-        _row(f"evaluation `{name}`" if name else "evaluation", "eval_", seen) for name, seen in evaluations.items()
+        _row(source, "eval_", [(f"step {entry['step']}", entry) for entry in entries])
+        for source, entries in evaluations(history).items()
     ]
     return rows + ([_row("training rollouts", "", rollouts)] if rollouts else [])
+
+
+def training_logs(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was logged during training."""
+    # What ends a run sums it up, so it is neither its beginning nor its end.
+    return [entry for entry in history if "loss" in entry]
+
+
+def evaluations(history: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What evaluations have logged, by what they were made on, as words; those without a success are left out."""
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for entry in history:
+        if _is_share(entry.get("eval_success")):
+            name = _data_set(entry)
+            entries.setdefault(f"evaluation `{name}`" if name else "evaluation", []).append(entry)
+    return entries
 
 
 def _data_set(entry: dict[str, Any]) -> str:

@@ -5,9 +5,27 @@
 
 from ..terms import PolicyTerm, registry
 from .clipped import CLIPPED
+from .covariance import COVARIANCE
+from .dynamic import DYNAMIC
+from .flipped import FLIPPED
 from .geometric import GEOMETRIC
+from .preserving import PRESERVING
 from .score import SCORE
+from .tapered import TAPERED
 from .trajectory import TRAJECTORY
+from .trust_region import BINARY_KL, BINARY_TV
 
 
-POLICY_TERMS: dict[str, PolicyTerm] = registry(TRAJECTORY, SCORE, GEOMETRIC, CLIPPED)
+POLICY_TERMS: dict[str, PolicyTerm] = registry(
+    TRAJECTORY,
+    SCORE,
+    GEOMETRIC,
+    CLIPPED,
+    BINARY_TV,
+    BINARY_KL,
+    PRESERVING,
+    DYNAMIC,
+    TAPERED,
+    COVARIANCE,
+    FLIPPED,
+)

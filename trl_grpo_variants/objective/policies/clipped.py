@@ -42,6 +42,17 @@ def _formula(values: Mapping[str, Any]) -> str:
     return f"-min(min({ratio}, {delta:g}) A, clip({ratio}, {low}, {high}) A)"
 
 
+def off_policy_settings(values: Mapping[str, Any]) -> list[str]:
+    """Fields of TRL's that act through the ratio alone, so only where the policy has moved away from the rollout."""
+    acts = {
+        "importance_sampling_level": values.get("importance_sampling_level") == "sequence",
+        "loss_type": values.get("loss_type") in WEIGHTING_LOSS_TYPES,
+        "delta": values.get("delta") is not None,
+        "off_policy_mask_threshold": values.get("off_policy_mask_threshold") is not None,
+    }
+    return [name for name, is_set in acts.items() if is_set]
+
+
 CLIPPED = PolicyTerm(
     name="clipped",
     function=None,

@@ -4,7 +4,7 @@
 """GMPO: the geometric mean of the clipped token ratios."""
 
 from ...papers import GMPO
-from ..ratio import MAX_IMPORTANCE_LOG_RATIO, bounded_anchor, importance_log_ratio
+from ..ratio import importance_log_ratio, token_log_ratio
 from ..terms import PolicyTerm, Setting, TermInputs, TermOutput, upper_range, written
 
 
@@ -26,8 +26,7 @@ def geometric_term(inputs: TermInputs, *, epsilon: float, epsilon_high: float) -
             Losses `(B, T)`, the same for the tokens of a completion unless their advantages differ, and where the clip has
             taken the gradient of a token away.
     """
-    old_logps = bounded_anchor(inputs.old_logps, inputs.logps, MAX_IMPORTANCE_LOG_RATIO)
-    log_ratio = inputs.logps - old_logps
+    log_ratio = token_log_ratio(inputs.logps, inputs.old_logps)
     bounded = log_ratio.clamp(-epsilon, epsilon_high)
     advantages = inputs.token_advantages
     one_sided = log_ratio.minimum(bounded).where(advantages > 0, log_ratio.maximum(bounded))
@@ -49,4 +48,5 @@ GEOMETRIC = PolicyTerm(
         "m_A": "the minimum where `A` is positive, else the maximum",
     },
     loss_type="grpo",
+    metrics={"geometric/clipped": "tokens whose ratio is clipped"},
 )

@@ -27,6 +27,10 @@ def trajectory_term(inputs: TermInputs, *, trajectory_clip: str, epsilon: float,
     so above it the gradient is exactly zero. `"two_sided"` is the PPO form,
     -min(w A, clip(w, 1 - epsilon, 1 + epsilon_high) A). `"none"` is -w A.
 
+    TRL differentiates the PPO form too, in its `RLOOTrainer` with leave-one-out advantages and a mean over completions.
+    What the paper adds is the cap for both signs and the constant length that divides; here the term also stands beside
+    any advantage and KL.
+
     Args:
         inputs ([`TermInputs`]):
             Micro-batch with one advantage per trajectory.
@@ -91,4 +95,8 @@ TRAJECTORY = PolicyTerm(
     fields={"importance_sampling_level": "trajectory"},
     is_per_trajectory=True,
     loss_type="dr_grpo",
+    metrics={
+        "trajectory/clipped_positive": "completions with a positive advantage whose weight is clipped",
+        "trajectory/clipped_negative": "completions with a negative advantage whose weight is clipped",
+    },
 )
