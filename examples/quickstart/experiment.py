@@ -3,7 +3,6 @@
 
 """One training run, watched on held-out prompts."""
 
-import statistics
 import time
 import warnings
 from functools import lru_cache
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from figure import save_figure
-from measure import Evaluation, evaluate
+from measure import Evaluation, evaluate, pass_at
 from peft import LoraConfig
-from results import Estimate, Point, Run, difficulty, pass_at
+from results import Estimate, Point, Run, difficulty
 from rich.progress import Progress
 from spread import SPREAD
 from task import MAX_COMPLETION_LENGTH, Task, correct, demonstrate, draw_digits, make_dataset
@@ -85,7 +84,7 @@ def configure(
         `ValueError`: If the task lacks what the variant needs.
     """
     settings = get_variant(variant).settings
-    if settings and all(name.startswith("vllm_") for name in settings):
+    if get_variant(variant).needs_vllm:
         raise ValueError("it corrects for generation with vLLM, and the task generates without")
     if "multi_objective_aggregation" in settings:
         raise ValueError("it combines several rewards, and the task has one")
@@ -250,14 +249,9 @@ class _Watch(TrainerCallback):
         return evaluate(model, self.start, tokenizer, self.dataset, samples, seed, longest)
 
     def _passed(self, name: str) -> dict[str, float]:
-        """Mean pass@k over the held-out prompts of a class."""
-        samples = self.task.samples
-        right = [
-            round(success * samples)
-            for success, its in zip(self.last.success, self.classes, strict=True)
-            if its == name
-        ]
-        return {f"pass@{k}": statistics.fmean(pass_at(k, r, samples) for r in right) for k in self.task.pass_at}
+        """pass@k over the held-out prompts of a class."""
+        members = [success for success, its in zip(self.last.success, self.classes, strict=True) if its == name]
+        return {f"pass@{k}": pass_at(k, members, self.task.samples) for k in self.task.pass_at}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar = self.progress.add_task(f"{args.variant}, seed {args.seed}", total=args.max_steps)

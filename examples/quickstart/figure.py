@@ -107,8 +107,11 @@ def save_ranking(runs: list[Run], baseline: str, path: Path) -> None:
     start = statistics.fmean(run.curve[0].success.mean for run in runs)
     axes.axvline(start, color="gray", linestyle=":")
     axes.annotate("start", (start, len(members) - 1), xytext=(4, 0), textcoords="offset points", color="gray")
-    axes.set_yticks(range(len(members)), members, fontsize=8)
-    axes.invert_yaxis()
+    most = max(run.completions for run in runs)
+    fewer = {name: its[0].completions for name, its in members.items() if its[0].completions < most}
+    labels = [f"{name} ({fewer[name]:,} completions)" if name in fewer else name for name in members]
+    axes.set_yticks(range(len(members)), labels, fontsize=8)
+    axes.set_ylim(len(members) - 0.3, -0.7)
     axes.set_xlabel(f"success after {runs[0].curve[-1].step} steps (a dot per seed; shaded: the range of {baseline})")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,8 @@ from results import Estimate as Estimate
 from task import MAX_COMPLETION_LENGTH, correct
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from trl_grpo_variants.objective.rewards import success_at
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -96,3 +98,23 @@ def evaluate(
     )
     kl = ((logps.exp() * (logps - start_logps)).sum(dim=-1) * mask).sum(dim=1).mean()
     return Evaluation(success=success.tolist(), kl=kl.item(), length=mask.sum(dim=1).float().mean().item())
+
+
+def pass_at(k: int, success: list[float], samples: int) -> float:
+    """
+    Mean over prompts of the probability that at least one of k samples is right, without bias.
+
+    Args:
+        k (`int`):
+            Number of samples that one may try.
+        success (`list[float]`):
+            Share of right samples, for each prompt.
+        samples (`int`):
+            Samples that were drawn per prompt, at least k.
+
+    Returns:
+        `float`:
+            pass@k.
+    """
+    right = (torch.tensor(success, dtype=torch.float64) * samples).round()
+    return success_at(right, torch.full_like(right, samples), k).mean().item()

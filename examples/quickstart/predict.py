@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trl_grpo_variants import get_variant
+from trl_grpo_variants import get_variant, theory
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 
 
@@ -47,7 +47,7 @@ def predict(variant: str, group_size: int, share: float, pass_at: tuple[int, ...
         variant (`str`):
             Name of a variant.
         group_size (`int`):
-            Completions per prompt.
+            Completions per prompt, unless the variant sets them.
         share (`float`):
             Share of the open prompts on which the favoured answer is right, above 0.5.
         pass_at (`tuple[int, ...]`):
@@ -70,24 +70,19 @@ def predict(variant: str, group_size: int, share: float, pass_at: tuple[int, ...
 
 
 def _signal(variant: str, group_size: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Omega that groups realise on average, (G - 1)/G E[Omega((K + 1)/G)] with K ~ Binomial(G - 2, p)."""
+    """Omega that groups realise on average; `None` if the advantage has none."""
     settings = get_variant(variant).settings
     # What a variant leaves out is TRL's.
     advantage = get_variant(variant).parts.advantage or ADVANTAGES["group_std"]
-    given = dict(settings.get("advantage_kwargs") or {})
-    given |= {s.name: settings[s.name] for s in advantage.settings if s.name in settings}
-    successes = np.arange(1.0, group_size)
-    if advantage.group_omega is not None:
-        in_groups = advantage.group_omega(successes, group_size, **given)
-    elif advantage.omega is not None:
-        in_groups = advantage.omega(successes / group_size, 1 - successes / group_size, **given)
-    else:
+    kwargs = dict(settings.get("advantage_kwargs") or {})
+    kwargs |= {setting.name: settings[setting.name] for setting in advantage.settings if setting.name in settings}
+    size = settings.get("num_generations", group_size)
+
+    def signal(p: np.ndarray) -> np.ndarray:
+        return theory.group_omega(p, size, advantage=advantage, advantage_kwargs=kwargs)
+
+    try:
+        signal(np.array([0.5]))
+    except ValueError:
         return None
-    return lambda p: (group_size - 1) / group_size * _binomial(p, group_size - 2) @ in_groups
-
-
-def _binomial(p: np.ndarray, n: int) -> np.ndarray:
-    """Probabilities `(len(p), n + 1)` of 0 to n successes."""
-    k = np.arange(n + 1)
-    ways = np.cumprod(np.concatenate([[1.0], (n - k[:-1]) / (k[:-1] + 1)]))
-    return ways * p[:, None] ** k * (1 - p[:, None]) ** (n - k)
+    return signal

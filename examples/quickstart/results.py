@@ -129,25 +129,6 @@ def by_variant(runs: list[Run]) -> dict[str, list[Run]]:
     return {name: members[name] for name in sorted(names, key=lambda name: -ends[name])}
 
 
-def pass_at(k: int, right: int, samples: int) -> float:
-    """
-    Unbiased estimate of the probability that at least one of k samples is right.
-
-    Args:
-        k (`int`):
-            Number of samples that one may try.
-        right (`int`):
-            Right ones among those that were drawn.
-        samples (`int`):
-            How many were drawn, at least k.
-
-    Returns:
-        `float`:
-            Share of the subsets of k samples that hold a right one.
-    """
-    return 1 - math.comb(samples - right, k) / math.comb(samples, k)
-
-
 def difficulty(success: float) -> str:
     """`"hard"`, `"middle"` or `"easy"`, by the success of the starting policy on a prompt."""
     return "hard" if success < 0.25 else "middle" if success <= 0.75 else "easy"
