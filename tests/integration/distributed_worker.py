@@ -36,7 +36,7 @@ EXTRA = {
     "accumulated_frozen": {"variant": "no_is_frozen", "gradient_accumulation_steps": 2, "steps_per_generation": 2},
 }
 # Those with mean-only advantages differ from their namesakes before anything is divided over processes.
-OWN = own_variants("grpo", "grpo_upper_clip", "gspo", "high_entropy_tokens")
+OWN = own_variants("grpo", "grpo_upper_clip", "gspo")
 CASES = {name: {"variant": name} for name in OWN if not name.endswith("_mean_only")} | EXTRA
 # An advantage knows of no parameters, so that those of an adapter are as good as all.
 RUNS = [
