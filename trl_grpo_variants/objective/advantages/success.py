@@ -82,8 +82,8 @@ def _share_without_success(successes: Any, count: Any, k: int) -> Any:
     """C(count - successes, k) / C(count, k), tensors or NumPy arrays of one shape; 0 where there are not k failures."""
     share = 0 * successes + 1.0
     for drawn in range(k):
-        left = count - successes - drawn
-        share = share * (left * (left > 0)) / (count - drawn)
+        # Where there are not k failures one of the factors is 0.
+        share = share * (count - successes - drawn) / (count - drawn)
     return share
 
 
