@@ -74,6 +74,8 @@ def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(par
     nan = float("nan")
     rewards = [1.0, 0.0, 0.0, 2.5, nan, 1.0, 0.25, nan, nan, nan, nan, nan, 0.5, 0.5, 0.5, 0.5]
     lengths = [6, 3, 2, 5, 4, 6, 1, 3, 2, 2, 6, 5, 1, 1, 2, 3]
+    # One alone has no other to be compared with.
+    rewards, lengths = [*rewards, nan, 2.0, nan, nan], [*lengths, 1, 7, 2, 2]
     fields = {"reward_variance_epsilon": 1e-2}
     defaults = {name: fields.get(name, default) for name, default in part.keywords().items()}
     settings = {name: value * scale if isinstance(value, float) else value for name, value in defaults.items()}
@@ -83,7 +85,7 @@ def test_an_advantage_is_its_reference_also_without_a_reward_or_a_difference(par
     expected = reference.ADVANTAGES[part.name](rewards, 4, lengths=lengths, **settings)
     scored = ~torch.tensor(rewards).isnan()
     torch.testing.assert_close(advantages[scored], torch.tensor(expected, dtype=torch.float64)[scored])
-    assert (advantages[12:].abs().max() < 1e-6) == part.is_zero_without_variance
+    assert (advantages[12:16].abs().max() < 1e-6) == part.is_zero_without_variance
     assert (advantages[8:12] == 0).all() and advantages.dtype == torch.float64
 
 

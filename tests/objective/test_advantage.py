@@ -177,6 +177,19 @@ def test_a_rollout_of_equal_rewards_is_not_whitened_to_noise():
     assert advantages_of("whitened", rewards, 7, torch.arange(1, 15)).abs().max() == 0
 
 
+def test_a_quantile_is_no_rank_higher_for_rounding():
+    """0.28 of 25 are 7, and 7.000000000000001 in double precision."""
+    assert advantages_of("quantile", torch.arange(25.0), 25, quantile=0.28)[6] == 0
+
+
+def test_what_the_others_of_a_group_hold_keeps_its_digits():
+    """Beside the best of the group, whose exponential is 1, theirs are 8e-7."""
+    rewards, temperature = [1.0, 0.0, 0.0, 0.0], 1 / 14
+    expected = reference.partition(rewards, 4, partition_temperature=temperature)
+    advantages = advantages_of("partition", torch.tensor(rewards), 4, partition_temperature=temperature)
+    assert advantages.tolist() == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_baseline_of_tokens_needs_a_token():
     lengths = torch.tensor([0, 0, 3, 0])
     assert advantages_of("length_weighted", torch.tensor([1.0, 0, 1, 0]), 2, lengths).tolist() == [0, 0, 0, -1]

@@ -166,8 +166,8 @@ def share_without_success(successes: Any, completions: Any, k: int) -> Any:
     share = 0 * successes + 1.0
     # As a product, because a binomial coefficient of a large group is no longer a number.
     for drawn in range(k):
-        left = completions - successes - drawn
-        share = share * (left * (left > 0)) / (completions - drawn)
+        # Where there are not k failures one of the factors is 0.
+        share = share * (completions - successes - drawn) / (completions - drawn)
     return share
 
 
