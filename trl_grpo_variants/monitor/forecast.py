@@ -170,6 +170,12 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return "the reference moves (`sync_ref_model`), so that the first visit does not tell its success"
     if args.beta != 0.0 and not args.use_bias_correction_kl:
         return "`use_bias_correction_kl=False` minimises another divergence, the forward KL"
+    if args.kl_placement == "reward":
+        return "`kl_placement='reward'` takes the KL from the rewards, where the advantage is made of it too"
+    if args.kl_estimator not in ("k3", "k2"):
+        return f"`kl_estimator={args.kl_estimator!r}` is a penalty whose gradient is not that of the KL"
+    if args.token_advantage not in (None, "uniform"):
+        return f"`token_advantage={args.token_advantage!r}` gives the tokens of a completion advantages of their own"
     if args.multi_objective_aggregation != "sum_then_normalize":
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
     if args.advantage is not None and args.parts.advantage.name not in ("group_std", "smoothed_std", "mean_only"):
