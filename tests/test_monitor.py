@@ -250,7 +250,6 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "mirror", "mirror_sync_steps": 8}, "the previous policy is a snapshot"),
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
-        ({"variant": "kl_in_reward"}, "takes the KL to the reference from the rewards"),
         (
             {"variant": "reference", "length_weight_power": 0.5},
             "gives completions of different lengths different weights",
@@ -272,6 +271,9 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
             "normalises each reward by itself",
         ),
         ({"entropy_coef": 0.01}, "the entropy bonus"),
+        ({"variant": "kl_in_reward"}, "takes the KL to the reference from the rewards"),
+        ({"variant": "kimi"}, "a penalty whose gradient is not that of the KL"),
+        ({"variant": "mirror", "token_advantage": "entropy_shaped"}, "advantages of their own"),
         ({"weights": (1.0, 0.5)}, "several reward functions or a weight other than 1"),
         ({"weights": (2.0,)}, "several reward functions or a weight other than 1"),
     ],

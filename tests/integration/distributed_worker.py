@@ -131,11 +131,17 @@ def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, A
         settings = CASES[name]
         defaults = {"steps_per_generation": 1, "num_iterations": 3, "max_steps": 6}
         defaults |= {"optim": "sgd", "learning_rate": 0.2}
+        processes, steps = int(os.environ.get("WORLD_SIZE", "1")), 1
+        if get_variant(settings["variant"]).parts.policy.relates_rows:
+            # The micro-batches of two processes, which hold a group each, one after the other.
+            steps = 2 // processes
+            defaults |= {"gradient_accumulation_steps": steps, "group_preserving_split": True}
+            settings = settings | {"steps_per_generation": steps}
         try:
             trainer = make_trainer(
                 policy_path,
                 output_dir / "run",
-                per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
+                per_device_train_batch_size=GLOBAL_BATCH // processes // steps,
                 **(defaults | settings | copy.deepcopy(BACKENDS[backend])),
                 reward_funcs=reward,
                 rollout_func=rollout,

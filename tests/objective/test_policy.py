@@ -316,3 +316,10 @@ def test_the_covariance_holds_the_share_of_counted_tokens_with_the_largest_one()
         held = POLICY_TERMS["covariance"].function(inputs, share=share).metrics["covariance/penalty"] > 0
         assert held[:, :2].int().tolist() == expected, share
         assert not held[0, 2]
+
+
+@pytest.mark.parametrize(("drift", "slope"), [(3e-7, 0.0), (-3e-7, 0.0), (1e-3, 2.0), (-1e-3, -2.0)])
+def test_rounding_between_two_forward_passes_has_no_direction(drift, slope):
+    logps = torch.tensor([[-1.0]], requires_grad=True)
+    inputs = micro_batch(logps, logps.detach() - drift, torch.zeros(1))
+    assert derivative("covariance", inputs, penalty=2.0).item() == slope

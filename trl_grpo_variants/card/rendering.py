@@ -189,7 +189,7 @@ def _limits(args: GRPOVariantConfig, subject: Subject, departures: list[str], pa
             "The formula follows the paper's text. It does not state its clip range, learning rate or group size, so "
             "those of this run are not the paper's."
         )
-    if args.importance_sampling_level == "none":
+    if args.importance_sampling_level == "none" and args.mirror_beta == 0.0:
         limits.append("Without importance sampling nothing bounds an update: small learning rates are part of it.")
     if subject.published_base is None:
         limits.append("The base model is a local one: these files are of use only to those who have it.")

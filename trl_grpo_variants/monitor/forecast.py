@@ -169,6 +169,10 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return "`use_bias_correction_kl=False` minimises another divergence, the forward KL"
     if args.kl_placement == "reward":
         return "`kl_placement='reward'` takes the KL to the reference from the rewards, which are then not 0 or 1"
+    if args.kl_estimator not in ("k3", "k2"):
+        return f"`kl_estimator={args.kl_estimator!r}` is a penalty whose gradient is not that of the KL"
+    if args.token_advantage not in (None, "uniform"):
+        return f"`token_advantage={args.token_advantage!r}` gives the tokens of a completion advantages of their own"
     if args.multi_objective_aggregation != "sum_then_normalize":
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
     label, advantage = part_label(args, "advantage"), args.parts.advantage

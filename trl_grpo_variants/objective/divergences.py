@@ -117,7 +117,7 @@ def sequence_squared_log_ratio(
 
     `loss_type="grpo"`, which divides by L once more, makes it that of [PMD](https://huggingface.co/papers/2602.05933):
     with the score as policy term, tau (A / tau - sum_t log rho)^2 / (2 L) up to a constant, where tau is `mirror_beta`. One
-    that divides by a constant length makes it the one of [Kimi k1.5](https://huggingface.co/papers/2501.12599), Eq. 3. It
+    that divides by a constant length makes it the one that [Kimi k1.5](https://huggingface.co/papers/2501.12599) writes. It
     grows with the square of the length, so its coefficient is small.
 
     Args:

@@ -13,6 +13,11 @@ from ..ratio import token_log_ratio
 from ..terms import PolicyTerm, Setting, TermInputs, TermOutput, written
 
 
+# Two forward passes over the same policy differ by as much in float32. Of such a difference the sign, which is the gradient
+# of its magnitude, would be chance.
+_ROUNDING = 1e-5
+
+
 def covariance_term(inputs: TermInputs, *, penalty: float = 1.0, share: float = 0.002) -> TermOutput:
     """
     Policy term of KL-Cov ([paper](https://huggingface.co/papers/2505.22617)): -rho A, without a clip, plus
@@ -41,7 +46,8 @@ def covariance_term(inputs: TermInputs, *, penalty: float = 1.0, share: float = 
     # Less than one token only where there is none; a product such as 0.29 * 100 is rounded downwards.
     number = min(len(covariance), max(1, math.floor(share * len(covariance) + 1e-9)))
     held = covariance.new_zeros(covariance.shape).scatter(0, covariance.topk(number).indices, 1.0)
-    penalties = log_ratio.abs() * log_ratio.new_zeros(log_ratio.shape).masked_scatter(counted, held)
+    moved = log_ratio.abs() > _ROUNDING
+    penalties = log_ratio.abs() * moved * log_ratio.new_zeros(log_ratio.shape).masked_scatter(counted, held)
     return TermOutput(penalty * penalties - log_ratio.exp() * advantages, {"covariance/penalty": penalties})
 
 
