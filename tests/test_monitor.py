@@ -22,6 +22,7 @@ from trl_grpo_variants.objective.rewards import success_counts
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.prompts import identify
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits
+from trl_grpo_variants.theory.signal import make_signal
 
 from .tiny import make_config
 from .tiny import visits as table
@@ -84,9 +85,9 @@ def test_predictions_are_those_of_the_theory(tmp_path, variant):
     expected = {}
     for name in "ab":
         p = [successes[name] / G for successes in COUNTS]
-        normalization = "mean" if variant.endswith("mean_only") else "mean_std"
+        advantage = "mean_only" if variant.endswith("mean_only") else "smoothed_std"
         for n in range(1, 4):
-            expected[name, n] = theory.success_step(p[n - 1], p[0], normalization=normalization, **settings).item()
+            expected[name, n] = theory.success_step(p[n - 1], p[0], advantage=advantage, **settings).item()
     found = {(row["prompt_id"], row["visit"] - 1): row for row in table(tmp_path)}
     assert len(found) == 8 and all(found[name, 0]["predicted"] is None for name in "ab")
     for (name, n), predicted in expected.items():
@@ -143,8 +144,7 @@ forecasts = st.builds(
     Forecast,
     beta=st.floats(0.01, 5.0),
     mirror_beta=st.sampled_from([0.0, 0.5]),
-    normalization=st.sampled_from(["mean", "mean_std", "trl_std"]),
-    variance_epsilon=st.just(1e-5),
+    signal=st.sampled_from(["mean_only", "smoothed_std", "group_std", "risk_sensitive"]).map(make_signal),
     masks_groups=st.booleans(),
 )
 
@@ -160,7 +160,7 @@ def test_an_interval_holds_its_prediction(forecast, drawn):
 
 
 def test_the_ends_are_those_of_the_anchors():
-    forecast = Forecast(0.5, 0.0, "mean_std", 1e-5, False)
+    forecast = Forecast(0.5, 0.0, make_signal("smoothed_std"), False)
     first, last = counts((5, 16)), counts((4, 16))
     _, low, high = forecast.predict(first, last, forecast.signals(last))
     expected = [theory.success_step(0.25, end, beta=0.5) for end in wilson_interval(5 / 16, 16)]
@@ -169,7 +169,7 @@ def test_the_ends_are_those_of_the_anchors():
 
 def test_the_renyi_residual_is_that_of_the_definition():
     """On samples in exact proportion to the previous policy, so that means are expectations."""
-    forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
+    forecast = Forecast(0.3, 0.9, make_signal("mean_only"), False)
     alpha = 0.25
     reference = np.array([0.1, 0.3, 0.4, 0.2])
     previous = np.array([4, 2, 3, 7]) / 16
@@ -194,7 +194,7 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
     prompts, rewards = rows({"a": 8, "b": 0})
     log_ratios = torch.linspace(-2.0, 2.0, 2 * G)
     found = monitor.record(0, prompts, rewards, G, log_ratios)["theory/renyi_residual"]
-    forecast = Forecast(0.3, 0.9, "mean", 1.0, False)
+    forecast = Forecast(0.3, 0.9, make_signal("mean_only"), False)
     assert found == pytest.approx(forecast.renyi_residual(log_ratios[:G].double().numpy(), np.arange(G) < 8))
     again = observe(start(tmp_path / "again", beta=0.3, mirror_beta=0.9), {"a": 8, "b": 0}, log_ratios)
     assert again["theory/renyi_residual"] == found
@@ -220,12 +220,15 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ({"variant": "mirror", "mirror_sync_steps": 8}, "the previous policy is a snapshot"),
         ({"variant": "reference", "sync_ref_model": True}, "the reference moves"),
         ({"variant": "reference", "use_bias_correction_kl": False}, "another divergence"),
-        ({"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"}, "ties the advantages of all prompts together"),
         (
             {"variant": "reference", "length_weight_power": 0.5},
             "gives completions of different lengths different weights",
         ),
-        ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, "one that it does not know"),
+        (
+            {"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"},
+            "`scale_rewards='batch'` has no signal that is known",
+        ),
+        ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, ":halved'` has no signal that is known"),
         (
             {"variant": "grpo", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
             "normalises each reward by itself",
@@ -449,7 +452,7 @@ def test_the_file_is_not_for_the_hub(tmp_path):
 def test_settings_hold_no_path(tmp_path):
     start(tmp_path)
     settings = read_visits(tmp_path)[1]
-    assert (settings["variant"], settings["beta"], settings["normalization"]) == ("dual", 0.05, "mean_std")
+    assert (settings["variant"], settings["beta"], settings["signal"]) == ("dual", 0.05, "smoothed_std")
     assert str(tmp_path) not in str(pq.read_schema(tmp_path / FILE_NAME).metadata)
 
 

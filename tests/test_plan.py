@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from trl_grpo_variants import GRPOVariantConfig, get_variant, theory
+from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants, theory
 from trl_grpo_variants.cli import main
+from trl_grpo_variants.monitor.forecast import Forecast
+from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.plan.data import read_success_rates
 from trl_grpo_variants.plan.figure import draw
-from trl_grpo_variants.plan.prediction import CLIP, DEFAULT_VARIANCE_EPSILON, Prediction, paper_prediction
+from trl_grpo_variants.plan.method import Method
+from trl_grpo_variants.plan.prediction import Prediction, paper_prediction
 
 from .tiny import make_config, make_trainer
 
@@ -85,14 +88,14 @@ def test_json_holds_the_same(capsys, target):
     ("arguments", "variant"),
     [
         (("--target", 0.7), "reference"),
-        (("--target", 0.7, "--normalization", "mean"), "reference_mean_only"),
+        (("--target", 0.7, "--advantage", "mean_only"), "reference_mean_only"),
         (("--target", 0.7, "--mirror-steps", 4), "mirror"),
-        (("--target", 0.7, "--mirror-steps", 4, "--normalization", "mean"), "mirror_mean_only"),
+        (("--target", 0.7, "--mirror-steps", 4, "--advantage", "mean_only"), "mirror_mean_only"),
         (("--p-ref", 0.001, "--target", 0.02), "dual"),
-        (("--target", 0.7, "--normalization", "trl_std"), "grpo"),
-        (("--target", 0.7, "--normalization", "trl_std", "--mirror-steps", 4), "grpo"),
-        (("--target", 0.7, "--variance-epsilon", 1e-6), "reference"),
-        (("--p-ref", 0.001, "--target", 0.02, "--normalization", "trl_std"), "grpo"),
+        (("--target", 0.7, "--advantage", "group_std"), "grpo"),
+        (("--target", 0.7, "--advantage", "group_std", "--mirror-steps", 4), "grpo"),
+        (("--target", 0.7, "--setting", "reward_variance_epsilon=1e-6"), "reference"),
+        (("--p-ref", 0.001, "--target", 0.02, "--advantage", "group_std"), "grpo"),
     ],
 )
 def test_lines_to_paste_are_a_configuration_that_does_what_was_planned(arguments, variant, capsys, tmp_path):
@@ -105,13 +108,13 @@ def test_lines_to_paste_are_a_configuration_that_does_what_was_planned(arguments
     assert (config.variant, config.num_generations) == (variant, 4)
     assert config.beta == pytest.approx(told["beta"], rel=1e-5)
     assert config.mirror_beta == pytest.approx(told["mirror_beta"], rel=1e-5)
-    scale = {"mean": "none", "mean_std": "group", "trl_std": "group"}[told["normalization"]]
-    assert config.scale_rewards == scale
-    epsilon = told["variance_epsilon"] if told["normalization"] == "mean_std" else None
-    assert config.reward_variance_epsilon == epsilon
-    assert (config.epsilon, config.loss_type) == (CLIP, "dr_grpo")
+    assert config.parts.advantage.name == told["advantage"]
+    epsilon = told["advantage_kwargs"].get("reward_variance_epsilon", 1e-5)
+    assert config.reward_variance_epsilon == (epsilon if told["advantage"] == "smoothed_std" else None)
+    assert (config.epsilon, config.loss_type) == (0.2, "dr_grpo")
 
 
+METHOD = Method.named(None, None, {})
 PLANS = [
     ("--p-ref", 0.2, "--target", 0.7),
     ("--p-ref", 0.2, "--target", 0.7, "--mirror-steps", 1),
@@ -122,14 +125,14 @@ PLANS = [
 ]
 EXTREMES = [
     *(PLANS[0] + ("--group-size", size) for size in (2, 3, 7, 16, 10_000)),
-    *(PLANS[0] + ("--variance-epsilon", epsilon) for epsilon in (1e-30, 1e6)),
+    *(PLANS[0] + ("--setting", f"reward_variance_epsilon={epsilon}") for epsilon in (1e-30, 1e6)),
     PLANS[0] + ("--mirror-steps", 500),
 ]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    EXTREMES + [(*plan, "--normalization", name) for plan in PLANS for name in ("mean_std", "mean", "trl_std")],
+    EXTREMES + [(*plan, "--advantage", name) for plan in PLANS for name in ("smoothed_std", "mean_only", "group_std")],
     ids=str,
 )
 def test_every_recipe_is_a_configuration(arguments, capsys, tmp_path):
@@ -142,8 +145,101 @@ def test_every_recipe_is_a_configuration(arguments, capsys, tmp_path):
     assert (config.beta, config.mirror_beta) == (fields.get("beta", 0.0), fields.get("mirror_beta", 0.0))
 
 
-def test_default_smoothing_is_the_presets():
-    assert get_variant("reference").settings["reward_variance_epsilon"] == DEFAULT_VARIANCE_EPSILON
+@pytest.mark.filterwarnings("ignore:.*instead of|.*sets `beta`")
+@pytest.mark.parametrize("steps", [(), ("--mirror-steps", 3)], ids=["reference", "mirror"])
+@pytest.mark.parametrize("name", list_variants())
+def test_every_preset_has_a_plan_that_is_a_configuration_or_a_sentence(name, steps, capsys, tmp_path):
+    variant = get_variant(name)
+    arguments = ("--variant", name, "--p-ref", 0.1, "--target", 0.3, "--group-size", 4, *steps)
+    if main(["plan", *map(str, arguments), "--json"]) == 2:
+        sentence = capsys.readouterr().err
+        assert sentence.count("\n") == 1 and name in sentence or variant.parts.advantage.name in sentence
+        return
+    told = json.loads(capsys.readouterr().out)
+    advantage = variant.parts.advantage or ADVANTAGES["group_std"]
+    assert (told["variant"], told["advantage"]) == (name, advantage.name)
+    config = make_config(tmp_path, **told["config"])
+    assert (config.variant, config.parts.advantage) == (name, advantage)
+    assert (config.beta, config.mirror_beta) == pytest.approx((told["beta"], told["mirror_beta"]), rel=1e-5)
+    assert config.advantage_kwargs == variant.settings.get("advantage_kwargs")
+    assert config.mirror_beta == 0.0 or not config.is_on_policy
+    # What the monitor of that run will predict with.
+    forecast = Forecast.from_config(config)
+    p = 0.37
+    assert forecast.signal.omega(theory.logit(p)) == pytest.approx(
+        theory.omega(p, advantage=told["advantage"], advantage_kwargs=told["advantage_kwargs"])
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--advantage", "risk_sensitive"),
+        ("--advantage", "risk_sensitive", "--setting", "risk=0.5", "--mirror-steps", 2),
+        ("--variant", "rs_grpo", "--setting", "risk=4"),
+        ("--variant", "tic_grpo", "--advantage", "risk_sensitive", "--setting", "risk=3"),
+        ("--variant", "tic_grpo", "--advantage", "smoothed_std", "--setting", "reward_variance_epsilon=0.01"),
+        ("--variant", "reference", "--setting", "reward_variance_epsilon=0.01"),
+    ],
+    ids=str,
+)
+def test_an_advantage_and_its_settings_stand_in_the_recipe(arguments, capsys, tmp_path):
+    told = run_json(capsys, "--p-ref", 0.1, "--target", 0.3, "--group-size", 4, *arguments)
+    with warnings.catch_warnings():
+        # That the preset's own advantage is replaced is told.
+        warnings.simplefilter("ignore")
+        config = make_config(tmp_path, **told["config"])
+    assert config.parts.advantage.name == told["advantage"]
+    settings = (config.advantage_kwargs or {}) | {"reward_variance_epsilon": config.reward_variance_epsilon}
+    assert told["advantage_kwargs"].items() <= settings.items()
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    for name, _, value in [text.partition("=") for text in (given.get("--setting"),) if text]:
+        assert settings[name] == float(value)
+    assert config.variant == given.get("--variant", "grpo")
+    exact = theory.success_path(
+        0.1,
+        2,
+        beta=config.beta,
+        mirror_beta=config.mirror_beta,
+        advantage=told["advantage"],
+        advantage_kwargs=told["advantage_kwargs"],
+    )
+    assert told["path"]["exact"][:3] == pytest.approx(exact, rel=1e-4)
+
+
+MODULE = """
+from trl_grpo_variants import Advantage, Setting
+shifted = Advantage("shifted", lambda r, n, *, shift=0.1: r, "r - shift", None, settings=(Setting("shift"),),
+                    is_zero_without_variance=False, omega=lambda success, failure, *, shift: 0 * success + 1)
+silent = Advantage("silent", lambda r, n: r, "r", None)
+"""
+
+
+def test_what_is_not_known_of_an_advantage_is_left_out_and_told(capsys, tmp_path, monkeypatch):
+    (tmp_path / "own_plans.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ("--p-ref", 0.1, "--target", 0.3, "--advantage", "own_plans:shifted")
+    told = run_json(capsys, *arguments)
+    assert told["path"].keys() == {"exact"}
+    assert told["beta"] == pytest.approx(theory.plan(0.1, 0.3, advantage="mean_only").beta)
+    constant, not_centred, practice = told["notes"]
+    assert "exact iteration is that of mean-only advantages: its baseline cancels" in constant
+    assert "do not add up to 0 in each group" in not_centred and "Practice is far" in practice
+    printed = run(capsys, *arguments)
+    assert (
+        "groups of 8 of equal rewards" in printed
+        and "clip" not in printed.partition("Practice")[0].partition("add up")[0]
+    )
+    assert "`advantage='silent'` has no signal" in refused(capsys, *arguments[:4], "--advantage", "own_plans:silent")
+
+
+def test_a_clip_that_is_not_the_theorys_is_left_out_and_told(capsys):
+    told = run_json(capsys, "--p-ref", 0.1, "--target", 0.3, "--variant", "tic_grpo")
+    assert told["path"].keys() == {"exact", "groups"}
+    assert "which tic_grpo does not have" in " ".join(told["notes"])
+    wide = run_json(capsys, "--p-ref", 0.1, "--target", 0.3, "--variant", "rs_grpo")
+    assert wide["path"].keys() == {"exact", "clipped", "groups"}
 
 
 def test_practice_is_set_against_the_theorys_own_prediction(capsys):
@@ -161,7 +257,7 @@ def refused(capsys, *arguments):
     assert main(["plan", *map(str, arguments)]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.startswith("trl-variants: ")
-    assert printed.err.count("\n") == 1 and printed.err.endswith(".\n")
+    assert printed.err.count("\n") == 1 and printed.err.endswith((".\n", "?\n"))
     return printed.err
 
 
@@ -364,7 +460,7 @@ def test_plan_for_the_log_of_a_real_run(policy_path, capsys, tmp_path):
 
 
 def test_figure_of_one_prompt_shows_the_numbers():
-    prediction = Prediction(np.array(0.2), 0.8, "mean_std", 1e-5, 16)
+    prediction = Prediction(np.array(0.2), 0.8, METHOD, 16)
     left, right = draw(prediction).axes
     settings = {"beta": prediction.plan.beta}
     lines = {line.get_label(): line for line in left.get_lines()}
@@ -393,24 +489,24 @@ def test_figure_of_one_prompt_shows_the_numbers():
 
 
 def test_figure_shows_small_success_in_log_odds():
-    prediction = Prediction(np.array(0.001), 0.02, "mean_std", 1e-5, 8)
+    prediction = Prediction(np.array(0.001), 0.02, METHOD, 8)
     figure = draw(prediction)
     left, right = figure.axes
     coefficients = f"beta = {prediction.plan.beta:.4g}, mirror_beta = {prediction.plan.mirror_beta:.4g}"
-    assert figure.get_suptitle() == f"p_ref = 0.001, target 0.02: {coefficients} (mean_std)"
+    assert figure.get_suptitle() == f"p_ref = 0.001, target 0.02: {coefficients} (smoothed_std)"
     assert left.get_position().x1 < right.get_position().x0
     assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("logit", "logit", "logit")
     low, high = right.get_ylim()
     # Three times as far from 0 and 1 as what is shown.
     assert (low, 1.0 - high) == pytest.approx((0.001 / 3, (1.0 - prediction.exact.max()) / 3))
     assert left.get_xlim() == left.get_ylim() == (low, high)
-    certain = Prediction(np.array(0.2), 0.99, "mean_std", 1e-5, 8)
+    certain = Prediction(np.array(0.2), 0.99, METHOD, 8)
     _, right = draw(certain).axes
     assert right.get_yscale() == "logit" and 0.99 < right.get_ylim()[1] <= 1.0 - 1e-6
 
 
 def test_figure_of_many_prompts_shows_the_numbers():
-    prediction = Prediction(np.array(RATES), 0.6, "mean_std", 1e-5, 8)
+    prediction = Prediction(np.array(RATES), 0.6, METHOD, 8)
     left, right = draw(prediction).axes
     stairs = {patch.get_label(): patch.get_data().values for patch in left.patches}
     np.testing.assert_array_equal(stairs["reference"], [1, 1, 0, 2, 0, 0, 0, 0, 1, 1])
@@ -459,8 +555,12 @@ WRONG_ARGUMENTS = [
     (["--p-ref", "pipe.jsonl"], "pipe.jsonl is no file, but a folder, a pipe or a device"),
     (["--p-ref", "piped"], "completions_00001.parquet is no file, but a folder, a pipe or a device"),
     (["--p-ref", "/dev/zero"], "must be Parquet (.parquet) or JSON lines"),
-    (["--normalization", "batch"], "must be one of 'mean_std', 'mean', 'trl_std'; got 'batch'"),
-    (["--normalization", ""], "must be one of 'mean_std', 'mean', 'trl_std'; got ''"),
+    (["--advantage", "batch"], "must be one of 'per_reward', 'smoothed_std'"),
+    (["--advantage", ""], "a function of yours as 'module:function'; got ''"),
+    (["--advantage", "batch_std"], "`advantage='batch_std'` has no signal that is a function of a prompt's success"),
+    (["--variant", "mirorr"], "did you mean 'mirror'?"),
+    (["--variant", "mirror"], "`--variant mirror` has a KL to the previous policy alone; give --mirror-steps"),
+    (["--variant", "reference", "--mirror-steps", "3"], "`--variant reference` has a KL to the reference alone"),
     (["--mirror-steps", "0"], "`mirror_steps` must be a whole number of at least 1"),
     (["--mirror-steps", "-3"], "`mirror_steps` must be a whole number of at least 1"),
     (["--mirror-steps", "2.5"], "invalid int value: '2.5'"),
@@ -469,14 +569,15 @@ WRONG_ARGUMENTS = [
     (["--group-size", "-8"], "`num_generations` must be a whole number of at least 2"),
     (["--group-size", "1e3"], "invalid int value: '1e3'"),
     (["--group-size", "1000000000"], "`--group-size` must be at most 10000; got 1000000000"),
-    (["--variance-epsilon", "0"], "`variance_epsilon` must be a number greater than 0"),
-    (["--variance-epsilon", "nan"], "`variance_epsilon` must be a number greater than 0"),
-    (["--variance-epsilon", "inf"], "`variance_epsilon` must be a number greater than 0"),
-    (["--variance-epsilon", "1e-31"], "must be between 1e-30 and 1e+06, as in a configuration; got 1e-31"),
-    (["--variance-epsilon", "1e7"], "must be between 1e-30 and 1e+06, as in a configuration; got 1e+07"),
-    (["--variance-epsilon", "small"], "invalid float value: 'small'"),
-    (["--variance-epsilon", "1e-4", "--normalization", "mean"], "does nothing under 'mean'"),
-    (["--variance-epsilon", "1e-5", "--normalization", "trl_std"], "does nothing under 'trl_std'"),
+    (["--setting", "reward_variance_epsilon=0"], "`reward_variance_epsilon` must be a number greater than 0"),
+    (["--setting", "reward_variance_epsilon=nan"], "`reward_variance_epsilon` must be a number greater than 0"),
+    (["--setting", "reward_variance_epsilon=inf"], "`reward_variance_epsilon` must be a number greater than 0"),
+    (["--setting", "reward_variance_epsilon=1e-31"], "must be a number of at least 1e-30; got 1e-31"),
+    (["--setting", "reward_variance_epsilon=1e7"], "must be a number of at most 1e+06; got 10000000.0"),
+    (["--setting", "reward_variance_epsilon=small"], "must be a name and a number as NAME=NUMBER; got 'reward_"),
+    (["--setting", "reward_variance_epsilon"], "must be a name and a number as NAME=NUMBER; got 'reward_"),
+    (["--setting", "risk=1", "--advantage", "mean_only"], "sets `risk`, but `advantage='mean_only'` takes none"),
+    (["--setting", "rsik=1", "--variant", "rs_grpo"], "takes `risk`; did you mean `risk`?"),
     (["--column", "success"], "names a column of a file"),
     (["--column", "success", "--column", "other"], "names a column of a file"),
     (["--colour", "red"], "Unrecognized arguments: --colour red"),

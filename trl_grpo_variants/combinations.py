@@ -102,7 +102,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         check_choice(name, getattr(args, name), allowed)
     check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
     for setting in LENGTH_WEIGHTS.settings:
-        _check_setting(setting, setting.name, getattr(args, setting.name))
+        check_setting(setting, setting.name, getattr(args, setting.name))
     check_whole_number("mirror_sync_steps", args.mirror_sync_steps, optional=True)
     check_whole_number("num_iterations", args.num_iterations)
     for name, kind in type(args).__annotations__.items():
@@ -115,7 +115,7 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     # A bound that no part reads may not be nonsense either.
     for name, setting in (_SETTINGS | {setting.name: setting for setting in chosen}).items():
         if not setting.choices and hasattr(args, name) and (own or name == "reward_variance_epsilon"):
-            _check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
+            check_setting(setting, name, getattr(args, name), optional=name != "epsilon")
     for name, allowed in _STOCK_CHOICES.items():
         if own or not isinstance(getattr(args, name), str):
             check_choice(name, getattr(args, name), allowed)
@@ -135,7 +135,8 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         check_choice("vllm_importance_sampling_mode", args.vllm_importance_sampling_mode, modes)
 
 
-def _check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
+def check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:
+    """Check one value of a setting, named as the user knows it; a `ValueError` if it is not allowed."""
     if setting.choices:
         check_choice(name, value, setting.choices)
     elif setting.is_whole and setting.at_most is None:
@@ -162,7 +163,7 @@ def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
         raise ValueError(f"{part_label(args, axis)} needs `{missing[0]}`; give it in `{field}`.")
     for setting in part.settings:
         if setting.name in kwargs:
-            _check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
+            check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
     _check_relations(part, args, axis)
     if part.function is not None:
         _check_signature(part, args, axis, known)

@@ -30,7 +30,6 @@ from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, theory
 
 
 LEARNING_RATE = 0.05
-VARIANCE_EPSILON = 1e-5
 REPLICAS = 8
 # Two-sided 95 % quantile of Student's t for a mean of that many.
 STUDENT = 2.365
@@ -44,8 +43,8 @@ class Case:
     Parameters:
         name (`str`):
             What it shows.
-        normalization (`str`):
-            `"mean"` or `"mean_std"`.
+        advantage (`str`):
+            Advantage, by its name in a configuration.
         beta (`float`):
             Coefficient of the KL to the reference.
         mirror_beta (`float`):
@@ -65,7 +64,7 @@ class Case:
     """
 
     name: str
-    normalization: str
+    advantage: str
     beta: float = 0.0
     mirror_beta: float = 0.0
     p_ref: tuple[float, ...] = (0.1, 0.3, 0.6)
@@ -119,8 +118,8 @@ def exact_cases() -> list[Case]:
         "dual": {"beta": 2.0, "mirror_beta": 2.0},
     }
     return [
-        Case(f"{anchor}, {normalization}", normalization, **coefficients)
-        for normalization in ("mean", "mean_std")
+        Case(f"{anchor}, {advantage}", advantage, **coefficients)
+        for advantage in ("mean_only", "smoothed_std")
         for anchor, coefficients in anchors.items()
     ]
 
@@ -136,8 +135,8 @@ def oscillating_cases() -> list[Case]:
     """A rare success whose fixed point is unstable, and the same `beta` with a mirror term that damps it."""
     rare = {"p_ref": (0.004,), "group": 2048, "iterations": 8, "beta": 2.0, "inner_steps": 300}
     return [
-        Case("reference, oscillating", "mean_std", **rare),
-        Case("dual, damped", "mean_std", **rare, mirror_beta=2.0),
+        Case("reference, oscillating", "smoothed_std", **rare),
+        Case("dual, damped", "smoothed_std", **rare, mirror_beta=2.0),
     ]
 
 
@@ -167,7 +166,6 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
             Both successes.
     """
     start = [p for p in case.p_ref for _ in range(case.replicas)]
-    with_std = case.normalization == "mean_std"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         one_token.make_policy(folder, start)
@@ -175,8 +173,7 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
             str(folder / "run"),
             beta=case.beta,
             mirror_beta=case.mirror_beta,
-            scale_rewards="group" if with_std else "none",
-            reward_variance_epsilon=VARIANCE_EPSILON if with_std else None,
+            advantage=case.advantage,
             # The theory has no clip.
             epsilon=1.0,
             epsilon_high=1e6,
@@ -220,8 +217,7 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
         case.iterations,
         beta=case.beta,
         mirror_beta=case.mirror_beta,
-        normalization=case.normalization,
-        variance_epsilon=VARIANCE_EPSILON,
+        advantage=case.advantage,
         num_generations=case.group if case.sampled else None,
     )
     return Outcome(case, measured.mean(axis=2).tolist(), (STUDENT * error).tolist(), predicted.tolist())

@@ -31,7 +31,7 @@ def test_a_trained_policy_has_the_predicted_success(example):
         # Iterations that did nothing would stay at the start.
         assert np.abs(np.diff(outcome.measured, axis=0)[0]).min() > 0.02
         expected = theory.success_path(
-            case.p_ref, 2, beta=case.beta, mirror_beta=case.mirror_beta, normalization=case.normalization
+            case.p_ref, 2, beta=case.beta, mirror_beta=case.mirror_beta, advantage=case.advantage
         )
         np.testing.assert_allclose(outcome.predicted, expected)
 
@@ -47,7 +47,7 @@ def test_drawn_completions_leave_replicas_around_the_prediction(example):
 
 def test_the_figure_shows_what_was_measured(example):
     agreement, _ = example
-    case = agreement.Case("a run", "mean", beta=1.0, p_ref=(0.2, 0.4), iterations=2)
+    case = agreement.Case("a run", "mean_only", beta=1.0, p_ref=(0.2, 0.4), iterations=2)
     outcome = agreement.Outcome(case, [[0.2, 0.4], [0.4, 0.6], [0.4, 0.7]], [[0.1, 0.1]] * 3, [[0.2, 0.4]] * 3)
     (panel,) = agreement.figure([outcome]).axes
     assert panel.get_title() == "a run"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 prompts = st.floats(-12.0, 12.0).map(lambda log_odds: 1.0 / (1.0 + np.exp(-log_odds)))
 coefficients = st.floats(-4.0, 4.0).map(np.exp)
-normalizations = st.sampled_from(["mean_std", "mean", "trl_std"])
+names = st.sampled_from(["smoothed_std", "mean_only", "group_std"])
 group_sizes = st.integers(2, 40)
 epsilons = st.floats(-7.0, -1.0).map(lambda exponent: 10.0**exponent)
 
@@ -19,14 +19,20 @@ epsilons = st.floats(-7.0, -1.0).map(lambda exponent: 10.0**exponent)
 quick = settings(derandomize=True, deadline=None, max_examples=40)
 
 
-def advantages(pi, rewards, normalization, variance_epsilon):
+def known(name, epsilon):
+    """Arguments of the theory for one of these advantages; epsilon is for the one that has it."""
+    settings = {"reward_variance_epsilon": epsilon} if name == "smoothed_std" else None
+    return {"advantage": name, "advantage_kwargs": settings}
+
+
+def advantages(pi, rewards, name, variance_epsilon):
     mean = sum(p * r for p, r in zip(pi, rewards, strict=True))
     variance = sum(p * (r - mean) ** 2 for p, r in zip(pi, rewards, strict=True))
     scale = {
-        "mean": 1.0,
-        "mean_std": (variance + variance_epsilon) ** 0.5,
-        "trl_std": variance**0.5 + 1e-4,
-    }[normalization]
+        "mean_only": 1.0,
+        "smoothed_std": (variance + variance_epsilon) ** 0.5,
+        "group_std": variance**0.5 + 1e-4,
+    }[name]
     return np.array([(r - mean) / scale for r in rewards])
 
 
@@ -35,9 +41,10 @@ def policy_gradient(pi, values):
     return (pi * values) @ (np.eye(len(pi)) - pi)
 
 
-def maximise(pi_ref, pi_prev, rewards, *, beta, mirror_beta, normalization, variance_epsilon=1e-5):
+def maximise(pi_ref, pi_prev, rewards, *, beta, mirror_beta, advantage, advantage_kwargs=None):
     """Policy that maximises E[A] - beta KL(pi, ref) - mirror_beta KL(pi, prev), by quasi-Newton on the logits."""
-    advantage = torch.from_numpy(advantages(pi_prev, rewards, normalization, variance_epsilon))
+    epsilon = (advantage_kwargs or {}).get("reward_variance_epsilon", 1e-5)
+    values = torch.from_numpy(advantages(pi_prev, rewards, advantage, epsilon))
     log_ref, log_prev = (torch.from_numpy(np.log(policy)) for policy in (pi_ref, pi_prev))
     logits = torch.zeros(len(pi_ref), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -54,7 +61,7 @@ def maximise(pi_ref, pi_prev, rewards, *, beta, mirror_beta, normalization, vari
         optimizer.zero_grad()
         log_pi = logits.log_softmax(-1)
         pi = log_pi.exp()
-        value = (pi * advantage).sum() - beta * (pi * (log_pi - log_ref)).sum()
+        value = (pi * values).sum() - beta * (pi * (log_pi - log_ref)).sum()
         value = value - mirror_beta * (pi * (log_pi - log_prev)).sum()
         (-value).backward()
         return -value

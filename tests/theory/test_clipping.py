@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 
-from .numerics import coefficients, normalizations, prompts, quick
+from .numerics import coefficients, names, prompts, quick
 
 
-def objective(pi, old, reference, rewards, low, high, beta, mirror_beta, normalization):
+def objective(pi, old, reference, rewards, low, high, beta, mirror_beta, advantage):
     """GRPO's clipped objective with both KL terms, over outputs on the last axis."""
     p = old @ rewards
-    advantages = (rewards - p) * float(theory.omega(p, normalization=normalization))
+    advantages = (rewards - p) * float(theory.omega(p, advantage=advantage))
     ratio = pi / old
     clipped = np.clip(ratio, 1.0 - low, 1.0 + high)
     value = (old * np.minimum(ratio * advantages, clipped * advantages)).sum(-1)
@@ -23,7 +23,7 @@ def objective(pi, old, reference, rewards, low, high, beta, mirror_beta, normali
     return value
 
 
-def best_success(p, q, low, high, beta, mirror_beta, normalization):
+def best_success(p, q, low, high, beta, mirror_beta, advantage):
     """Success that maximises the objective over two outputs, by golden-section search in its log-odds."""
 
     def value(log_odds):
@@ -37,7 +37,7 @@ def best_success(p, q, low, high, beta, mirror_beta, normalization):
             high,
             beta,
             mirror_beta,
-            normalization,
+            advantage,
         )
 
     golden = (np.sqrt(5.0) - 1.0) / 2.0
@@ -53,11 +53,11 @@ clips = st.floats(0.01, 0.9)
 
 
 @quick
-@given(rates, rates, clips, clips, st.floats(-2.0, 2.0).map(np.exp), st.sampled_from([0.0, 0.5, 3.0]), normalizations)
-@example(0.3, 0.3, 0.2, 0.2, 1.0, 0.0, "mean_std")
-@example(0.7, 0.3, 0.2, 0.28, 0.3, 0.5, "mean_std")
-def test_clipped_step_is_the_numerical_maximum(p, q, low, high, beta, mirror_beta, normalization):
-    settings = {"beta": beta, "mirror_beta": mirror_beta, "normalization": normalization}
+@given(rates, rates, clips, clips, st.floats(-2.0, 2.0).map(np.exp), st.sampled_from([0.0, 0.5, 3.0]), names)
+@example(0.3, 0.3, 0.2, 0.2, 1.0, 0.0, "smoothed_std")
+@example(0.7, 0.3, 0.2, 0.28, 0.3, 0.5, "smoothed_std")
+def test_clipped_step_is_the_numerical_maximum(p, q, low, high, beta, mirror_beta, name):
+    settings = {"beta": beta, "mirror_beta": mirror_beta, "advantage": name}
     found = theory.clipped_step(p, q, epsilon=low, epsilon_high=high, **settings)
     assert found == pytest.approx(best_success(p, q, low, high, **settings), abs=2e-6)
 
@@ -71,7 +71,7 @@ def test_no_policy_over_several_outputs_does_better(p, q):
     def spread(success):
         return shares * np.where(rewards == 1.0, success, 1.0 - success)
 
-    settings = {"beta": 0.4, "mirror_beta": 0.3, "normalization": "mean_std"}
+    settings = {"beta": 0.4, "mirror_beta": 0.3, "advantage": "smoothed_std"}
     best = spread(theory.clipped_step(p, q, epsilon=0.2, epsilon_high=0.3, **settings))
     value = objective(best, spread(p), spread(q), rewards, 0.2, 0.3, **settings)
     # Concave, so that near policies are enough; far ones cost nothing.
@@ -82,9 +82,9 @@ def test_no_policy_over_several_outputs_does_better(p, q):
 
 
 @quick
-@given(prompts, prompts, clips, coefficients, coefficients, normalizations)
-def test_clip_cuts_a_step_short_and_wide_clips_do_not(p, q, clip, beta, mirror_beta, normalization):
-    settings = {"beta": beta, "mirror_beta": mirror_beta, "normalization": normalization}
+@given(prompts, prompts, clips, coefficients, coefficients, names)
+def test_clip_cuts_a_step_short_and_wide_clips_do_not(p, q, clip, beta, mirror_beta, name):
+    settings = {"beta": beta, "mirror_beta": mirror_beta, "advantage": name}
     free = theory.success_step(p, q, **settings)
     assert theory.clipped_step(p, q, epsilon=clip, **settings) <= free
     # The weight of a failure cannot be clipped below 0, that of a success is at most 1/p.
@@ -94,10 +94,10 @@ def test_clip_cuts_a_step_short_and_wide_clips_do_not(p, q, clip, beta, mirror_b
 
 
 @quick
-@given(prompts, st.floats(-1.0, 2.0).map(np.exp), clips, normalizations)
-def test_fixed_points_survive_the_clip(p_ref, beta, clip, normalization):
-    for point in theory.fixed_points(p_ref, beta=beta, normalization=normalization):
-        step = theory.clipped_step(point.p, p_ref, epsilon=clip, beta=beta, normalization=normalization)
+@given(prompts, st.floats(-1.0, 2.0).map(np.exp), clips, names)
+def test_fixed_points_survive_the_clip(p_ref, beta, clip, name):
+    for point in theory.fixed_points(p_ref, beta=beta, advantage=name):
+        step = theory.clipped_step(point.p, p_ref, epsilon=clip, beta=beta, advantage=name)
         assert step == pytest.approx(point.p, abs=1e-12 * (1.0 + abs(point.multiplier)))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 
-from .numerics import coefficients, epsilons, normalizations, prompts, quick
+from .numerics import coefficients, epsilons, known, names, prompts, quick
 
 
 def gap(log_odds, p_ref, beta, **settings):
@@ -24,11 +24,11 @@ def scan(p_ref, beta, **settings):
 
 
 @quick
-@given(prompts, st.floats(-1.5, 2.0).map(np.exp), normalizations, epsilons)
-@example(0.2, 0.9, "mean_std", 1e-5)
-@example(0.01, 2.0, "trl_std", 1e-5)
-def test_fixed_points_are_those_of_a_dense_scan(p_ref, beta, normalization, epsilon):
-    settings = {"normalization": normalization, "variance_epsilon": epsilon}
+@given(prompts, st.floats(-1.5, 2.0).map(np.exp), names, epsilons)
+@example(0.2, 0.9, "smoothed_std", 1e-5)
+@example(0.01, 2.0, "group_std", 1e-5)
+def test_fixed_points_are_those_of_a_dense_scan(p_ref, beta, name, epsilon):
+    settings = known(name, epsilon)
     found = theory.fixed_points(p_ref, beta=beta, **settings)
     visible = [point.log_odds for point in found if point.log_odds < 29.9]
     scanned = [x for x in scan(p_ref, beta, **settings) if x < 29.9]
@@ -38,9 +38,9 @@ def test_fixed_points_are_those_of_a_dense_scan(p_ref, beta, normalization, epsi
 
 
 @quick
-@given(prompts, coefficients, st.one_of(st.just(0.0), coefficients), normalizations, epsilons)
-def test_fixed_points_stand_still_under_any_damping(p_ref, beta, mirror_beta, normalization, epsilon):
-    settings = {"beta": beta, "normalization": normalization, "variance_epsilon": epsilon}
+@given(prompts, coefficients, st.one_of(st.just(0.0), coefficients), names, epsilons)
+def test_fixed_points_stand_still_under_any_damping(p_ref, beta, mirror_beta, name, epsilon):
+    settings = {"beta": beta, **known(name, epsilon)}
     found = theory.fixed_points(p_ref, mirror_beta=mirror_beta, **settings)
     assert [point.p for point in found] == [point.p for point in theory.fixed_points(p_ref, **settings)]
     assert [point.log_odds for point in found] == sorted(point.log_odds for point in found)
@@ -53,9 +53,9 @@ def test_fixed_points_stand_still_under_any_damping(p_ref, beta, mirror_beta, no
 
 
 @quick
-@given(st.floats(0.01, 0.9), st.floats(-1.0, 1.5).map(np.exp), st.floats(0.0, 3.0), normalizations)
-def test_multiplier_is_the_derivative_of_the_map(p_ref, beta, mirror_beta, normalization):
-    settings = {"beta": beta, "mirror_beta": mirror_beta, "normalization": normalization, "variance_epsilon": 1e-3}
+@given(st.floats(0.01, 0.9), st.floats(-1.0, 1.5).map(np.exp), st.floats(0.0, 3.0), names)
+def test_multiplier_is_the_derivative_of_the_map(p_ref, beta, mirror_beta, name):
+    settings = {"beta": beta, "mirror_beta": mirror_beta, **known(name, 1e-3)}
     for point in theory.fixed_points(p_ref, **settings):
         width = 1e-4 * point.p * (1.0 - point.p)
         if width > 1e-9:
@@ -64,9 +64,9 @@ def test_multiplier_is_the_derivative_of_the_map(p_ref, beta, mirror_beta, norma
 
 
 @pytest.mark.parametrize("mirror_beta", [1.0, 5.0])
-@pytest.mark.parametrize("normalization", ["mean_std", "mean"])
-def test_mirror_alone_rests_only_at_the_ends(mirror_beta, normalization):
-    settings = {"mirror_beta": mirror_beta, "normalization": normalization, "variance_epsilon": 0.05}
+@pytest.mark.parametrize("name", ["smoothed_std", "mean_only"])
+def test_mirror_alone_rests_only_at_the_ends(mirror_beta, name):
+    settings = {"mirror_beta": mirror_beta, **known(name, 0.05)}
     zero, one = theory.fixed_points(0.3, **settings)
     assert (zero.p, zero.stable, one.p, one.stable) == (0.0, False, 1.0, True)
     near = 1e-9
@@ -89,7 +89,9 @@ def test_fixed_points_and_limits_are_of_one_prompt():
 
 def test_limits_of_known_cases():
     # A fixed point at once: the reference term with mean-only advantages.
-    assert theory.limit(0.2, beta=1.0, normalization="mean").points[0] == pytest.approx(np.e / (np.e + 4.0), rel=1e-12)
+    assert theory.limit(0.2, beta=1.0, advantage="mean_only").points[0] == pytest.approx(
+        np.e / (np.e + 4.0), rel=1e-12
+    )
     cycle = theory.limit(0.001, beta=5.0)
     assert (cycle.kind, cycle.period) == ("cycle", 2)
     assert cycle.points == pytest.approx((0.0023, 0.0587), abs=5e-5)
@@ -120,8 +122,8 @@ def test_slow_convergence_is_told_from_a_cycle_on_either_side_of_period_doubling
 
 def test_slow_iterations_are_followed_to_their_end():
     # Ten million iterations would be needed to see it.
-    ended = theory.limit(0.2, beta=1e-3, mirror_beta=1e4, normalization="mean")
-    assert ended.points == (theory.fixed_points(0.2, beta=1e-3, normalization="mean")[0].p,)
+    ended = theory.limit(0.2, beta=1e-3, mirror_beta=1e4, advantage="mean_only")
+    assert ended.points == (theory.fixed_points(0.2, beta=1e-3, advantage="mean_only")[0].p,)
 
 
 @quick

@@ -12,53 +12,49 @@ from hypothesis import strategies as st
 from trl_grpo_variants import theory
 from trl_grpo_variants.theory import groups
 
-from .numerics import epsilons, group_sizes, normalizations, prompts, quick
+from .numerics import epsilons, group_sizes, known, names, prompts, quick
 
 
-def group_advantage_gap(successes, size, normalization, epsilon):
+def group_advantage_gap(successes, size, name, epsilon):
     """Advantage of success minus that of failure, from the rewards of one group."""
     rewards = np.array([1.0] * successes + [0.0] * (size - successes))
-    if normalization == "mean":
+    if name == "mean_only":
         return 1.0
-    if normalization == "mean_std":
+    if name == "smoothed_std":
         return 1.0 / np.sqrt(rewards.var() + epsilon)
     return 1.0 / (rewards.std(ddof=1) + 1e-4)
 
 
 @pytest.mark.parametrize("size", [2, 3, 16])
-@pytest.mark.parametrize("normalization", ["mean_std", "mean", "trl_std"])
+@pytest.mark.parametrize("name", ["smoothed_std", "mean_only", "group_std"])
 @pytest.mark.parametrize("p", [Fraction(1, 1000), Fraction(1, 3), Fraction(99, 100)])
-def test_effective_omega_by_enumeration_of_all_groups(p, size, normalization):
+def test_effective_omega_by_enumeration_of_all_groups(p, size, name):
     expected = 0.0
     for k in range(1, size):
         rate = Fraction(k, size)
         weight = comb(size, k) * p**k * (1 - p) ** (size - k) * rate * (1 - rate) / (p * (1 - p))
-        expected += float(weight) * group_advantage_gap(k, size, normalization, 1e-2)
-    found = theory.group_omega(float(p), size, normalization=normalization, variance_epsilon=1e-2)
+        expected += float(weight) * group_advantage_gap(k, size, name, 1e-2)
+    found = theory.group_omega(float(p), size, **known(name, 1e-2))
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 @quick
-@given(prompts, group_sizes, normalizations, epsilons)
-def test_effective_omega_never_exceeds_what_the_rarest_group_computes(p, size, normalization, epsilon):
-    settings = {"normalization": normalization, "variance_epsilon": epsilon}
+@given(prompts, group_sizes, names, epsilons)
+def test_effective_omega_never_exceeds_what_the_rarest_group_computes(p, size, name, epsilon):
+    settings = known(name, epsilon)
     effective = theory.group_omega(p, size, **settings)
-    one = group_advantage_gap(1, size, normalization, epsilon)
+    one = group_advantage_gap(1, size, name, epsilon)
     assert 0.0 < effective <= (size - 1) / size * one * (1.0 + 1e-12)
     assert theory.group_omega(1.0 - p, size, **settings) == pytest.approx(effective, rel=1e-6)
-    if normalization == "mean":
+    if name == "mean_only":
         assert effective == pytest.approx((size - 1) / size, rel=1e-12)
 
 
-@pytest.mark.parametrize("normalization", ["mean_std", "mean", "trl_std"])
-def test_effective_omega_tends_to_omega_for_large_groups(normalization):
+@pytest.mark.parametrize("name", ["smoothed_std", "mean_only", "group_std"])
+def test_effective_omega_tends_to_omega_for_large_groups(name):
     rates = np.array([0.05, 0.3, 0.9])
     errors = [
-        np.abs(
-            theory.group_omega(rates, size, normalization=normalization)
-            / theory.omega(rates, normalization=normalization)
-            - 1
-        )
+        np.abs(theory.group_omega(rates, size, advantage=name) / theory.omega(rates, advantage=name) - 1)
         for size in (200, 2000, 20000)
     ]
     # The correction is of order 1/G.
@@ -69,7 +65,7 @@ def test_effective_omega_tends_to_omega_for_large_groups(normalization):
 
 def test_effective_omega_saturates_where_omega_grows():
     assert theory.group_omega(0.0, 16) == pytest.approx(np.sqrt(15), rel=1e-3)
-    assert theory.group_omega(1.0, 16, normalization="trl_std") == pytest.approx(15 / 4, rel=1e-3)
+    assert theory.group_omega(1.0, 16, advantage="group_std") == pytest.approx(15 / 4, rel=1e-3)
     assert theory.omega(0.0) == pytest.approx(np.sqrt(1e5))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 
-from .numerics import epsilons, normalizations, quick
+from .numerics import epsilons, known, names, quick
 from .test_fixed_points import scan
 
 
@@ -18,9 +18,9 @@ def test_interior_fixed_points_appear_below_the_fold(beta):
     counted = {}
     for offset in (-1e-2, -1e-5, 1e-5, 1e-2):
         p_ref = float(theory.sigmoid(fold + offset))
-        counted[offset] = len(theory.fixed_points(p_ref, beta=beta, variance_epsilon=1e-4))
+        counted[offset] = len(theory.fixed_points(p_ref, beta=beta, **known("smoothed_std", 1e-4)))
         # The scan sees at least the pair that is 1e-5 from merging, and never one that is not there.
-        assert len(scan(p_ref, beta, variance_epsilon=1e-4)) >= (2 if offset < 0.0 else 0)
+        assert len(scan(p_ref, beta, **known("smoothed_std", 1e-4))) >= (2 if offset < 0.0 else 0)
     assert counted == {-1e-2: 3, -1e-5: 3, 1e-5: 1, 1e-2: 1}
 
 
@@ -29,15 +29,15 @@ def test_far_end_of_the_region_of_three_fixed_points(beta, variance_epsilon):
     low, _ = theory.phase_boundaries(beta, variance_epsilon=variance_epsilon).three_fixed_points
     for offset, count in ((-1e-4, 1), (1e-4, 3)):
         p_ref = float(theory.sigmoid(low + offset))
-        points = theory.fixed_points(p_ref, beta=beta, variance_epsilon=variance_epsilon)
+        points = theory.fixed_points(p_ref, beta=beta, **known("smoothed_std", variance_epsilon))
         assert len(points) == count
 
 
 @pytest.mark.parametrize("mirror_beta", [0.0, 0.4])
 @pytest.mark.parametrize("beta", [2.0, 5.0])
 def test_lowest_fixed_point_starts_to_oscillate_at_the_boundary(beta, mirror_beta):
-    settings = {"beta": beta, "mirror_beta": mirror_beta, "variance_epsilon": 1e-5}
-    low, onset = theory.phase_boundaries(**settings).oscillation
+    settings = {"beta": beta, "mirror_beta": mirror_beta}
+    low, onset = theory.phase_boundaries(**settings, variance_epsilon=1e-5).oscillation
     for offset, grows in ((1e-2, False), (-1e-2, True)):
         p_ref = float(theory.sigmoid(onset + offset))
         lowest = theory.fixed_points(p_ref, **settings)[0]
@@ -71,14 +71,14 @@ def test_known_values():
 def test_strong_smoothing_has_no_boundaries():
     boundaries = theory.phase_boundaries(10.0, variance_epsilon=0.5)
     assert boundaries == theory.PhaseBoundaries(None, None)
-    assert len(theory.fixed_points(0.01, beta=10.0, variance_epsilon=0.5)) == 1
+    assert len(theory.fixed_points(0.01, beta=10.0, **known("smoothed_std", 0.5))) == 1
 
 
 @quick
-@given(st.floats(-7.0, 2.0), normalizations, epsilons)
-def test_highest_target_separates_stable_from_unstable(log_odds, normalization, epsilon):
+@given(st.floats(-7.0, 2.0), names, epsilons)
+def test_highest_target_separates_stable_from_unstable(log_odds, name, epsilon):
     p_ref = float(theory.sigmoid(log_odds))
-    settings = {"normalization": normalization, "variance_epsilon": epsilon}
+    settings = known(name, epsilon)
     highest = theory.highest_target(p_ref, **settings)
     assert p_ref < highest <= 1.0
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 
-from .numerics import epsilons, normalizations, prompts, quick
+from .numerics import epsilons, known, names, prompts, quick
 
 
 targets = st.floats(0.02, 0.98)
@@ -20,10 +20,10 @@ def raised(p_ref, share):
 
 
 @quick
-@given(prompts, targets, normalizations, epsilons)
-@example(0.2, 0.3, "mean_std", 1e-5)
-def test_plan_inverts_the_fixed_point(p_ref, share, normalization, epsilon):
-    settings = {"normalization": normalization, "variance_epsilon": epsilon}
+@given(prompts, targets, names, epsilons)
+@example(0.2, 0.3, "smoothed_std", 1e-5)
+def test_plan_inverts_the_fixed_point(p_ref, share, name, epsilon):
+    settings = known(name, epsilon)
     target = raised(p_ref, share)
     assume(target < 1.0 - 1e-9)
     plan = theory.plan(p_ref, target, **settings)
@@ -38,22 +38,22 @@ def test_plan_inverts_the_fixed_point(p_ref, share, normalization, epsilon):
         ended = theory.limit(p_ref, **coefficients, **settings)
         assert ended.kind == "fixed point"
         assert ended.points[0] == pytest.approx(target, abs=1e-6)
-    if normalization == "mean":
+    if name == "mean_only":
         assert plan.stable and plan.reached and plan.mirror_beta == 0.0
         assert plan.path[1] == pytest.approx(target, abs=1e-12)
 
 
 @quick
-@given(prompts, targets, normalizations, st.integers(1, 12))
-def test_mirror_plan_is_at_the_target_after_its_steps(p_ref, share, normalization, steps):
+@given(prompts, targets, names, st.integers(1, 12))
+def test_mirror_plan_is_at_the_target_after_its_steps(p_ref, share, name, steps):
     target = raised(p_ref, share)
     assume(target < 1.0 - 1e-9)
-    plan = theory.plan(p_ref, target, normalization=normalization, mirror_steps=steps)
-    path = theory.success_path(p_ref, steps, mirror_beta=plan.mirror_beta, normalization=normalization)
+    plan = theory.plan(p_ref, target, advantage=name, mirror_steps=steps)
+    path = theory.success_path(p_ref, steps, mirror_beta=plan.mirror_beta, advantage=name)
     np.testing.assert_array_equal(plan.path, path)
     assert path[-1] == pytest.approx(target, abs=1e-9)
     assert (plan.beta, plan.stable, plan.reached) == (0.0, False, True)
-    if normalization == "mean":
+    if name == "mean_only":
         assert plan.mirror_beta == pytest.approx(steps / (theory.logit(target) - theory.logit(p_ref)), rel=1e-9)
 
 
@@ -85,11 +85,11 @@ def test_target_beyond_the_fold_is_said_to_be_unstable(beyond):
 def test_plan_for_a_distribution_ends_at_the_mean():
     rng = np.random.default_rng(0)
     rates = np.concatenate([rng.beta(1.0, 3.0, 200).round(2), [0.0, 0.0, 1.0]])
-    for normalization in ("mean_std", "mean"):
-        plan = theory.plan(rates, 0.6, normalization=normalization)
+    for name in ("smoothed_std", "mean_only"):
+        plan = theory.plan(rates, 0.6, advantage=name)
         assert plan.end.mean() == pytest.approx(0.6, abs=2e-3)
         assert plan.end[-3:].tolist() == [0.0, 0.0, 1.0]
-        settings = {"beta": plan.beta, "mirror_beta": plan.mirror_beta, "normalization": normalization}
+        settings = {"beta": plan.beta, "mirror_beta": plan.mirror_beta, "advantage": name}
         assert plan.path.shape[1:] == rates.shape
         path = theory.success_path(rates, 3000, **settings)
         np.testing.assert_array_equal(plan.path, path[: len(plan.path)])
@@ -136,10 +136,10 @@ def test_mean_that_folds_jump_over_is_approached():
         ({"p_ref": [], "p_target": 0.3}, r"shape \(n,\) with n > 0"),
         ({"p_ref": [[0.1]], "p_target": 0.3}, r"shape \(n,\)"),
         ({"p_ref": 0.2, "p_target": 0.5, "mirror_steps": 0}, "`mirror_steps` must be a whole number of at least 1"),
-        ({"p_ref": 0.2, "p_target": 0.5, "normalization": "std"}, "`normalization` must be one of"),
+        ({"p_ref": 0.2, "p_target": 0.5, "advantage": "std"}, "`advantage` must be one of"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         theory.plan(**arguments)
-    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+    assert "\n" not in str(error.value) and str(error.value).endswith((".", "?"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
 
-from .numerics import advantages, maximise, normalizations, policy_gradient, quick
+from .numerics import advantages, known, maximise, names, policy_gradient, quick
 
 
 def distributions(size):
@@ -22,35 +22,31 @@ COEFFICIENTS = st.sampled_from([(1.0, 0.0), (0.0, 0.7), (0.6, 0.9), (3.0, 0.4)])
 
 
 @quick
-@given(distributions(4), distributions(4), REWARDS, COEFFICIENTS, normalizations)
-def test_optimal_policy_is_the_numerical_maximum(reference, previous, rewards, coefficients, normalization):
+@given(distributions(4), distributions(4), REWARDS, COEFFICIENTS, names)
+def test_optimal_policy_is_the_numerical_maximum(reference, previous, rewards, coefficients, name):
     beta, mirror_beta = coefficients
-    settings = {"beta": beta, "mirror_beta": mirror_beta, "normalization": normalization, "variance_epsilon": 1e-2}
+    settings = {"beta": beta, "mirror_beta": mirror_beta, **known(name, 1e-2)}
     found = theory.optimal_policy(reference, previous, rewards, **settings)
     np.testing.assert_allclose(found, maximise(reference, previous, rewards, **settings), atol=1e-6)
 
 
 @quick
-@given(distributions(4), distributions(4), REWARDS, COEFFICIENTS, normalizations)
-def test_gradient_of_the_objective_vanishes_at_the_optimal_policy(
-    reference, previous, rewards, coefficients, normalization
-):
+@given(distributions(4), distributions(4), REWARDS, COEFFICIENTS, names)
+def test_gradient_of_the_objective_vanishes_at_the_optimal_policy(reference, previous, rewards, coefficients, name):
     beta, mirror_beta = coefficients
-    best = theory.optimal_policy(
-        reference, previous, rewards, beta=beta, mirror_beta=mirror_beta, normalization=normalization
-    )
+    best = theory.optimal_policy(reference, previous, rewards, beta=beta, mirror_beta=mirror_beta, advantage=name)
     values = (
-        advantages(previous, rewards, normalization, 1e-5)
+        advantages(previous, rewards, name, 1e-5)
         - beta * np.log(best / reference)
         - mirror_beta * np.log(best / previous)
     )
     np.testing.assert_allclose(policy_gradient(best, values), 0.0, atol=1e-9)
-    assert np.abs(policy_gradient(previous, advantages(previous, rewards, normalization, 1e-5))).max() > 1e-6
+    assert np.abs(policy_gradient(previous, advantages(previous, rewards, name, 1e-5))).max() > 1e-6
 
 
 def test_dual_policy_from_another_start_has_the_renyi_correction_that_the_recurrence_leaves_out():
     reference, previous = np.array([0.1, 0.3, 0.2, 0.4]), np.array([0.3, 0.1, 0.3, 0.3])
-    rewards, settings = np.array([1.0, 1.0, 0.0, 0.0]), {"beta": 1.0, "mirror_beta": 1.0, "normalization": "mean"}
+    rewards, settings = np.array([1.0, 1.0, 0.0, 0.0]), {"beta": 1.0, "mirror_beta": 1.0, "advantage": "mean_only"}
     policy, gaps = previous, []
     for _ in range(6):
         expected = theory.success_step(policy @ rewards, reference @ rewards, **settings)
@@ -89,7 +85,7 @@ def test_small_coefficients_do_not_overflow():
             r"do not broadcast.* `pi_ref` of shape \(2,\), `pi_prev` of shape \(3,\)",
         ),
         ({"pi_ref": [1.0, 0.0], "pi_prev": [0.0, 1.0], "mirror_beta": 1.0}, "No output is possible"),
-        ({"normalization": "group"}, "`normalization` must be one of"),
+        ({"advantage": "group"}, "`advantage` must be one of"),
         ({"beta": 0.0}, "both 0"),
     ],
 )
@@ -104,5 +100,5 @@ def test_wrong_arguments_are_one_sentence(arguments, message):
 def test_long_values_are_shortened_in_a_sentence():
     for length, shown in ((58, "'" + "x" * 58 + "'"), (59, "'" + "x" * 56 + "...")):
         with pytest.raises(ValueError) as error:
-            theory.optimal_policy([1.0], [1.0], [1.0], beta=1.0, normalization="x" * length)
+            theory.success_path(0.2, "x" * length, beta=1.0)
         assert str(error.value).endswith(f"; got {shown}.")

@@ -299,7 +299,7 @@ def _settings(args: Any, forecast: Forecast | None, reason: str | None) -> dict[
         "max_completion_length",
     )
     return {name: getattr(args, name) for name in names} | {
-        "normalization": None if forecast is None else forecast.normalization,
+        "signal": None if forecast is None else forecast.signal.name,
         "not_predicted_because": reason,
     }
 

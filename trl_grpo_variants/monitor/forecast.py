@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..combinations import part_label
 from ..runs.intervals import wilson_interval
 from ..theory.logodds import Array, logit, sigmoid
-from ..theory.signal import make_signal
+from ..theory.signal import Signal, make_signal
 from ..theory.step import Step
 
 
@@ -57,7 +58,7 @@ class Forecast:
     The iteration is that of [Mroueh](https://huggingface.co/papers/2503.06639) in log-odds, with the signal that the
     groups of the last visit had in fact, k successes in G, as the trainer computes it:
 
-        (beta + mirror_beta) L_n = beta L_ref + mirror_beta L_{n-1} + Omega(k/G),    Omega = 0 if k is 0 or G.
+        (beta + mirror_beta) L_n = beta L_ref + mirror_beta L_{n-1} + Omega_G(k),    Omega = 0 if k is 0 or G.
 
     Where no group was without signal this is [`success_step`] at the shares that were counted (derived for the rest:
     a group without signal has advantages of 0, so that only the KL terms act on it, or nothing if they are masked).
@@ -69,31 +70,28 @@ class Forecast:
             Coefficient of the KL to the reference.
         mirror_beta (`float`):
             Coefficient of the KL to the previous policy; 0 where that term is inert.
-        normalization (`str`):
-            As in `theory.omega`.
-        variance_epsilon (`float`):
-            As in `theory.omega`.
+        signal ([`~theory.signal.Signal`]):
+            Omega of the advantage.
         masks_groups (`bool`):
             Whether groups without signal are masked.
     """
 
     beta: float
     mirror_beta: float
-    normalization: str
-    variance_epsilon: float
+    signal: Signal
     masks_groups: bool
 
     @classmethod
     def from_config(cls, args: Any) -> "Forecast":
         """The forecast of a run with this resolved configuration, for which [`why_not`] has no reason."""
-        normalization = "mean" if args.scale_rewards == "none" else "trl_std"
-        if args.reward_variance_epsilon is not None:
-            normalization = "mean_std"
+        part = args.parts.advantage
+        fields = {
+            setting.name: getattr(args, setting.name) for setting in part.settings if hasattr(args, setting.name)
+        }
         return cls(
             beta=float(args.beta),
             mirror_beta=_active_mirror_beta(args),
-            normalization=normalization,
-            variance_epsilon=float(args.reward_variance_epsilon or 1.0),
+            signal=make_signal(part, fields | (args.advantage_kwargs or {})),
             masks_groups=args.mask_zero_variance_groups,
         )
 
@@ -106,8 +104,7 @@ class Forecast:
         """Omega of each group, as the trainer computes it from the group's own outcomes; 0 without signal."""
         mixed = (groups.successes > 0) & (groups.successes < groups.completions)
         omegas = np.zeros(mixed.shape)
-        of_group: Any = make_signal(self.normalization, self.variance_epsilon).of_group
-        omegas[mixed] = of_group(groups.successes[mixed], groups.completions[mixed])
+        omegas[mixed] = self.signal.of_group(groups.successes[mixed], groups.completions[mixed])
         return omegas
 
     def predict(self, reference: Counts, previous: Counts, signals: Array) -> tuple[Array, Array, Array]:
@@ -122,7 +119,7 @@ class Forecast:
             `tuple[np.ndarray, np.ndarray, np.ndarray]`:
                 Predictions, lower and upper ends, each of shape `(n,)`.
         """
-        step = Step.checked(self.beta, self.mirror_beta, self.normalization, self.variance_epsilon)
+        step = Step(self.beta, self.mirror_beta, self.signal)
         unmoved = (signals == 0.0) & self.masks_groups
 
         def after(at_reference: Array, at_previous: Array) -> Array:
@@ -172,17 +169,30 @@ def why_not(args: Any, reward_weights: Sequence[float]) -> str | None:
         return "`use_bias_correction_kl=False` minimises another divergence, the forward KL"
     if args.multi_objective_aggregation != "sum_then_normalize":
         return f"`multi_objective_aggregation={args.multi_objective_aggregation!r}` normalises each reward by itself"
-    if args.advantage is not None and args.parts.advantage.name not in ("group_std", "smoothed_std", "mean_only"):
-        return f"`advantage={args.advantage!r}` is one that it does not know"
+    label, advantage = part_label(args, "advantage"), args.parts.advantage
+    if advantage is not None and advantage.is_of_rollout:
+        return f"{label} takes statistics over all prompts of a rollout, which ties their advantages together"
+    if advantage is None or _signal(args) is None:
+        return f"{label} has no signal that is known as a function of the prompt's success alone"
+    if not advantage.is_zero_without_variance:
+        return f"{label} moves groups whose rewards are all equal, of which its step knows nothing"
     if args.length_weight_power != 0.0:
         return f"`length_weight_power={args.length_weight_power}` gives completions of different lengths different weights"
-    if args.scale_rewards not in ("group", "none"):
-        return f"`scale_rewards={args.scale_rewards!r}` ties the advantages of all prompts together"
     if args.entropy_coef != 0.0 or args.use_adaptive_entropy:
         return "the entropy bonus is a term that it does not have"
     if [weight for weight in reward_weights if weight != 0.0] != [1.0]:
         return "it is about one reward of 0 or 1, and here are several reward functions or a weight other than 1"
     return None
+
+
+def _signal(args: Any) -> Signal | None:
+    """Signal of a run's advantage; `None` where it has none."""
+    part = args.parts.advantage
+    fields = {setting.name: getattr(args, setting.name) for setting in part.settings if hasattr(args, setting.name)}
+    try:
+        return make_signal(part, fields | (args.advantage_kwargs or {}))
+    except ValueError:
+        return None
 
 
 def _active_mirror_beta(args: Any) -> float:

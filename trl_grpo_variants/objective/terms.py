@@ -252,12 +252,20 @@ class Advantage(Part):
         group_omega (`Callable`, *optional*):
             The same in one group, where that is not `omega` at the group's share of successes:
             `group_omega(successes, num_generations, **settings)`.
+        is_centered (`bool`):
+            Whether the advantages of a group add up to 0. Where they do not, the baseline cancels in exact iteration, but
+            neither in groups of finite size nor under a clip.
+        is_of_rollout (`bool`):
+            Whether other groups of the rollout have a part in the advantages of a group; if there is an `omega` too, as
+            one scale of all prompts.
     """
 
     is_zero_without_variance: bool = True
     domain: Domain = field(default_factory=Domain)
     omega: Callable[..., Any] | None = None
     group_omega: Callable[..., Any] | None = None
+    is_centered: bool = True
+    is_of_rollout: bool = False
     kwargs_field: ClassVar[str] = "advantage_kwargs"
     positional: ClassVar[int] = 2
     provided: ClassVar[tuple[str, ...]] = ("lengths",)

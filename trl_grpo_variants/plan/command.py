@@ -4,8 +4,8 @@
 """`trl-variants plan`: coefficients for a target success, and what to expect of them."""
 
 import json
-import math
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import theory
-from ..checks import LEAST_VARIANCE_EPSILON, MAX_COEFFICIENT
+from ..checks import MAX_COEFFICIENT
 from ..parser import Parser
 from .data import read_success_rates
-from .prediction import CLIP, DEFAULT_VARIANCE_EPSILON, HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
+from .method import Method
+from .prediction import HISTOGRAM_EDGES, PAPER_RUN, Prediction, paper_prediction
 
 
 _LONGEST_TABLE = 12
@@ -33,24 +34,12 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check_limit("--group-size", arguments.group_size, _LARGEST_GROUP)
     _check_limit("--mirror-steps", arguments.mirror_steps, _MOST_STEPS)
-    if arguments.variance_epsilon is not None and arguments.normalization != "mean_std":
-        raise ValueError(
-            f"`--variance-epsilon {arguments.variance_epsilon:g}` smooths the variance under `--normalization "
-            f"mean_std` and does nothing under {arguments.normalization!r}; leave it out."
-        )
-    epsilon = arguments.variance_epsilon
-    if epsilon is not None and (0.0 < epsilon < LEAST_VARIANCE_EPSILON or MAX_COEFFICIENT < epsilon < math.inf):
-        raise ValueError(
-            f"`--variance-epsilon` must be between {LEAST_VARIANCE_EPSILON:g} and {MAX_COEFFICIENT:g}, as in a "
-            f"configuration; got {epsilon:g}."
-        )
     if arguments.figure is not None:
         _check_figure(arguments.figure)
     prediction = Prediction(
         rates=_rates(arguments.p_ref, arguments.column),
         target=arguments.target,
-        normalization=arguments.normalization,
-        variance_epsilon=DEFAULT_VARIANCE_EPSILON if epsilon is None else epsilon,
+        method=_method(arguments),
         group_size=arguments.group_size,
         mirror_steps=arguments.mirror_steps,
     )
@@ -78,10 +67,17 @@ def _parser() -> Parser:
         "completions or output folder of a run with log_completions).",
     )
     parser.add_argument("--target", type=float, required=True, help="Success to reach; for a file, the mean.")
+    parser.add_argument("--variant", help="Preset to train with, whose advantage and settings are taken.")
     parser.add_argument(
-        "--normalization",
-        default="mean_std",
-        help="Normalisation of the advantages: mean_std (paper; the default), mean, or trl_std (TRL's own).",
+        "--advantage",
+        help="Advantage, by its name in a configuration (default: that of the preset, else smoothed_std).",
+    )
+    parser.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="Setting of the advantage, such as reward_variance_epsilon=1e-4 (again for each further setting).",
     )
     parser.add_argument(
         "--mirror-steps",
@@ -91,9 +87,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--group-size", type=int, default=8, help="Completions per prompt (default: 8).")
     parser.add_argument(
-        "--variance-epsilon", type=float, help="Smoothing of the variance under mean_std (default: 1e-5)."
-    )
-    parser.add_argument(
         "--column",
         action="append",
         help="Column of the file: success rates, or a reward that counts as success (again for each further reward).",
@@ -101,6 +94,31 @@ def _parser() -> Parser:
     parser.add_argument("--figure", help="Draw the map and the path to this file (.png, .svg, .pdf).")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of tables.")
     return parser
+
+
+def _method(arguments: Namespace) -> Method:
+    settings: dict[str, Any] = {}
+    for given in arguments.setting:
+        name, _, value = given.partition("=")
+        try:
+            settings[name] = int(value) if value.lstrip("+-").isdecimal() else float(value)
+        except ValueError:
+            raise ValueError(f"`--setting` must be a name and a number as NAME=NUMBER; got {given!r}.") from None
+    method = Method.named(arguments.variant, arguments.advantage, settings)
+    if method.variant is None:
+        return method
+    # A preset that is about one anchor is not turned into one that is about the other.
+    beta, mirror_beta = (method.variant.settings.get(name) for name in ("beta", "mirror_beta"))
+    if mirror_beta and not beta and arguments.mirror_steps is None:
+        raise ValueError(
+            f"`--variant {method.variant.name}` has a KL to the previous policy alone; give --mirror-steps."
+        )
+    if beta and not mirror_beta and arguments.mirror_steps is not None:
+        raise ValueError(
+            f"`--variant {method.variant.name}` has a KL to the reference alone, and --mirror-steps plans one to the "
+            "previous policy; leave one of them out."
+        )
+    return method
 
 
 def _check_limit(name: str, value: int | None, limit: int) -> None:
@@ -149,7 +167,7 @@ def _check_reached(prediction: Prediction) -> None:
         raise ValueError(
             f"No coefficient holds success at {prediction.target}: that fixed point is {state}, and with the beta "
             f"that makes it one exact iteration {_where(prediction.limit)}. From {float(prediction.rates):g} the "
-            f"highest that a KL to the reference can hold is {highest:.3f}; take a lower target, --normalization mean, "
+            f"highest that a KL to the reference can hold is {highest:.3f}; take a lower target, --advantage mean_only, "
             "or --mirror-steps."
         )
 
@@ -170,7 +188,8 @@ def _notes(prediction: Prediction) -> list[str]:
             f"With beta alone exact iteration {_where(prediction.limit_without_mirror)}; mirror_beta damps it and "
             "leaves the fixed point where it is."
         )
-    if plan.beta > 0.0:
+    notes += _notes_on_advantage(prediction.method)
+    if plan.beta > 0.0 and prediction.method.advantage.is_zero_without_variance:
         notes.append(
             "Groups without signal still feel the KL to the reference, which pulls them back to it (the column for "
             "groups counts that in); `mask_zero_variance_groups: true` leaves them out of it."
@@ -187,6 +206,25 @@ def _notes(prediction: Prediction) -> list[str]:
         f"predicts {predicted:.1%} after {after} iteration{'s' if after > 1 else ''}; the run itself, clipped and with ten "
         f"gradient steps a rollout, ended at {PAPER_RUN['after']:.1%}. Read the plan as where the objective points."
     )
+    return notes
+
+
+def _notes_on_advantage(method: Method) -> list[str]:
+    name, notes = method.advantage.name, []
+    if method.signal.is_constant and name != "mean_only":
+        notes.append(
+            f"The signal of {name} is the same at every success, so that exact iteration is that of mean-only advantages: "
+            "its baseline cancels."
+        )
+    if not method.is_centered:
+        notes.append(
+            f"The advantages of {name} do not add up to 0 in each group, and what then remains of its baseline in groups of "
+            "finite size and under a clip is no function of the signal, so there is no column for these."
+        )
+    elif method.clip is None and method.variant is not None:
+        notes.append(
+            f"The theory's clip is PPO's, which {method.variant.name} does not have, so there is no column for it."
+        )
     return notes
 
 
@@ -211,8 +249,9 @@ def _as_dict(prediction: Prediction, notes: list[str]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "p_ref": {"prompts": prediction.rates.size, "mean": float(prediction.rates.mean()), **_ends(prediction)},
         "target": prediction.target,
-        "normalization": prediction.normalization,
-        "variance_epsilon": prediction.variance_epsilon,
+        "variant": None if prediction.method.variant is None else prediction.method.variant.name,
+        "advantage": prediction.method.advantage.name,
+        "advantage_kwargs": dict(prediction.method.settings),
         "group_size": prediction.group_size,
         "beta": plan.beta,
         "mirror_beta": plan.mirror_beta,
@@ -253,14 +292,14 @@ def _show(prediction: Prediction, notes: list[str]) -> None:
         ends = _ends(prediction)
         summary.add_row("mean success", f"{prediction.rates.mean():.4f} of {prediction.rates.size} prompts")
         summary.add_row("stuck", f"{ends['never_solved']} never solved, {ends['always_solved']} always solved")
-    summary.add_row("normalisation", prediction.normalization)
+    advantage, settings = prediction.method.advantage, prediction.method.settings
+    summary.add_row("advantage", f"{advantage.name}: {advantage.text({**(advantage.fields or {}), **settings})}")
     summary.add_row("beta", f"{plan.beta:.6g}")
     summary.add_row("mirror_beta", f"{plan.mirror_beta:.6g}")
     summary.add_row("end", f"{plan.end.mean():.4f} ({_verdict(prediction)})")
     before, after = prediction.no_signal
-    summary.add_row(
-        f"groups of {prediction.group_size} without signal", f"{before:.1%} at the start, {after:.1%} at the end"
-    )
+    kind = "without signal" if advantage.is_zero_without_variance else "of equal rewards"
+    summary.add_row(f"groups of {prediction.group_size} {kind}", f"{before:.1%} at the start, {after:.1%} at the end")
     console.print(summary)
     console.print(_fixed_point_table(plan.fixed_points) if prediction.is_single else _histogram_table(prediction))
     console.print(_path_table(prediction))
@@ -293,7 +332,12 @@ def _fixed_point_table(points: list[theory.FixedPoint]) -> Table:
 
 
 def _path_table(prediction: Prediction) -> Table:
-    headings = ("iteration", "exact", f"clip {CLIP:g}", f"groups of {prediction.group_size}")
+    columns = {
+        "exact": "exact",
+        "clipped": f"clip {prediction.clip_text}",
+        "groups": f"groups of {prediction.group_size}",
+    }
+    headings = ("iteration", *(columns[name] for name in prediction.paths))
     table = _table("Predicted success" if prediction.is_single else "Predicted mean success", *headings)
     points = np.transpose(list(prediction.paths.values()))
     rows = [(str(iteration), *(f"{p:.4f}" for p in point)) for iteration, point in enumerate(points)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import theory
 from ..runs.figures import BLUE, GREEN, GREY, RED, add_legend, new_figure
-from .prediction import CLIP, HISTOGRAM_EDGES, Prediction
+from .prediction import HISTOGRAM_EDGES, Prediction
 
 
 if TYPE_CHECKING:
@@ -88,11 +88,14 @@ def _path(axes: "Axes", prediction: Prediction) -> None:
         axes.fill_between(iterations, low, high, color=BLUE, alpha=0.15, linewidth=0, label="exact, 10 % to 90 %")
     for name, color, marker, label in (
         ("exact", BLUE, "o", "exact iteration"),
-        ("clipped", RED, "^", f"with the clip of {CLIP:g}"),
+        ("clipped", RED, "^", f"with the clip of {prediction.clip_text}"),
         ("groups", GREEN, "x", f"groups of {prediction.group_size}, first order"),
     ):
-        values = prediction.paths[name]
-        axes.plot(iterations, values, color=color, marker=marker, markersize=5, linewidth=1.4, label=label)
+        if name not in prediction.paths:
+            continue
+        axes.plot(
+            iterations, prediction.paths[name], color=color, marker=marker, markersize=5, linewidth=1.4, label=label
+        )
     axes.set(
         title="Path" if prediction.is_single else "Path of the mean",
         xlabel="iteration (rollouts maximised over)",

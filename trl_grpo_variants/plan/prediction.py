@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import theory
-from ..variants import get_variant
+from .method import Method
 
 
 Array = NDArray[np.float64]
 
 HISTOGRAM_EDGES = np.arange(11) / 10
-# The clip of the presets, and of TRL.
-CLIP = 0.2
-DEFAULT_VARIANCE_EPSILON = 1e-5
 # The one run that the paper reports: coefficient, success before and after.
 PAPER_RUN = {"beta": 0.1, "before": 0.21, "after": 0.375}
 _SHORTEST_PATH = 6
@@ -37,10 +34,8 @@ class Prediction:
             Success of the reference: 0-dimensional, or shape `(n,)`.
         target (`float`):
             Success to end at.
-        normalization (`str`):
-            As in `theory.omega`.
-        variance_epsilon (`float`):
-            As in `theory.omega`.
+        method ([`~plan.method.Method`]):
+            What is trained with.
         group_size (`int`):
             Completions per prompt.
         mirror_steps (`int`, *optional*):
@@ -49,8 +44,7 @@ class Prediction:
 
     rates: Array
     target: float
-    normalization: str
-    variance_epsilon: float
+    method: Method
     group_size: int
     mirror_steps: int | None = None
 
@@ -61,8 +55,8 @@ class Prediction:
 
     @property
     def advantages(self) -> dict[str, Any]:
-        """How the functions of `theory` normalise advantages, as keyword arguments."""
-        return {"normalization": self.normalization, "variance_epsilon": self.variance_epsilon}
+        """What the functions of `theory` need to know of the advantage, as keyword arguments."""
+        return {"advantage": self.method.advantage, "advantage_kwargs": self.method.settings}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,14 +74,25 @@ class Prediction:
         return theory.success_path(self.rates, self.steps, **self.settings)
 
     @cached_property
-    def clipped(self) -> Array:
-        """As `exact`, of the clipped objective."""
-        return theory.clipped_path(self.rates, self.steps, epsilon=CLIP, **self.settings)
+    def clipped(self) -> Array | None:
+        """As `exact`, of the clipped objective; `None` where the theory has no clip like that of the method."""
+        if self.method.clip is None:
+            return None
+        low, high = self.method.clip
+        return theory.clipped_path(self.rates, self.steps, epsilon=low, epsilon_high=high, **self.settings)
 
     @cached_property
-    def grouped(self) -> Array:
-        """As `exact`, with the mean signal of groups."""
+    def grouped(self) -> Array | None:
+        """As `exact`, with the mean signal of groups; `None` where that is not known."""
+        if not self.method.is_centered:
+            return None
         return theory.success_path(self.rates, self.steps, num_generations=self.group_size, **self.settings)
+
+    @property
+    def clip_text(self) -> str:
+        """The clip range, or both."""
+        low, high = self.method.clip or (0.0, 0.0)
+        return f"{low:g}" if low == high else f"{low:g} / {high:g}"
 
     @property
     def is_single(self) -> bool:
@@ -96,13 +101,15 @@ class Prediction:
 
     @property
     def paths(self) -> dict[str, Array]:
-        """The three paths by name, of the mean over prompts, each of shape `(steps + 1,)`."""
+        """The paths that there are, by name, of the mean over prompts, each of shape `(steps + 1,)`."""
         paths = {"exact": self.exact, "clipped": self.clipped, "groups": self.grouped}
-        return paths if self.is_single else {name: path.mean(axis=1) for name, path in paths.items()}
+        return {
+            name: path if self.is_single else path.mean(axis=1) for name, path in paths.items() if path is not None
+        }
 
     @property
     def no_signal(self) -> tuple[float, float]:
-        """Expected share of groups whose advantages are all 0, at the start and at the end."""
+        """Expected share of groups whose rewards are all equal, at the start and at the end."""
         before, after = (
             theory.zero_variance_probability(rates, self.group_size).mean() for rates in (self.rates, self.plan.end)
         )
@@ -127,21 +134,7 @@ class Prediction:
     @property
     def config(self) -> dict[str, Any]:
         """Fields of [`GRPOVariantConfig`] that put the plan into practice."""
-        coefficients = {"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta}
-        coefficients = {name: float(f"{value:.6g}") for name, value in coefficients.items() if value > 0.0}
-        if self.normalization == "trl_std":
-            fields: dict[str, Any] = {"variant": "grpo", **coefficients}
-            fields |= {"scale_rewards": "group", "loss_type": "dr_grpo"}
-            if "mirror_beta" in coefficients:
-                # With one optimizer step a rollout there is no previous policy; the other presets see to that.
-                fields["num_iterations"] = get_variant("mirror").settings["num_iterations"]
-        else:
-            both = len(coefficients) == 2
-            anchors = "dual" if both else "reference" if "beta" in coefficients else "mirror"
-            suffix = "_mean_only" if self.normalization == "mean" else ""
-            fields = {"variant": anchors + suffix, **coefficients}
-        if self.normalization == "mean_std" and self.variance_epsilon != DEFAULT_VARIANCE_EPSILON:
-            fields["reward_variance_epsilon"] = self.variance_epsilon
+        fields = self.method.fields({"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta})
         fields["num_generations"] = self.group_size
         if _DEFAULT_BATCH % self.group_size:
             # A rollout has to hold whole groups.
@@ -159,7 +152,7 @@ class Prediction:
         start = f"p_ref = {float(self.rates):g}" if self.is_single else f"{self.rates.size} prompts"
         named = {"beta": self.plan.beta, "mirror_beta": self.plan.mirror_beta}
         coefficients = ", ".join(f"{name} = {value:.4g}" for name, value in named.items() if value > 0.0)
-        return f"{start}, target {self.target}: {coefficients} ({self.normalization})"
+        return f"{start}, target {self.target}: {coefficients} ({self.method.advantage.name})"
 
 
 def paper_prediction() -> tuple[float, int]:
@@ -169,6 +162,8 @@ def paper_prediction() -> tuple[float, int]:
 
 
 def _yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_yaml(entry)}' for name, entry in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, float):

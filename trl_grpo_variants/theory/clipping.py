@@ -3,12 +3,14 @@
 
 """What the clip of the importance ratio leaves of an exact iteration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..checks import check_number
 from .logodds import Array, sigmoid
+from .signal import DEFAULT_ADVANTAGE
 from .step import Step, anchors, iterated
 
 
@@ -20,15 +22,15 @@ def clipped_step(
     epsilon_high: float | None = None,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
 ) -> Array:
     r"""
     Success of the policy that maximises the clipped objective min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)
     minus the KL terms.
 
     Derived (the analysis of [Mroueh](https://huggingface.co/papers/2503.06639) leaves the clip out), for one ratio per
-    output. Successes stop counting at p(1 + epsilon_high), failures at p + epsilon(1 - p). Below both the pull is
+    output and advantages that add up to 0 over them. Successes stop counting at p(1 + epsilon_high), failures at p + epsilon(1 - p). Below both the pull is
     Omega, between them that of the other sign alone, above both only the KL acts: the objective is concave in p_n, and
     its maximum the innermost of these. Limits: [`success_step`] for wide clips; every fixed point of [`success_step`]
     is one of this map.
@@ -46,9 +48,9 @@ def clipped_step(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
@@ -56,9 +58,9 @@ def clipped_step(
             p_n, of the broadcast shape.
 
     Raises:
-        `ValueError`: As [`success_step`]; without a KL term the maximum is not unique.
+        `ValueError`: As [`success_step`], or if advantages do not add up to 0, when a clip leaves a part of the baseline.
     """
-    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
+    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, advantage, advantage_kwargs)
     reference, previous = anchors(p_ref, p_prev, step, previous="p_prev")
     return sigmoid(_advance(previous, reference, step, low, high))
 
@@ -71,8 +73,8 @@ def clipped_path(
     epsilon_high: float | None = None,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
     p_start: Any = None,
 ) -> Array:
     """
@@ -91,9 +93,9 @@ def clipped_path(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
         p_start (array-like, *optional*):
             Success p_0, broadcasting against `p_ref`. If not set, that of the reference.
@@ -105,18 +107,20 @@ def clipped_path(
     Raises:
         `ValueError`: As [`clipped_step`].
     """
-    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, normalization, variance_epsilon)
+    step, low, high = _checked(epsilon, epsilon_high, beta, mirror_beta, advantage, advantage_kwargs)
     return iterated(
         p_ref, p_start, steps, step, lambda previous, reference: _advance(previous, reference, step, low, high)
     )
 
 
 def _checked(
-    epsilon: Any, epsilon_high: Any, beta: Any, mirror_beta: Any, normalization: Any, variance_epsilon: Any
+    epsilon: Any, epsilon_high: Any, beta: Any, mirror_beta: Any, advantage: Any, advantage_kwargs: Any
 ) -> tuple[Step, float, float]:
     low = check_number("epsilon", epsilon, at_least=0.0)
     high = low if epsilon_high is None else check_number("epsilon_high", epsilon_high, at_least=0.0)
-    return Step.checked(beta, mirror_beta, normalization, variance_epsilon), low, high
+    step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
+    step.signal.check_centered("under the clip")
+    return step, low, high
 
 
 def _advance(previous: Array, reference: Array, step: Step, low: float, high: float) -> Array:
@@ -129,7 +133,10 @@ def _advance(previous: Array, reference: Array, step: Step, low: float, high: fl
     # A clip can only cut the step short, whatever rounding makes of a range of 0.
     successes_stop, failures_stop = np.maximum(successes_stop, previous), np.maximum(failures_stop, previous)
     first, second = np.minimum(successes_stop, failures_stop), np.maximum(successes_stop, failures_stop)
-    remaining = np.where(successes_stop < failures_stop, success, failure) * omega
+    with np.errstate(invalid="ignore"):
+        remaining = np.where(successes_stop < failures_stop, success, failure) * omega
+    # A previous policy without a success, and an infinite signal, leave nothing that could pull.
+    remaining = np.where(np.isnan(remaining), 0.0, remaining)
     unpulled = step.shifted(anchor, np.zeros_like(omega))
     half_pulled, pulled = step.shifted(anchor, remaining), step.shifted(anchor, omega)
     return np.minimum(pulled, np.maximum(first, np.minimum(half_pulled, np.maximum(second, unpulled))))

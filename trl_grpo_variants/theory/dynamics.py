@@ -9,15 +9,17 @@ every iteration. In log-odds L of the success p, from pi_0 = pi_ref,
 
     (beta + mirror_beta) L_n = beta L_ref + mirror_beta L_{n-1} + Omega(p_{n-1}).
 
-This one line holds all cells of his grid; that the Renyi correction of his two-KL theorem vanishes is derived. No
-clip, no sampling, no function approximation: see [`clipped_step`] and [`group_omega`] for the first two.
+This one line holds all cells of his grid, and that it holds with the Omega of any advantage is derived, as is that the
+Renyi correction of his two-KL theorem vanishes. No clip, no sampling, no function approximation: see [`clipped_step`] and [`group_omega`] for the first two.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from ..checks import check_whole_number
 from .logodds import Array, sigmoid
+from .signal import DEFAULT_ADVANTAGE
 from .step import Step, anchors, iterated
 
 
@@ -27,8 +29,8 @@ def success_step(
     *,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
     num_generations: int | None = None,
 ) -> Array:
     """
@@ -48,9 +50,9 @@ def success_step(
             Coefficient of the KL to the reference; in the paper's letters alpha beta.
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             Coefficient of the KL to the previous policy; in the paper's letters (1 - alpha) beta.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
         num_generations (`int`, *optional*):
             If set, Omega is [`group_omega`] of this group size: the mean step to first order, with sampled groups.
@@ -62,7 +64,7 @@ def success_step(
     Raises:
         `ValueError`: If an argument is out of range, both coefficients are 0, or two anchors have no policy in common.
     """
-    step = Step.checked(beta, mirror_beta, normalization, variance_epsilon)
+    step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
     check_whole_number("num_generations", num_generations, at_least=2, optional=True)
     reference, previous = anchors(p_ref, p_prev, step, previous="p_prev")
     return sigmoid(step.advance(previous, reference, num_generations))
@@ -74,8 +76,8 @@ def success_path(
     *,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
     p_start: Any = None,
     num_generations: int | None = None,
 ) -> Array:
@@ -91,9 +93,9 @@ def success_path(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
         p_start (array-like, *optional*):
             Success p_0, broadcasting against `p_ref`. If not set, that of the reference.
@@ -107,6 +109,6 @@ def success_path(
     Raises:
         `ValueError`: As [`success_step`].
     """
-    step = Step.checked(beta, mirror_beta, normalization, variance_epsilon)
+    step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
     check_whole_number("num_generations", num_generations, at_least=2, optional=True)
     return iterated(p_ref, p_start, steps, step, partial(step.advance, num_generations=num_generations))

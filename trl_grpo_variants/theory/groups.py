@@ -5,6 +5,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,37 @@ import numpy as np
 from ..checks import check_whole_number
 from . import checks
 from .logodds import Array, logit, sigmoid
-from .signal import Signal, make_signal
+from .signal import DEFAULT_ADVANTAGE, Signal, make_signal
 
 
 _LARGEST_TABLE = 1_000_000
 
 
 def group_omega(
-    p: Any, num_generations: int, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5
+    p: Any,
+    num_generations: int,
+    *,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
 ) -> Array:
     r"""
     Omega that groups of G completions realise on average, to first order in the step.
 
-    E[q(1 - q) Omega(q)] / (p(1 - p)) with q ~ Binomial(G, p) / G; derived, for the setting of
-    [Mroueh](https://huggingface.co/papers/2503.06639). Since q(1 - q) tilts the distribution, it equals
-    (G - 1)/G E[Omega((K + 1)/G)] with K ~ Binomial(G - 2, p), the form that is computed: it is exact at p = 0 and
-    p = 1 too. Limits: Omega(p) for G to infinity; (G - 1)/G for mean-only; near sqrt(G - 1) for mean + variance as p
-    goes to 0 or 1, where Omega itself would reach 1/sqrt(epsilon).
+    E[q(1 - q) Omega_G(q)] / (p(1 - p)) with q ~ Binomial(G, p) / G and Omega_G what a group of that share computes;
+    derived, for the setting of [Mroueh](https://huggingface.co/papers/2503.06639), for advantages that add up to 0 in
+    each group. Since q(1 - q) tilts the distribution, it equals (G - 1)/G E[Omega_G((K + 1)/G)] with
+    K ~ Binomial(G - 2, p), the form that is computed: it is exact at p = 0 and p = 1 too. Limits: Omega(p) for G to
+    infinity; (G - 1)/G for mean-only; near sqrt(G - 1) for mean + variance as p goes to 0 or 1, where Omega itself
+    would reach 1/sqrt(epsilon), and near G - 1 for MaxRL as p goes to 0, where Omega would be 1/p.
 
     Args:
         p (array-like):
             Success rates of any shape.
         num_generations (`int`):
             Group size G, at least 2.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
-            As in [`omega`]. `"trl_std"` divides by the sample standard deviation of the group.
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
+            As in [`omega`]; a function Omega(p) is taken at the share of successes in the group.
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
@@ -45,15 +51,16 @@ def group_omega(
             Effective Omega, of the shape of `p`.
 
     Raises:
-        `ValueError`: If an argument is out of range.
+        `ValueError`: If an argument is out of range, or the advantages of a group do not add up to 0.
     """
     rates = checks.probabilities("p", p)
     check_whole_number("num_generations", num_generations, at_least=2)
-    return group_omega_at(logit(rates), num_generations, make_signal(normalization, variance_epsilon))
+    return group_omega_at(logit(rates), num_generations, make_signal(advantage, advantage_kwargs))
 
 
 def group_omega_at(log_odds: Array, num_generations: int, signal: Signal) -> Array:
     """[`group_omega`] at log-odds of any shape."""
+    signal.check_centered("in groups of finite size")
     others = num_generations - 2
     drawn, choose = _binomial(others)
     omegas = signal.of_group(drawn + 1.0, num_generations)
@@ -66,7 +73,7 @@ def group_omega_at(log_odds: Array, num_generations: int, signal: Signal) -> Arr
         with np.errstate(divide="ignore"):
             log_success, log_failure = np.log(sigmoid(part)), np.log(sigmoid(-part))
         log_weights = choose + _times(drawn, log_success) + _times(others - drawn, log_failure)
-        effective[first : first + rows] = np.exp(log_weights) @ omegas
+        effective[first : first + rows] = (np.exp(log_weights) * omegas).sum(axis=-1)
     return np.asarray((num_generations - 1) / num_generations * effective.reshape(np.shape(log_odds)))
 
 

@@ -3,13 +3,15 @@
 
 """Where exact iteration rests, and what it does in the long run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from . import checks
 from .logodds import Array, logit, sigmoid
+from .signal import DEFAULT_ADVANTAGE
 from .step import Step, anchors
 
 
@@ -66,8 +68,8 @@ def fixed_points(
     *,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
 ) -> list[FixedPoint]:
     """
     All success rates at which an iteration rests, with their stability.
@@ -75,7 +77,9 @@ def fixed_points(
     [Mroueh](https://huggingface.co/papers/2503.06639), fixed-point theorems, and for two KLs derived: `beta` alone
     decides where they are, L* = L_ref + Omega(p*) / beta, and `mirror_beta` how the iteration approaches them. One
     root lies between consecutive turning points of L_ref + Omega(L)/beta - L, which are found first, so that none is
-    missed however close two of them are. There are one to three.
+    missed however close two of them are, as long as the turns of Omega's slope are found ([`Signal`] says how). There is
+    one where Omega falls with success (MaxRL, RS-GRPO) or is constant, and there are one to three with a standard
+    deviation.
 
     Args:
         p_ref (`float`):
@@ -84,21 +88,21 @@ def fixed_points(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
         `list[FixedPoint]`:
             Fixed points in ascending order. With a mirror term alone: 0 and 1. With the reference: those that an
             iteration started from `p_ref` can meet, which is `p_ref` itself if it is 0 or 1, and else interior points,
-            although the highest may round to 1. (Under two KLs a start at 0 or 1 stays there as well.)
+            although the highest may round to 1, or be 1 where Omega is infinite there. (Under two KLs a start at 0 or 1 stays there as well.)
 
     Raises:
         `ValueError`: If an argument is out of range or both coefficients are 0.
     """
-    step = Step.checked(beta, mirror_beta, normalization, variance_epsilon)
+    step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
     return resting_points(logit(checks.probability("p_ref", p_ref)), step)
 
 
@@ -107,8 +111,8 @@ def resting_points(reference: Array, step: Step) -> list[FixedPoint]:
     if step.beta == 0.0:
         # 1 - p_n = (1 - p_{n-1}) exp(-Omega/beta) to first order at 1, and p_n = p_{n-1} exp(Omega/beta) at 0.
         with np.errstate(over="ignore"):
-            growth = float(np.exp(np.float64(step.signal.largest) / step.mirror_beta))
-        return [FixedPoint(0.0, growth, False, -np.inf), FixedPoint(1.0, 1.0 / growth, growth > 1.0, np.inf)]
+            zero, one = np.exp(step.signal.omega(np.array([-np.inf, np.inf])) / step.mirror_beta * [1.0, -1.0])
+        return [FixedPoint(0.0, float(zero), False, -np.inf), FixedPoint(1.0, float(one), bool(one < 1.0), np.inf)]
     if np.isinf(reference):
         # The map is constant: no anchor leaves this end.
         return [FixedPoint(float(sigmoid(reference)), 0.0, True, float(reference))]
@@ -125,8 +129,8 @@ def limit(
     *,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
     p_start: float | None = None,
 ) -> Limit:
     """
@@ -143,9 +147,9 @@ def limit(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
         p_start (`float`, *optional*):
             Success p_0; if not set, that of the reference. The end depends on it.
@@ -157,7 +161,7 @@ def limit(
     Raises:
         `ValueError`: As [`success_step`].
     """
-    step = Step.checked(beta, mirror_beta, normalization, variance_epsilon)
+    step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
     start = checks.probability("p_start", p_ref if p_start is None else p_start)
     reference, current = anchors(checks.probability("p_ref", p_ref)[None], start[None], step)
     if step.mirror_beta > 0.0 and np.isinf(current[0]):

@@ -41,10 +41,12 @@ def sigmoid(log_odds: Any) -> Array:
         `np.ndarray`:
             Probabilities of the same shape.
     """
-    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(log_odds, dtype=np.float64))))
+    return probabilities(np.asarray(log_odds, dtype=np.float64))[0]
 
 
-def bernoulli_variance(log_odds: Array) -> Array:
-    """p(1 - p) of the probabilities with these log-odds, same shape; derived. It never cancels."""
+def probabilities(log_odds: Array) -> tuple[Array, Array]:
+    """Success and failure with these log-odds, same shape; derived. Neither is a difference, so that none cancels."""
     smaller_odds = np.exp(-np.abs(log_odds))
-    return np.asarray(smaller_odds / (1.0 + smaller_odds) ** 2)
+    larger, smaller = 1.0 / (1.0 + smaller_odds), smaller_odds / (1.0 + smaller_odds)
+    is_likely = log_odds >= 0.0
+    return np.where(is_likely, larger, smaller), np.where(is_likely, smaller, larger)

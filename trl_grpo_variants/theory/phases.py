@@ -4,14 +4,16 @@
 """Where the behaviour of the iterations changes: folds, at which fixed points appear in pairs, and oscillation."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..checks import check_number
 from . import checks
 from .logodds import logit, sigmoid
-from .signal import Signal, bisect, make_signal
+from .signal import DEFAULT_ADVANTAGE, Signal, bisect, make_signal
 
 
 @dataclass(frozen=True)
@@ -67,33 +69,36 @@ def phase_boundaries(beta: float, *, mirror_beta: float = 0.0, variance_epsilon:
         fold = 2.0 * math.asinh(b) - 2.0 * math.hypot(1.0, b) / b
         onset = -2.0 * math.asinh(k) - 2.0 * math.hypot(1.0, k) / b
         return PhaseBoundaries((-math.inf, fold), (-math.inf, onset))
-    signal = make_signal("mean_std", variance_epsilon)
-    folds, onsets = signal.turning_points(b), signal.turning_points(k)
+    signal = make_signal(DEFAULT_ADVANTAGE, {"reward_variance_epsilon": variance_epsilon})
+    # The slope is odd in L, and for L > 0 it rises to one peak and falls back to 0.
+    (folds, _), (onsets, _) = signal.turning_points(b), signal.turning_points(k)
     return PhaseBoundaries(
-        None if folds is None else (_reference_of(folds[1], b, signal), _reference_of(folds[0], b, signal)),
-        None if onsets is None else (_reference_of(-onsets[1], b, signal), _reference_of(-onsets[0], b, signal)),
+        (_reference_of(folds[1], b, signal), _reference_of(folds[0], b, signal)) if len(folds) else None,
+        (_reference_of(-onsets[1], b, signal), _reference_of(-onsets[0], b, signal)) if len(onsets) else None,
     )
 
 
-def highest_target(p_ref: float, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5) -> float:
+def highest_target(
+    p_ref: float, *, advantage: Any = DEFAULT_ADVANTAGE, advantage_kwargs: Mapping[str, Any] | None = None
+) -> float:
     r"""
-    Highest success at which a KL to the reference can hold a prompt before success jumps to ~1.
+    Highest success at which a KL to the reference can hold a prompt before success jumps up.
 
-    As `beta` falls the lowest fixed point rises until it meets the fold, where (L - L_ref) dOmega/dL = Omega; derived.
+    As `beta` falls the lowest fixed point rises until it meets a fold, where (L - L_ref) dOmega/dL = Omega; derived.
     The targets between this and the far side of the fold are fixed points too, but unstable ones for every `beta`, and
     no `mirror_beta` changes that. The limit for epsilon to 0 solves (L - L_ref) tanh(L/2) = 2.
 
     Args:
         p_ref (`float`):
             Success of the reference, strictly between 0 and 1.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
         `float`:
-            Success; 1 where there is no fold: mean-only, or a `p_ref` close to 1.
+            Success; 1 where there is no fold: an Omega that is constant or falls with success, or a `p_ref` close to 1.
 
     Raises:
         `ValueError`: If an argument is out of range.
@@ -101,15 +106,17 @@ def highest_target(p_ref: float, *, normalization: str = "mean_std", variance_ep
     rate = checks.probabilities("p_ref", p_ref)
     if rate.ndim != 0 or not 0.0 < rate < 1.0:
         raise ValueError(f"`p_ref` must be one number strictly between 0 and 1; got {p_ref!r}.")
-    signal, reference = make_signal(normalization, variance_epsilon), logit(rate)
-    start, peak = np.maximum(reference, 0.0), np.asarray(signal.peak)
+    signal, reference = make_signal(advantage, advantage_kwargs), logit(rate)
 
     def turn(x: np.ndarray) -> np.ndarray:
         return np.asarray(signal.omega(x) - (x - reference) * signal.slope(x))
 
-    if start >= peak or turn(peak) > 0.0:
+    # Monotone between neighbouring nodes, as the slope is.
+    nodes = np.append(reference, signal.nodes[signal.nodes > reference])
+    beyond = np.flatnonzero(turn(nodes) <= 0.0)
+    if beyond.size == 0:
         return 1.0
-    return float(sigmoid(bisect(turn, start, peak)))
+    return float(sigmoid(bisect(turn, nodes[beyond[0] - 1], nodes[beyond[0]])))
 
 
 def _reference_of(fixed_point: float, beta: float, signal: Signal) -> float:

@@ -3,7 +3,7 @@
 
 """Choose KL coefficients for a target: the dynamics, inverted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..checks import check_whole_number
 from . import checks
 from .limits import FixedPoint, resting_points
 from .logodds import Array, logit, sigmoid
-from .signal import Signal, bisect, make_signal
+from .signal import DEFAULT_ADVANTAGE, Signal, bisect, make_signal
 from .step import Step, iterated
 
 
@@ -65,8 +65,8 @@ def plan(
     p_ref: Any,
     p_target: float,
     *,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
     mirror_steps: int | None = None,
 ) -> Plan:
     r"""
@@ -89,9 +89,9 @@ def plan(
             Success of the reference: one number strictly between 0 and 1, or shape `(n,)`.
         p_target (`float`):
             Success to end at, above (the mean of) `p_ref` and below what the prompts can reach.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
         mirror_steps (`int`, *optional*):
             Iterations under a KL to the previous policy alone; if not set, a KL to the reference.
@@ -103,7 +103,7 @@ def plan(
     Raises:
         `ValueError`: If an argument is out of range or no coefficient can reach the target.
     """
-    signal = make_signal(normalization, variance_epsilon)
+    signal = make_signal(advantage, advantage_kwargs)
     target = float(checks.probability("p_target", p_target))
     prompts = _Prompts.checked(p_ref)
     _check_reachable(prompts.rates, target)
@@ -256,7 +256,7 @@ def _damped(references: Array, ends: Array, beta: float, signal: Signal) -> tupl
     for mirror_beta in (0.0, *sorted(ladder)):
         step = Step(beta, mirror_beta, signal)
         settled, _ = step.settle(references, references, roots, _PATIENCE)
-        if (np.abs(settled - ends) <= 1e-6 * (1.0 + np.abs(ends))).all():
+        if np.isclose(settled, ends, rtol=1e-6, atol=1e-6).all():
             return step, True
     return alone, False
 
@@ -265,6 +265,6 @@ def _steps_until_near(step: Step, references: Array, ends: Array) -> int:
     current = references
     for count in range(1, _LONGEST_PATH):
         current = step.advance(current, references)
-        if (np.abs(current - ends) <= _NEAR).all():
+        if np.isclose(current, ends, rtol=0.0, atol=_NEAR).all():
             return count
     return _LONGEST_PATH

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from .signal import Signal, bisect, make_signal
 
 # A root search ends here instead of overflowing; success is 1 to the last digit long before.
 _HIGHEST_LOG_ODDS = 1e300
+# From here on failure is 0 in floating point, and Omega what it is at success 1.
+_SURE = 800.0
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Step:
     signal: Signal
 
     @classmethod
-    def checked(cls, beta: Any, mirror_beta: Any, normalization: Any, variance_epsilon: Any) -> "Step":
-        return cls(*checks.coefficients(beta, mirror_beta), make_signal(normalization, variance_epsilon))
+    def checked(cls, beta: Any, mirror_beta: Any, advantage: Any, advantage_kwargs: Any) -> "Step":
+        return cls(*checks.coefficients(beta, mirror_beta), make_signal(advantage, advantage_kwargs))
 
     def anchor(self, previous: Array, reference: Array) -> Array:
         """Log-odds of the normalised geometric mean of the anchors: NaN if they have no policy in common."""
@@ -58,36 +61,38 @@ class Step:
         return np.where(np.isneginf(anchor), -np.inf, raised)
 
     def multiplier(self, log_odds: Array) -> Array:
-        """Derivative of the map at a fixed point."""
-        return np.asarray((self.mirror_beta + self.signal.slope(log_odds)) / (self.beta + self.mirror_beta))
+        """Derivative of the map at a fixed point; 0 at success 1, which is one where Omega is infinite there."""
+        factor = (self.mirror_beta + self.signal.slope(log_odds)) / (self.beta + self.mirror_beta)
+        return np.where(np.isposinf(log_odds), 0.0, factor)
 
     def roots(self, reference: Array) -> Array:
-        """Interior fixed points (n, 3) for finite log-odds (n,) of a reference, ascending, NaN for none; beta > 0."""
+        """
+        Fixed points (n, k) for finite log-odds (n,) of a reference, ascending, inf for success 1, NaN for none; beta > 0.
+        """
 
-        def gap(x: Array) -> Array:
-            return reference + self.signal.omega(x) / self.beta - x
+        def gap(x: Array, sign: float = 1.0) -> Array:
+            with np.errstate(over="ignore"):
+                return np.asarray(sign * (reference + self.signal.omega(x) / self.beta - x))
 
+        # Between turning points the gap falls or rises, in turn, and has one zero if its ends differ in sign.
+        turning_points, rises = self.signal.turning_points(self.beta)
+        low, found = reference, []
+        for end in (*turning_points, None):
+            high = self._bound(reference, low) if end is None else np.maximum(reference, end)
+            at_low, at_high = gap(low), gap(high)
+            crosses = (at_low < 0.0) & (at_high > 0.0) if rises else (at_low >= 0.0) & (at_high <= 0.0)
+            zeros = bisect(partial(gap, sign=-1.0 if rises else 1.0), low, high)
+            found.append(np.where(crosses & (low < high), zeros, np.nan))
+            low, rises = high, not rises
+        found.append(np.where(at_high > 0.0, np.inf, np.nan))
+        return np.sort(np.stack(found, axis=-1), axis=-1)
+
+    def _bound(self, reference: Array, low: Array) -> Array:
+        """Log-odds above all fixed points that are above `low`, unless success 1 is one."""
+        largest = self.signal.largest_from(low)
         with np.errstate(over="ignore"):
-            highest = np.minimum(reference + np.float64(self.signal.largest) / self.beta, _HIGHEST_LOG_ODDS)
-            turning_points = self.signal.turning_points(self.beta)
-            if turning_points is None:
-                only = bisect(gap, reference, highest)
-                return np.stack([only, np.full_like(only, np.nan), np.full_like(only, np.nan)], axis=-1)
-            # The gap falls up to `lower`, rises up to `upper`, and falls again.
-            lower, upper = (np.asarray(point) for point in turning_points)
-            at_lower, at_upper = gap(lower), gap(upper)
-            first = bisect(gap, reference, np.maximum(reference, lower))
-            second = bisect(lambda x: -gap(x), lower, upper)
-            third = bisect(gap, np.maximum(reference, upper), np.maximum(highest, upper))
-        roots = np.stack(
-            [
-                np.where(at_lower <= 0.0, first, np.nan),
-                np.where((at_lower < 0.0) & (at_upper >= 0.0), second, np.nan),
-                np.where(at_upper > 0.0, third, np.nan),
-            ],
-            axis=-1,
-        )
-        return np.sort(roots, axis=-1)
+            highest = np.minimum(reference + largest / self.beta * (1.0 + 1e-9) + 1.0, _HIGHEST_LOG_ODDS)
+        return np.maximum(low, np.where(np.isinf(largest), _SURE, highest))
 
     def settle(self, current: Array, reference: Array, roots: Array, steps: int) -> tuple[Array, Array]:
         """
@@ -106,15 +111,17 @@ class Step:
 
     def _certain_limit(self, current: Array, reference: Array, roots: Array) -> Array:
         here = current[:, None]
-        close = (np.abs(here - roots) <= 1e-9 * (1.0 + np.abs(roots))) & (np.abs(self.multiplier(roots)) < 1.0)
-        arrived = np.where(close, roots, -np.inf).max(axis=-1)
+        with np.errstate(invalid="ignore"):
+            close = (np.abs(here - roots) <= 1e-9 * (1.0 + np.abs(roots))) & np.isfinite(roots) | (here == roots)
+        arrived = np.where(close & (np.abs(self.multiplier(roots)) < 1.0), roots, -np.inf).max(axis=-1)
         # A map that rises between the iteration and the next fixed point cannot jump over it.
         next_above = np.where(roots >= here, roots, np.inf).min(axis=-1)
         next_below = np.where(roots <= here, roots, -np.inf).max(axis=-1)
         ahead = np.where(self.advance(current, reference) > current, next_above, next_below)
         rises = self.signal.least_slope(np.minimum(current, ahead), np.maximum(current, ahead)) >= -self.mirror_beta
-        ahead = np.where(rises & np.isfinite(ahead) & np.isfinite(current), ahead, np.nan)
-        return np.where(np.isfinite(arrived), arrived, ahead)
+        is_fixed = (ahead[:, None] == roots).any(axis=-1)
+        ahead = np.where(rises & is_fixed & np.isfinite(current), ahead, np.nan)
+        return np.where(np.isneginf(arrived), ahead, arrived)
 
 
 def anchors(p_ref: Any, p_prev: Any, step: Step, previous: str = "p_start") -> tuple[Array, Array]:

@@ -3,32 +3,39 @@
 
 """Exact policies over finitely many outputs, as probabilities that can be enumerated."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from . import checks
 from .logodds import Array
-from .signal import make_signal
+from .signal import DEFAULT_ADVANTAGE, make_signal
+
+
+# They divide by a function of the variance, whatever the rewards.
+_OF_VARIANCE = ("smoothed_std", "group_std", "mean_only")
 
 
 def tabular_advantages(
-    pi: Any, rewards: Any, *, normalization: str = "mean_std", variance_epsilon: float = 1e-5
+    pi: Any, rewards: Any, *, advantage: Any = DEFAULT_ADVANTAGE, advantage_kwargs: Mapping[str, Any] | None = None
 ) -> Array:
     """
-    Advantages (r - E[r]) Omega of all outputs, with the expectation and variance of a policy.
+    Advantages (r - E[r]) Omega of all outputs, with the expectation under a policy.
 
-    [Mroueh](https://huggingface.co/papers/2503.06639), advantage with mean and variance, for any rewards. For binary
-    ones Omega is that of [`omega`].
+    [Mroueh](https://huggingface.co/papers/2503.06639), advantage with mean and variance; for the others derived. Omega is
+    that of [`omega`] at the policy's success, and what an advantage gives all outputs alike beside, as its baseline, is
+    left out: no policy depends on it. Rewards other than 0 and 1 are for those that divide by a function of the
+    variance: `"smoothed_std"`, `"group_std"` and `"mean_only"`.
 
     Args:
         pi (array-like):
             Probabilities of shape `(..., n_outputs)`.
         rewards (array-like):
             Rewards, broadcasting against `pi`.
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
@@ -36,14 +43,28 @@ def tabular_advantages(
             Advantages of shape `(..., n_outputs)`.
 
     Raises:
-        `ValueError`: If an argument is out of range.
+        `ValueError`: If an argument is out of range, or the advantage does not take these rewards.
     """
-    signal = make_signal(normalization, variance_epsilon)
+    signal = make_signal(advantage, advantage_kwargs)
     policy, values = _distribution("pi", pi), _rewards(rewards)
     checks.same_shape(pi=policy, rewards=values)
     centered = values - (policy * values).sum(axis=-1, keepdims=True)
-    variance = (policy * centered**2).sum(axis=-1, keepdims=True)
-    return np.asarray(centered / signal.scale(variance))
+    if np.isin(values, (0.0, 1.0)).all():
+        rates = ((policy * share).sum(axis=-1, keepdims=True) for share in (values, 1.0 - values))
+        success, failure = (np.broadcast_to(rate, centered.shape) for rate in rates)
+    elif signal.name in _OF_VARIANCE:
+        variance = (policy * centered**2).sum(axis=-1, keepdims=True)
+        # Two numbers whose sum is 1 and whose product is the variance, which may be more than that of a success.
+        success, failure = (0.5 + sign * (0.25 + 0.0j - variance) ** 0.5 for sign in (1.0, -1.0))
+    else:
+        raise ValueError(
+            f"Of `advantage={signal.name!r}` the theory knows rewards of 0 and 1 alone; other rewards are for "
+            f"{', '.join(map(repr, _OF_VARIANCE))}."
+        )
+    with np.errstate(all="ignore"):
+        scaled = centered * np.real(signal.function(success, failure))
+    # Where no output differs from the mean there is nothing to scale, be Omega infinite.
+    return np.where(centered == 0.0, 0.0, scaled)
 
 
 def optimal_policy(
@@ -53,8 +74,8 @@ def optimal_policy(
     *,
     beta: float = 0.0,
     mirror_beta: float = 0.0,
-    normalization: str = "mean_std",
-    variance_epsilon: float = 1e-5,
+    advantage: Any = DEFAULT_ADVANTAGE,
+    advantage_kwargs: Mapping[str, Any] | None = None,
 ) -> Array:
     r"""
     The policy that maximises E_pi[A] - beta KL(pi || pi_ref) - mirror_beta KL(pi || pi_prev).
@@ -75,9 +96,9 @@ def optimal_policy(
             As in [`success_step`].
         mirror_beta (`float`, *optional*, defaults to `0.0`):
             As in [`success_step`].
-        normalization (`str`, *optional*, defaults to `"mean_std"`):
+        advantage (`str`, [`Advantage`] or `Callable`, *optional*, defaults to `"smoothed_std"`):
             As in [`omega`].
-        variance_epsilon (`float`, *optional*, defaults to `1e-5`):
+        advantage_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`omega`].
 
     Returns:
@@ -90,7 +111,7 @@ def optimal_policy(
     strengths = checks.coefficients(beta, mirror_beta)
     reference, previous = _distribution("pi_ref", pi_ref), _distribution("pi_prev", pi_prev)
     checks.same_shape(pi_ref=reference, pi_prev=previous, rewards=_rewards(rewards))
-    advantages = tabular_advantages(previous, rewards, normalization=normalization, variance_epsilon=variance_epsilon)
+    advantages = tabular_advantages(previous, rewards, advantage=advantage, advantage_kwargs=advantage_kwargs)
     # Anchors with a coefficient of 0 have no say.
     anchors = [(beta, policy) for beta, policy in zip(strengths, (reference, previous), strict=True) if beta > 0.0]
     possible = np.ones(np.broadcast_shapes(advantages.shape, reference.shape), dtype=bool)

@@ -137,6 +137,7 @@ LENGTH_WEIGHTED = Advantage(
     function=length_weighted_advantages,
     formula="r - sum(L r) / sum(L)",
     paper=OPO,
+    is_centered=False,
     # Whatever the lengths: a baseline cancels.
     omega=lambda success, failure: 0 * success + 1,
 )
@@ -146,6 +147,7 @@ QUANTILE = Advantage(
     formula=lambda values: f"(r - quantile(r, {written(values, 'quantile')})) / (std + 1e-6)",
     paper=QAE,
     settings=(Setting("quantile", greater_than=0.0, at_most=1.0),),
+    is_centered=False,
     omega=lambda success, failure, *, quantile=0.4: 1 / ((success * failure) ** 0.5 + QUANTILE_STD_EPSILON),
     group_omega=lambda successes, size, *, quantile=0.4: (
         1 / ((successes * (size - successes) / (size * (size - 1))) ** 0.5 + QUANTILE_STD_EPSILON)
@@ -158,5 +160,6 @@ SHIFTED = Advantage(
     paper=ASYM_RE,
     settings=(Setting("baseline_shift", at_least=-MAX_COEFFICIENT, at_most=MAX_COEFFICIENT),),
     is_zero_without_variance=False,
+    is_centered=False,
     omega=lambda success, failure, *, baseline_shift=-0.1: 0 * success + 1,
 )

@@ -101,6 +101,7 @@ PARTITION = Advantage(
     paper=PMD,
     settings=(Setting("partition_temperature", greater_than=0.0, at_least=1e-6, at_most=MAX_COEFFICIENT),),
     symbols={"max": "highest reward of the group"},
+    is_centered=False,
     # In a large group the baseline is the same for success and failure, and cancels.
     omega=lambda success, failure, *, partition_temperature=0.01: 0 * success + 1,
     group_omega=_partition_group_omega,

@@ -54,6 +54,7 @@ PER_REWARD = Advantage(
     formula="batch-normalised sum_f weight_f (r_f - mean_f) / (std_f + 1e-4)",
     paper=GDPO,
     fields={"multi_objective_aggregation": "normalize_then_sum"},
+    is_of_rollout=True,
 )
 SMOOTHED_STD = Advantage(
     name="smoothed_std",
@@ -84,6 +85,7 @@ BATCH_STD = Advantage(
     formula="(r - mean) / (std of the batch + 1e-4)",
     paper=LITE_PPO,
     fields={"scale_rewards": "batch"},
+    is_of_rollout=True,
 )
 MEAN_ONLY = Advantage(
     name="mean_only",

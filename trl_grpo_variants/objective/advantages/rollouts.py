@@ -145,6 +145,8 @@ WHITENED = Advantage(
     function=whitened_advantages,
     formula="(c - mu) / sqrt(v + 1e-8), c = r - mean",
     paper=REINFORCE_PLUS_PLUS,
+    is_of_rollout=True,
+    is_centered=False,
     symbols={"mu": "mean of `c` over all tokens of the rollout, `v` its variance"},
     # Its scale is that of the whole rollout, hence no function of one prompt's success.
     is_zero_without_variance=False,
@@ -154,6 +156,7 @@ SIGNAL_SHARE = Advantage(
     function=signal_share_advantages,
     formula="(r - mean) / share",
     paper=GPG,
+    is_of_rollout=True,
     symbols={"share": "share of the rollout's groups whose rewards differ"},
     # In large groups of prompts that neither always nor never succeed the share is 1. Smaller ones have one scale per
     # rollout, the same for all prompts.
@@ -164,6 +167,7 @@ BETA_NORMALIZED = Advantage(
     function=beta_normalized_advantages,
     formula=_beta_formula,
     paper=BNPO,
+    is_of_rollout=True,
     settings=(
         Setting("lowest", at_least=-MAX_COEFFICIENT, at_most=MAX_COEFFICIENT, below=("highest",)),
         Setting("highest", at_least=-MAX_COEFFICIENT, at_most=MAX_COEFFICIENT),

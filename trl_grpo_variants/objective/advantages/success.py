@@ -184,6 +184,7 @@ BEST_OF_GROUP = Advantage(
     formula="(r - second) / (std + 1e-6) if r = max else 0",
     paper=INFERENCE_TIME,
     symbols={"second": "second highest reward of the group, `max` the highest"},
+    is_centered=False,
     # A large group has more than one success, and then nobody is missed.
     omega=lambda success, failure: 0 * success,
     group_omega=lambda successes, size: (successes == 1) / (size**-0.5 + EPSILON),
@@ -200,6 +201,7 @@ SUCCESS_WEIGHT = Advantage(
         Setting("failure_weight", at_least=0.0, at_most=MAX_COEFFICIENT),
     ),
     is_zero_without_variance=False,
+    is_centered=False,
     domain=BINARY,
     omega=lambda success, failure, *, success_weight=0.1, failure_weight=1.0: (
         0 * success + success_weight + failure_weight
