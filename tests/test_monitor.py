@@ -18,12 +18,14 @@ from trl_grpo_variants import theory
 from trl_grpo_variants.hub import public_files
 from trl_grpo_variants.monitor.callback import SuccessMonitor
 from trl_grpo_variants.monitor.forecast import Counts, Forecast
+from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.objective.rewards import success_counts
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.prompts import identify
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits
 from trl_grpo_variants.theory.signal import make_signal
 
+from . import reference
 from .tiny import make_config
 from .tiny import visits as table
 
@@ -112,6 +114,34 @@ def test_trls_own_normalisation_has_the_sample_standard_deviation(tmp_path):
     sample = torch.tensor([1.0] * 4 + [0.0] * 12, dtype=torch.float64)
     omega = 1 / (sample.std().item() + 1e-4)
     assert table(tmp_path)[2]["predicted"] == pytest.approx(theory.sigmoid(theory.logit(0.25) + omega / 2.0).item())
+
+
+SIGNALS = [
+    part for part in ADVANTAGES.values() if part.omega and part.is_zero_without_variance and not part.is_of_rollout
+]
+
+
+@pytest.mark.parametrize("part", SIGNALS, ids=lambda part: part.name)
+def test_the_signal_of_a_group_is_that_of_the_advantages_own_function(part, tmp_path):
+    """Predictions for every advantage of whose groups the signal is known, from what its function gives the group."""
+    args = make_config(
+        tmp_path, variant="grpo", advantage=part.name, beta=0.8, per_device_train_batch_size=G, num_generations=G
+    )
+    _, rewards = rows({"a": 4})
+    group = rewards[:, 0].double()
+    if part.function is None:
+        advantages = torch.tensor(reference.ADVANTAGES[part.name](group.tolist(), G), dtype=torch.float64)
+    else:
+        # The last has its length counted too.
+        given = {"lengths": torch.arange(1, G + 1)} if part.takes("lengths") else {}
+        advantages = args.objective.advantage(group, G, **given)
+    gap = (advantages[0] - advantages[-1]).item()
+    if gap == 0.0:
+        assert part.name == "best_of_group"
+        return
+    feed(start(tmp_path, variant="grpo", advantage=part.name, beta=0.8), COUNTS[:2])
+    predicted = theory.sigmoid(theory.logit(0.25) + gap / 0.8)
+    assert table(tmp_path)[2]["predicted"] == pytest.approx(predicted.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("nothing", [0, G])
@@ -226,7 +256,14 @@ def test_the_renyi_residual_is_logged_for_groups_that_have_one(tmp_path):
         ),
         (
             {"variant": "grpo", "beta": 0.1, "scale_rewards": "batch"},
-            "`scale_rewards='batch'` has no signal that is known",
+            "`scale_rewards='batch'` takes statistics over all prompts of a rollout",
+        ),
+        ({"variant": "gpg", "beta": 0.1}, "takes statistics over all prompts of a rollout"),
+        ({"variant": "beta_normalization", "beta": 0.1}, "takes statistics over all prompts of a rollout"),
+        ({"variant": "best_of_group", "beta": 0.1}, "`advantage='best_of_group'` has no signal that is known"),
+        (
+            {"variant": "w_reinforce", "beta": 0.1},
+            "`advantage='success_weight'` moves groups whose rewards are all equal",
         ),
         ({"variant": "mirror", "advantage": "tests.test_registries:halved"}, ":halved'` has no signal that is known"),
         (

@@ -4,7 +4,7 @@
 """Which settings a configuration may have together. Names, ranges and uses come from the descriptions of the parts."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .checks import MAX_COEFFICIENT, check_choice, check_flag, check_number, check_whole_number
@@ -164,24 +164,22 @@ def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
     for setting in part.settings:
         if setting.name in kwargs:
             check_setting(setting, f"{field}[{setting.name!r}]", kwargs[setting.name])
-    _check_relations(part, args, axis)
+    check_relations(part, part.values_of(vars(args)), vars(args), part_label(args, axis))
     if part.function is not None:
         _check_signature(part, args, axis, known)
 
 
-def _check_relations(part: Part, args: "GRPOVariantConfig", axis: str) -> None:
-    """Settings whose bound is another setting of the part, or a field."""
-    settings = part.values_of(vars(args))
+def check_relations(part: Part, settings: Mapping[str, Any], fields: Mapping[str, Any], label: str) -> None:
+    """Check settings whose bound is another setting of the part, or a field if that is known; a `ValueError`."""
     for setting in part.settings:
         for others, words in ((setting.below, "less than"), (setting.within, "at most")):
             for other in others:
                 # A field without a value is one of `None`, or, where TRL counts, of 0.
-                bound = settings[other] if other in settings else getattr(args, other) or None
+                bound = settings[other] if other in settings else fields.get(other) or None
                 value = settings[setting.name]
                 if bound is not None and not (value < bound or (value == bound and others is setting.within)):
                     raise ValueError(
-                        f"`{setting.name}` of {part_label(args, axis)} must be {words} `{other}`; got {value!r} and "
-                        f"{bound!r}."
+                        f"`{setting.name}` of {label} must be {words} `{other}`; got {value!r} and {bound!r}."
                     )
 
 

@@ -45,6 +45,8 @@ class Case:
             What it shows.
         advantage (`str`):
             Advantage, by its name in a configuration.
+        advantage_kwargs (`dict`, *optional*):
+            Its settings.
         beta (`float`):
             Coefficient of the KL to the reference.
         mirror_beta (`float`):
@@ -65,6 +67,7 @@ class Case:
 
     name: str
     advantage: str
+    advantage_kwargs: dict[str, Any] | None = None
     beta: float = 0.0
     mirror_beta: float = 0.0
     p_ref: tuple[float, ...] = (0.1, 0.3, 0.6)
@@ -124,19 +127,37 @@ def exact_cases() -> list[Case]:
     ]
 
 
+def other_advantages() -> list[Case]:
+    """Advantages whose signal is another function of success, again with coefficients that leave it away from 1."""
+    methods = {
+        "MaxRL": ("maximum_likelihood", None, 4.0),
+        "pass@4": ("pass_at_k", {"k": 4}, 1.0),
+        "RS-GRPO": ("risk_sensitive", {"risk": 2.0}, 1.0),
+    }
+    return [
+        Case(f"{anchor}, {name}", advantage, settings, beta=beta, mirror_beta=share * beta)
+        for name, (advantage, settings, beta) in methods.items()
+        for anchor, share in (("reference", 0.0), ("dual", 1.0))
+    ]
+
+
 def sampled_cases() -> list[Case]:
     return [
         replace(case, name=f"{case.name}, sampled", replicas=REPLICAS, group=256, sampled=True)
-        for case in exact_cases()[3:]
+        for case in (*exact_cases()[3:], *other_advantages()[1::2])
     ]
 
 
 def oscillating_cases() -> list[Case]:
-    """A rare success whose fixed point is unstable, and the same `beta` with a mirror term that damps it."""
+    """Rare successes whose fixed points are unstable, and the same `beta` with a mirror term that damps them."""
     rare = {"p_ref": (0.004,), "group": 2048, "iterations": 8, "beta": 2.0, "inner_steps": 300}
+    # MaxRL's is unstable below 1 / (1 + beta): it is 0.158 here.
+    scarce = rare | {"p_ref": (0.05,), "beta": 5.0}
     return [
         Case("reference, oscillating", "smoothed_std", **rare),
         Case("dual, damped", "smoothed_std", **rare, mirror_beta=2.0),
+        Case("reference, MaxRL, oscillating", "maximum_likelihood", **scarce),
+        Case("dual, MaxRL, damped", "maximum_likelihood", **scarce, mirror_beta=5.0),
     ]
 
 
@@ -174,6 +195,7 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
             beta=case.beta,
             mirror_beta=case.mirror_beta,
             advantage=case.advantage,
+            advantage_kwargs=case.advantage_kwargs,
             # The theory has no clip.
             epsilon=1.0,
             epsilon_high=1e6,
@@ -218,6 +240,7 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
         beta=case.beta,
         mirror_beta=case.mirror_beta,
         advantage=case.advantage,
+        advantage_kwargs=case.advantage_kwargs,
         num_generations=case.group if case.sampled else None,
     )
     return Outcome(case, measured.mean(axis=2).tolist(), (STUDENT * error).tolist(), predicted.tolist())
@@ -288,7 +311,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
 
-    cases = exact_cases() + sampled_cases() + oscillating_cases()
+    cases = exact_cases() + other_advantages() + sampled_cases() + oscillating_cases()
     outcomes = [run(case) for case in track(cases, description="Training")]
     args.output_dir.mkdir(parents=True, exist_ok=True)
     figure(outcomes).savefig(args.output_dir / "agreement.png", dpi=80)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from .. import theory
 from ..checks import MAX_COEFFICIENT
+from ..combinations import check_relations
 from ..parser import Parser
 from .data import read_success_rates
 from .method import Method
@@ -105,6 +106,8 @@ def _method(arguments: Namespace) -> Method:
         except ValueError:
             raise ValueError(f"`--setting` must be a name and a number as NAME=NUMBER; got {given!r}.") from None
     method = Method.named(arguments.variant, arguments.advantage, settings)
+    part, fields = method.advantage, {"num_generations": arguments.group_size}
+    check_relations(part, part.values_of({"advantage_kwargs": method.settings}), fields, f"`advantage={part.name!r}`")
     if method.variant is None:
         return method
     # A preset that is about one anchor is not turned into one that is about the other.
@@ -216,11 +219,8 @@ def _notes_on_advantage(method: Method) -> list[str]:
             f"The signal of {name} is the same at every success, so that exact iteration is that of mean-only advantages: "
             "its baseline cancels."
         )
-    if not method.is_centered:
-        notes.append(
-            f"The advantages of {name} do not add up to 0 in each group, and what then remains of its baseline in groups of "
-            "finite size and under a clip is no function of the signal, so there is no column for these."
-        )
+    if method.signal.why_not_groups is not None:
+        notes.append(f"There are no columns for groups and the clip of {name}: {method.signal.why_not_groups}.")
     elif method.clip is None and method.variant is not None:
         notes.append(
             f"The theory's clip is PPO's, which {method.variant.name} does not have, so there is no column for it."

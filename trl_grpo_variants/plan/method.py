@@ -32,11 +32,14 @@ class Method:
             Its settings, without those that are left at their defaults.
         variant ([`Variant`], *optional*):
             Preset that the recipe names; if not set, one of these advantages with the KL terms of the plan.
+        place (`str`, *optional*):
+            Module and name of an advantage that is a user's own.
     """
 
     advantage: Advantage
     settings: Mapping[str, Any] = field(default_factory=dict)
     variant: Variant | None = None
+    place: str | None = None
 
     @classmethod
     def named(cls, variant: str | None, advantage: str | None, given: Mapping[str, Any]) -> "Method":
@@ -54,7 +57,8 @@ class Method:
             fields = {setting.name: values[setting.name] for setting in part.settings if setting.name in values}
             settings = {**fields, **kwargs, **given}
         make_signal(part, settings)
-        return cls(part, settings, preset)
+        place = advantage if advantage is not None else values.get("advantage")
+        return cls(part, settings, preset, place if place is not None and ":" in place else None)
 
     @cached_property
     def signal(self) -> Signal:
@@ -62,15 +66,14 @@ class Method:
         return make_signal(self.advantage, self.settings)
 
     @property
-    def is_centered(self) -> bool:
-        """Whether the effects of groups and of a clip follow from the signal."""
-        return self.signal.is_centered
-
-    @property
     def clip(self) -> tuple[float, float] | None:
         """Clip ranges of the preset, where they are PPO's and act as the theory's do."""
         values = {**_TRLS, **(self.variant.settings if self.variant is not None else {})}
-        if chosen_parts(values).policy.function is not None or values.get("delta") is not None or not self.is_centered:
+        if (
+            chosen_parts(values).policy.function is not None
+            or values.get("delta") is not None
+            or self.signal.why_not_groups
+        ):
             return None
         return values["epsilon"], values.get("epsilon_high", values["epsilon"])
 
@@ -88,7 +91,7 @@ class Method:
                 "gradient, and this plan needs that term; take another preset."
             )
         if preset.parts.advantage is not self.advantage:
-            fields |= self.advantage.fields or {"advantage": self.advantage.name}
+            fields |= self.advantage.fields or {"advantage": self.place or self.advantage.name}
         kwargs = {name: value for name, value in self.settings.items() if name not in (self.advantage.fields or {})}
         if kwargs and kwargs != values.get("advantage_kwargs"):
             fields["advantage_kwargs"] = kwargs

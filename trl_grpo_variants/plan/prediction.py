@@ -84,7 +84,7 @@ class Prediction:
     @cached_property
     def grouped(self) -> Array | None:
         """As `exact`, with the mean signal of groups; `None` where that is not known."""
-        if not self.method.is_centered:
+        if self.method.signal.why_not_groups is not None:
             return None
         return theory.success_path(self.rates, self.steps, num_generations=self.group_size, **self.settings)
 

@@ -119,7 +119,7 @@ def _checked(
     low = check_number("epsilon", epsilon, at_least=0.0)
     high = low if epsilon_high is None else check_number("epsilon_high", epsilon_high, at_least=0.0)
     step = Step.checked(beta, mirror_beta, advantage, advantage_kwargs)
-    step.signal.check_centered("under the clip")
+    step.signal.check_groups()
     return step, low, high
 
 

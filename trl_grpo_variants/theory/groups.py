@@ -60,7 +60,7 @@ def group_omega(
 
 def group_omega_at(log_odds: Array, num_generations: int, signal: Signal) -> Array:
     """[`group_omega`] at log-odds of any shape."""
-    signal.check_centered("in groups of finite size")
+    signal.check_groups()
     others = num_generations - 2
     drawn, choose = _binomial(others)
     omegas = signal.of_group(drawn + 1.0, num_generations)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..combinations import check_setting
+from ..combinations import check_relations, check_setting
 from ..objective.advantages import ADVANTAGES
 from ..objective.choice import chosen_parts
 from ..objective.terms import Advantage
@@ -56,14 +56,14 @@ class Signal:
             Omega of success and failure, two arrays of one shape.
         of_groups (`Callable`, *optional*):
             Omega of the number of successes and the size of a group; `None` where it is that of the share.
-        is_centered (`bool`):
-            Whether the advantages of a group add up to 0.
+        why_not_groups (`str`, *optional*):
+            Why more than exact iteration cannot be known from it, as the end of a sentence.
     """
 
     name: str
     function: Callable[[Array, Array], Any]
     of_groups: Callable[[Array, Any], Any] | None = None
-    is_centered: bool = True
+    why_not_groups: str | None = None
 
     def __post_init__(self) -> None:
         values = self.omega(_PROBES)
@@ -83,17 +83,16 @@ class Signal:
         """Omega that a group with this many successes computes from its own statistics; both may be arrays."""
         with np.errstate(all="ignore"):
             if self.of_groups is not None:
-                return _checked(self.of_groups(successes, num_generations), successes)
+                values = np.asarray(self.of_groups(successes, num_generations), dtype=np.float64)
+                # A group that is too small for an advantage has none.
+                return _checked(np.where(np.isnan(values), 0.0, values), successes)
             share, rest = successes / num_generations, (num_generations - successes) / num_generations
             return _checked(self.function(share, rest), successes)
 
-    def check_centered(self, what: str) -> None:
-        """Refuse with a `ValueError` what depends on more of an advantage than Omega."""
-        if not self.is_centered:
-            raise ValueError(
-                f"Of `advantage={self.name!r}` only exact iteration is known: its advantages do not add up to 0 in each "
-                f"group, and what then remains of its baseline {what} is no function of Omega."
-            )
+    def check_groups(self) -> None:
+        """Refuse with a `ValueError` what depends on more of an advantage than Omega: finite groups and clips."""
+        if self.why_not_groups is not None:
+            raise ValueError(f"Of `advantage={self.name!r}` only exact iteration is known: {self.why_not_groups}.")
 
     def slope(self, log_odds: Array) -> Array:
         """dOmega/dL at the given log-odds, same shape; 0 at -inf and inf."""
@@ -211,8 +210,19 @@ def make_signal(advantage: Any, advantage_kwargs: Mapping[str, Any] | None = Non
         advantage.name,
         partial(advantage.omega, **settings),
         None if advantage.group_omega is None else partial(advantage.group_omega, **settings),
-        advantage.is_centered and not advantage.is_of_rollout,
+        _why_not_groups(advantage),
     )
+
+
+def _why_not_groups(part: Advantage) -> str | None:
+    if part.is_of_rollout:
+        return "other groups of the rollout have a part in its advantages"
+    if not part.is_centered or not part.is_zero_without_variance:
+        return (
+            "its advantages do not add up to 0 in each group, and what then remains of its baseline, in groups of finite "
+            "size and under a clip, is no function of Omega"
+        )
+    return None
 
 
 def _settings(part: Advantage, given: dict[str, Any]) -> dict[str, Any]:
@@ -231,6 +241,7 @@ def _settings(part: Advantage, given: dict[str, Any]) -> dict[str, Any]:
         if settings[setting.name] is inspect.Parameter.empty:
             raise ValueError(f"`advantage={part.name!r}` needs `{setting.name}`; give it in `advantage_kwargs`.")
         check_setting(setting, setting.name, settings[setting.name])
+    check_relations(part, settings, {}, f"`advantage={part.name!r}`")
     return settings
 
 
