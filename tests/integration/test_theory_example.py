@@ -10,34 +10,41 @@ import numpy as np
 import pytest
 
 from trl_grpo_variants import theory
+from trl_grpo_variants.objective.advantages import ADVANTAGES
 
 
 @pytest.fixture(scope="module")
 def example():
     folder = str(Path(__file__).parents[2] / "examples" / "theory")
     sys.path.insert(0, folder)
+    import advantages
     import agreement
     import gradients
 
-    yield agreement, gradients
+    yield agreement, gradients, advantages
     sys.path.remove(folder)
 
 
 def test_a_trained_policy_has_the_predicted_success(example):
-    agreement, _ = example
-    for case in agreement.exact_cases()[::2]:
+    agreement, *_ = example
+    for case in (*agreement.exact_cases()[::2], *agreement.other_advantages()[::2]):
         outcome = agreement.run(agreement.replace(case, group=256, iterations=2, inner_steps=120))
         assert outcome.largest_gap <= 0.01, case
         # Iterations that did nothing would stay at the start.
         assert np.abs(np.diff(outcome.measured, axis=0)[0]).min() > 0.02
         expected = theory.success_path(
-            case.p_ref, 2, beta=case.beta, mirror_beta=case.mirror_beta, advantage=case.advantage
+            case.p_ref,
+            2,
+            beta=case.beta,
+            mirror_beta=case.mirror_beta,
+            advantage=case.advantage,
+            advantage_kwargs=case.advantage_kwargs,
         )
         np.testing.assert_allclose(outcome.predicted, expected)
 
 
 def test_drawn_completions_leave_replicas_around_the_prediction(example):
-    agreement, _ = example
+    agreement, *_ = example
     case = agreement.replace(agreement.sampled_cases()[1], p_ref=(0.3,), iterations=1, inner_steps=120)
     outcome = agreement.run(case)
     ((half_width,),) = outcome.half_width[1:]
@@ -46,7 +53,7 @@ def test_drawn_completions_leave_replicas_around_the_prediction(example):
 
 
 def test_the_figure_shows_what_was_measured(example):
-    agreement, _ = example
+    agreement, *_ = example
     case = agreement.Case("a run", "mean_only", beta=1.0, p_ref=(0.2, 0.4), iterations=2)
     outcome = agreement.Outcome(case, [[0.2, 0.4], [0.4, 0.6], [0.4, 0.7]], [[0.1, 0.1]] * 3, [[0.2, 0.4]] * 3)
     (panel,) = agreement.figure([outcome]).axes
@@ -57,8 +64,33 @@ def test_the_figure_shows_what_was_measured(example):
     assert outcome.share_inside == 0.0
 
 
+def test_every_advantage_with_a_signal_is_drawn_once(example):
+    *_, advantages = example
+    drawn, without = advantages.lines()
+    names = [name for line in drawn for name in line.names]
+    assert sorted([*names, *without]) == sorted(ADVANTAGES)
+    assert all(ADVANTAGES[name].omega is None or name == "best_of_group" for name in without)
+    together = {frozenset(line.names) for line in drawn if len(line.names) > 1}
+    assert any({"mean_only", "leave_one_out", "length_weighted"} <= line for line in together)
+    assert any({"smoothed_std", "group_std", "quantile"} <= line for line in together)
+
+    left, right = advantages.figure(drawn, without).axes
+    texts = [text.get_text() for text in [*left.figure.texts, *right.texts]]
+    for line, signal, path in zip(drawn, left.lines, right.lines[::2], strict=True):
+        settings = {"advantage": line.names[-1], "advantage_kwargs": advantages.SETTINGS.get(line.names[-1])}
+        expected = theory.success_path(0.1, 20, **advantages.COEFFICIENTS, **settings)
+        np.testing.assert_allclose(path.get_ydata(), expected, atol=1e-3)
+        shown = np.isfinite(signal.get_ydata())
+        np.testing.assert_allclose(
+            signal.get_ydata()[shown], theory.omega(signal.get_xdata()[shown], **settings), rtol=0.01
+        )
+        assert f"{line.names[0]} {expected[-1]:.2f}" in texts
+        assert ", ".join(map(advantages.label, line.names)) in texts
+    assert right.lines[0].get_xdata().size == 21
+
+
 def test_expected_gradients_of_the_levels(example):
-    _, gradients = example
+    _, gradients, _ = example
     errors = {error.level: error for error in gradients.measure(1, (0.05,))}
     assert errors.keys() == gradients.LEVELS.keys()
     # Exact up to float32, and only there.

@@ -194,8 +194,9 @@ def _notes(prediction: Prediction) -> list[str]:
     notes += _notes_on_advantage(prediction.method)
     if plan.beta > 0.0 and prediction.method.advantage.is_zero_without_variance:
         notes.append(
-            "Groups without signal still feel the KL to the reference, which pulls them back to it (the column for "
-            "groups counts that in); `mask_zero_variance_groups: true` leaves them out of it."
+            "Groups without signal still feel the KL to the reference, which pulls them back to it"
+            f"{' (the column for groups counts that in)' if prediction.grouped is not None else ''}; "
+            "`mask_zero_variance_groups: true` leaves them out of it."
         )
     if "per_device_train_batch_size" in prediction.config:
         notes.append(

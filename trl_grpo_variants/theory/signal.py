@@ -203,7 +203,7 @@ def make_signal(advantage: Any, advantage_kwargs: Mapping[str, Any] | None = Non
     if advantage.omega is None:
         raise ValueError(
             f"`advantage={advantage.name!r}` has no signal that is a function of a prompt's success alone, which exact "
-            f"iteration is about; {', '.join(repr(part.name) for part in ADVANTAGES.values() if part.omega)} have one."
+            f"iteration is about; {', '.join(map(repr, filter(_has_signal, ADVANTAGES)))} have one."
         )
     settings = _settings(advantage, dict(advantage_kwargs or {}))
     return Signal(
@@ -212,6 +212,13 @@ def make_signal(advantage: Any, advantage_kwargs: Mapping[str, Any] | None = Non
         None if advantage.group_omega is None else partial(advantage.group_omega, **settings),
         _why_not_groups(advantage),
     )
+
+
+def _has_signal(name: str) -> bool:
+    try:
+        return ADVANTAGES[name].omega is not None and make_signal(name) is not None
+    except ValueError:
+        return False
 
 
 def _why_not_groups(part: Advantage) -> str | None:
