@@ -144,7 +144,7 @@ def other_advantages() -> list[Case]:
 def sampled_cases() -> list[Case]:
     return [
         replace(case, name=f"{case.name}, sampled", replicas=REPLICAS, group=256, sampled=True)
-        for case in (*exact_cases()[3:], *other_advantages()[1::2])
+        for case in exact_cases()[3:]
     ]
 
 
