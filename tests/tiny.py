@@ -45,9 +45,20 @@ def make_policy(path: Path, hidden_size: int = 16) -> None:
 def own_variants(*stock: str) -> list[str]:
     """
     Variants that TRL does not compute alone, and some that it does: with these all what is tested is TRL's, as a test of
-    parity shows for each.
+    parity shows for each. Of several that differ in numbers only, the first.
     """
-    return [name for name in list_variants() if name in stock or not get_variant(name).is_stock]
+    names = [name for name in list_variants() if name in stock or not get_variant(name).is_stock]
+    distinct = {_parts_of(name): name for name in reversed(names)}
+    return [name for name in names if name in distinct.values()]
+
+
+def _parts_of(name: str) -> tuple[Any, ...]:
+    variant = get_variant(name)
+    numbers = {field for field, value in variant.settings.items() if not isinstance(value, str | bool)}
+    chosen = {field: value for field, value in variant.settings.items() if field not in numbers and value}
+    parts = tuple(part.name for part in vars(variant.parts).values() if part is not None)
+    coefficients = tuple(bool(variant.settings.get(name)) for name in ("beta", "mirror_beta"))
+    return (*parts, *coefficients, *sorted(chosen.items()))
 
 
 def dataset(size: int = 24) -> Dataset:

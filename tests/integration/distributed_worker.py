@@ -38,13 +38,17 @@ EXTRA = {
 # Those with mean-only advantages differ from their namesakes before anything is divided over processes.
 OWN = own_variants("grpo", "grpo_upper_clip", "gspo")
 CASES = {name: {"variant": name} for name in OWN if not name.endswith("_mean_only")} | EXTRA
-# An advantage knows of no parameters, so that those of an adapter are as good as all.
-RUNS = [
-    (name, adapter)
-    for name in CASES
-    for adapter in (False, True)
-    if not adapter or name in EXTRA or "advantage" not in get_variant(name).settings
-]
+
+
+def runs(backend: str) -> list[tuple[str, bool]]:
+    """
+    Cases with all parameters and with those of an adapter. An advantage knows nothing of parameters, nor of who holds
+    them, and a term only of whether they are an adapter's.
+    """
+    of_advantage = {name for name in OWN if get_variant(name).axis == "advantages"}
+    held = [name for name in CASES if backend == "ddp" or name not in of_advantage]
+    adapted = set(held) - of_advantage if backend == "ddp" else EXTRA.keys()
+    return [(name, adapter) for name in held for adapter in (False, True) if not adapter or name in adapted]
 
 
 def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, A
     """Final parameters and history of every case, full and with an adapter; or why it is refused."""
     results = {}
     assert AutoTokenizer.from_pretrained(policy_path)("a")["input_ids"] == [WORDS.index("a")]
-    for name, adapter in RUNS:
+    for name, adapter in runs(backend):
         settings = CASES[name]
         defaults = {"steps_per_generation": 1, "num_iterations": 3, "max_steps": 6}
         defaults |= {"optim": "sgd", "learning_rate": 0.2}
