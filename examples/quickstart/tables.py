@@ -115,7 +115,12 @@ def table_of_predictions(predictions: dict[str, Prediction | None]) -> Table:
 
 
 def standing(values: list[float], baseline: list[float]) -> str:
-    """`"above"` or `"below"` the baseline where the ranges over seeds have nothing in common, else `"tie"`."""
+    """
+    `"above"` or `"below"` the baseline where the ranges over seeds have nothing in common, else `"tie"`; nothing where a
+    seed stands alone.
+    """
+    if min(len(values), len(baseline)) < 2:
+        return ""
     return "above" if min(values) > max(baseline) else "below" if max(values) < min(baseline) else "tie"
 
 
@@ -124,6 +129,8 @@ def caution(runs: list[Run], baseline: str) -> str:
     members = by_variant(runs)
     sentence = "Where the ranges of two variants overlap, this comparison does not tell them apart."
     seeds = min(map(len, members.values()))
+    if seeds < 2:
+        return "One seed does not tell two variants apart."
     if baseline not in members or len(members) < 2:
         return sentence
     chance = 2 / math.comb(2 * seeds, seeds)

@@ -246,6 +246,11 @@ def test_ties_are_where_ranges_overlap():
     assert tables.standing([0.6, 0.69], [0.7, 0.8]) == "below"
 
 
+def test_a_lone_seed_is_not_held_to_another():
+    assert tables.standing([0.9], [0.7, 0.8]) == tables.standing([0.7, 0.8], [0.9]) == ""
+    assert tables.caution([a_run("grpo", 0, 0.7), a_run("other", 0, 0.8)], "grpo").startswith("One seed")
+
+
 def test_the_table_holds_mean_and_spread_best_first_and_equal_completions():
     runs = [a_run("grpo", 0, 0.7), a_run("grpo", 1, 0.8), a_run("other", 0, 0.9), a_run("other", 1, 1.0)]
     runs += [a_run("few", seed, 0.74, completions=200) for seed in (0, 1)]
