@@ -165,6 +165,10 @@ REFUSED = [
         "`mask_zero_variance_groups=True` can never act without a KL term in the loss",
     ),
     (
+        {"kl_placement": "reward", "beta": 0.1, "advantage": "maximum_likelihood"},
+        "`advantage='maximum_likelihood'` takes rewards of at least 0, which they no longer are less their KL",
+    ),
+    (
         {"kl_placement": "reward", "beta": 0.1, "multi_objective_aggregation": "normalize_then_sum"},
         "`kl_placement='reward'` works on the summed reward",
     ),
