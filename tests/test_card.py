@@ -311,6 +311,10 @@ def test_what_was_not_measured_is_not_reported(tmp_path):
     # One measurement is no rise, and without a count there is no interval.
     (row,) = success_rows([{"step": 5, "eval_success": 0.5}])
     assert (row.source, row.first, row.last) == ("evaluation", "0.50 (step 5)", None)
+    # What is no share, a reward of that name for one, is no success.
+    assert success_rows([{"step": 5, "eval_success": value} for value in (-0.1, 1.5)]) == []
+    (row,) = success_rows([{"step": step, "eval_success": value} for step, value in ((1, 0.0), (2, 1.0))])
+    assert (row.first, row.last) == ("0.00 (step 1)", "1.00 (step 2)")
 
 
 def test_an_interval_is_that_of_the_prompts_that_were_counted():
@@ -463,8 +467,9 @@ def test_an_inert_run_says_so(tmp_path):
 @pytest.mark.parametrize("name", list_variants())
 def test_a_run_without_importance_sampling_says_what_it_needs(tmp_path, name):
     content = model_card(config(tmp_path, variant=name), subject()).content
-    has_ratio = get_variant(name).settings.get("importance_sampling_level") != "none"
-    assert ("Without importance sampling nothing bounds an update" in content) != has_ratio
+    settings = get_variant(name).settings
+    is_bounded = settings.get("importance_sampling_level") != "none" or bool(settings.get("mirror_beta"))
+    assert ("Without importance sampling nothing bounds an update" in content) != is_bounded
 
 
 def test_a_quantised_base_is_mentioned(tmp_path):

@@ -128,3 +128,14 @@ def test_an_unknown_way_to_upload_is_refused(trainer, monkeypatch):
     with pytest.raises(RuntimeError, match="cannot keep private files from the Hub"), publishing(trainer):
         pass
     assert trainer.args.hub_token == TOKEN
+
+
+def test_a_model_of_its_own_code_is_uploaded_with_it(trainer, tmp_path, monkeypatch):
+    api = Api()
+    monkeypatch.setattr(transformers.trainer, "hf_api", lambda: api, raising=False)
+    touch(tmp_path, "README.md", "modeling.py")
+    for auto_map in (None, {"AutoModelForCausalLM": "modeling.Model"}):
+        trainer.model = SimpleNamespace(config=SimpleNamespace(auto_map=auto_map))
+        with publishing(trainer):
+            transformers.trainer.hf_api().upload_folder(folder_path=tmp_path, token=None)
+    assert [upload["allow_patterns"] for upload in api.uploads] == [["README.md"], ["README.md", "modeling.py"]]

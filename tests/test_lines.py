@@ -1,12 +1,15 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
-from trl_grpo_variants.forward.lines import LineForward, Lines
+from trl_grpo_variants.forward.lines import LineForward, Lines, _made_up_batch
 from trl_grpo_variants.forward.passes import Batch, bins
 
 from .test_forward import ROWS, padded
@@ -97,3 +100,24 @@ def test_prompts_that_differ_in_their_mask_share_no_line():
     batch.input_ids[:, :7] = torch.tensor([0, 0, 0, 0, 0, 5, 6])
     forward = LineForward(trim="both", splits=True, share_prompt=True)
     assert sorted(forward._lines(batch)) == [[0, 2], [1]]
+
+
+def test_packed_lines_are_no_wider_than_the_longest_row():
+    batch = batch_of([(3, 2), (5, 9), (7, 1), (5, 4), (1, 0), (2, 8)])
+    lines = LineForward(trim="both", splits=True)._lines(batch)
+    assert sorted(row for line in lines for row in line) == list(range(6)) and len(lines) < 6
+    assert max(batch.lengths[0][line].sum() + batch.lengths[1][line].sum() for line in lines) == 14
+
+
+def test_lines_are_tried_out_on_completions_of_all_lengths():
+    model = SimpleNamespace(config=LlamaConfig(vocab_size=1000))
+    batch = _made_up_batch(model, torch.device("cpu"))
+    prompts, completions = (values.unflatten(0, (3, 4)) for values in batch.lengths)
+    assert prompts.tolist() == [[n] * 4 for n in prompts[:, 0]] and len(prompts.unique()) == 3
+    assert completions.tolist() == completions[:1].expand(3, 4).tolist() and len(completions.unique()) == 4
+    assert (prompts.max(), completions.max()) == batch.size and min(prompts.min(), completions.min()) > 0
+    forward = LineForward(trim="both", splits=True, share_prompt=True)
+    assert sorted(forward._lines(batch)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    # Completions without anything in common, so that what leaks from one to another shows.
+    ids = batch.input_ids[:, batch.size[0] :]
+    assert len(ids[:, 0].unique()) == 12

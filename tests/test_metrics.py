@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import GradientState
 from torch.utils.data import DataLoader, IterableDataset
 
 from trl_grpo_variants.metrics import RunningMeans, distinct_rows
@@ -67,3 +68,40 @@ class Stream(IterableDataset):
 def test_data_without_a_length_repeats_nothing_that_is_known():
     loader = Accelerator(cpu=True).prepare(DataLoader(Stream(), batch_size=4))
     assert [distinct_rows(4) for _ in loader] == [4, 4]
+
+
+def test_tokens_and_trajectories_that_count_are_counted(means):
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0]])
+    tokens = torch.tensor([[1.0, 2.0, math.nan], [math.inf, 9.0, 9.0], [6.0, 9.0, 9.0]])
+    rows = torch.tensor([1.0, math.nan, 2.0])
+    means.count("train", {"of_tokens": tokens, "of_rows": rows}, mask)
+    means.count("train", {"of_tokens": tokens[2:]}, mask[2:])
+    assert means.pop("train") == {"of_tokens": 15.0 / 4, "of_rows": 1.5}
+
+
+def test_success_of_an_evaluation_leaves_out_what_is_repeated(means, monkeypatch):
+    rewards, weights = torch.tensor([[1.0], [1.0], [1.0], [0.0]]), torch.ones(1)
+    monkeypatch.setattr("trl_grpo_variants.metrics.distinct_rows", lambda rows: rows - 2)
+    for mode, success, prompts in (("train", 0.75, 2.0), ("eval", 1.0, 1.0)):
+        means.count_success(mode, rewards, weights, 2)
+        logged = means.pop(mode)
+        assert (logged["success"], logged["success_prompts"]) == (success, prompts)
+
+
+def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
+    gradients = GradientState()
+    log_weights = torch.tensor([0.0, math.log(3.0), 7.0])
+    # Of the last row no token counts.
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
+    gradients._set_sync_gradients(False)
+    means.count_trajectories(log_weights[:1], mask[:1])
+    assert means.pop("train") == {}
+    gradients._set_sync_gradients(True)
+    means.count_trajectories(log_weights[1:], mask[1:])
+    logged = means.pop("train")
+    assert logged["trajectory/ess"] == pytest.approx(4.0**2 / (1.0 + 9.0) / 2)
+    assert logged["trajectory/log_weight_std"] == pytest.approx(math.log(3.0) / 2)
+    # A step of which no trajectory counts keeps the names.
+    means.count_trajectories(log_weights[2:], mask[2:])
+    later = means.pop("train")
+    assert later.keys() == logged.keys() and all(map(math.isnan, later.values()))

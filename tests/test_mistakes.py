@@ -383,6 +383,10 @@ SILENT = [
     {"variant": "grpo_upper_clip", "epsilon_high": 0.2},
     {"variant": "tic_grpo", "entropy_coef": 0.1},
     {"loss_type": "sapo", "epsilon": 0.1},
+    *(
+        {"mirror_beta": 0.1, "loss_type": loss_type, "epsilon": 0.1, "epsilon_high": 0.3, "delta": 1.5}
+        for loss_type in ("grpo", "dr_grpo", "dapo", "bnpo", "luspo")
+    ),
     {"vllm_lora_sync": False},
 ]
 

@@ -385,6 +385,10 @@ def test_a_prompt_is_known_by_its_text():
         {"role": "user", "content": [{"type": "image", "image": "b.png"}, conversation[1]["content"][1]]},
     ]
     assert identify({"prompt": other})[0] == key
+    linked = [
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}] for url in ("a.png", "b.png")
+    ]
+    assert identify({"prompt": linked[0]}) == identify({"prompt": linked[1]})
     assert identify({"prompt": conversation[1:]})[0] != key
     called = [{"role": "user", "content": "x", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}]
     assert identify({"prompt": called})[0] != identify({"prompt": [{"role": "user", "content": "x"}]})[0]

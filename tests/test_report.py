@@ -364,6 +364,7 @@ def test_visits_are_set_against_their_prediction_in_tenths():
     rows = [visit(n, str(n), None, 2, counts[n], predictions[n]) for n in range(5)]
     against = success_figure(pd.DataFrame(rows)).axes[1]
     expected = [(0.05, 0.1), (0.15, 0.2), (0.85, 0.8), (0.975, 0.925)]
+    assert lines(against)["as predicted"].tolist() == [[0.0, 0.0], [1.0, 1.0]]
     np.testing.assert_allclose(against.collections[-1].get_offsets(), expected)
     ends = [segment[:, 1] for segment in against.collections[0].get_segments()]
     groups = [[2], [4], [16], [18, 19]]
@@ -398,6 +399,14 @@ def test_the_interval_of_measured_success_holds_the_truth_on_both_sides(success,
         assert mean - low == pytest.approx(high - mean)
         beyond += [success < low, success > high]
     assert (beyond / 1000 < 0.04).all() and (success != 0.3 or beyond.sum() > 20)
+
+
+def test_the_spread_of_few_completions_is_estimated_without_bias():
+    """From n completions with k successes k(n - k)/(n^2 (n - 1)); a single one may be spread by 1/4."""
+    mean, _, high = measured_success(np.array([1.0, 2.0, 1.0]), np.array([2.0, 5.0, 1.0]))
+    variance = (1 / 4 + 2 * 3 / (25 * 4) + 1 / 4) / 9
+    assert mean == pytest.approx((0.5 + 0.4 + 1.0) / 3)
+    assert (high - mean) ** 2 == pytest.approx(1.96**2 * variance + (1.96**2 / (8 + 1.96**2)) ** 2)
 
 
 def test_without_any_success_the_interval_is_wilsons():
@@ -473,6 +482,12 @@ def test_prompts_that_were_visited_once_have_no_trajectory():
     rows = [visit(0, "once", "a", 1, 5), visit(0, "twice", "b", 1, 0), visit(1, "twice", None, 2, 0)]
     found = trajectories(pd.DataFrame(rows))
     assert {kind: [member.prompt for member in members] for kind, members in found.items()} == {"stuck at 0": ["b"]}
+
+
+def test_a_prompt_has_changed_from_its_first_visit_to_its_last():
+    rows = [visit(n, "a", "a", n + 1, successes) for n, successes in enumerate((2, 16, 8))]
+    ((member,),) = trajectories(pd.DataFrame(rows)).values()
+    assert member.change == pytest.approx(6 / SIZE)
 
 
 def test_what_sampling_alone_does_is_rarely_a_kind_of_its_own():

@@ -130,6 +130,11 @@ def test_rows_are_arranged_by_length_within_an_optimizer_step():
         assert batch["num_items_in_batch"] == 7
 
 
+def test_a_row_is_as_long_as_its_prompt_and_its_completion():
+    prompts = torch.tensor([[1, 1, 1], [0, 0, 1], [0, 1, 1], [1, 1, 1]])
+    assert numbers(arrange(micro_batches([3, 4, 4, 1], 2, prompt_mask=prompts), 2)) == [[0, 2], [1, 3]]
+
+
 def test_rows_without_effect_come_last():
     needed = torch.tensor([True, False, True, False])
     assert numbers(arrange(micro_batches([1, 9, 2, 8], 2, needed=needed), 2)) == [[2, 0], [1, 3]]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,6 +154,38 @@ def test_parameters_that_were_saved_come_back(kind):
     assert not torch.equal(anchor.state_dict()["0.weight"], saved["0.weight"])
     anchor.load_state_dict(saved)
     assert_same(anchor.state_dict().values(), saved.values())
+
+
+def test_parameters_that_zero3_holds_for_the_time_of_a_context_only_are_saved_and_come_back(monkeypatch):
+    class GatheredParameters:
+        def __init__(self, parameters, modifier_rank):
+            assert modifier_rank == 0
+            self.parameters = parameters
+
+        def __enter__(self):
+            for parameter in self.parameters:
+                parameter.data = parameter.whole
+
+        def __exit__(self, *_):
+            for parameter in self.parameters:
+                # What was written in between.
+                parameter.whole, parameter.data = parameter.data.clone(), parameter.data.fill_(0.0)[:0]
+
+    monkeypatch.setitem(
+        sys.modules, "deepspeed", SimpleNamespace(zero=SimpleNamespace(GatheredParameters=GatheredParameters))
+    )
+    model = network()
+    expected = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.ds_id, parameter.whole, parameter.data = 0, parameter.data.clone(), torch.empty(0)
+    anchor = Anchor(model)
+    saved = anchor.state_dict()
+    assert saved.keys() == expected.keys()
+    assert_same(saved.values(), expected.values())
+    anchor.load_state_dict({name: value + 1 for name, value in saved.items()})
+    assert_same(anchor.state_dict().values(), [value + 1 for value in expected.values()])
+    assert_same(saved.values(), expected.values())
+    assert all(parameter.numel() == 0 for parameter in model.parameters())
 
 
 def test_casts_cached_by_autocast_do_not_survive_a_swap():

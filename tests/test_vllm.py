@@ -7,6 +7,7 @@ import pickle
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -23,7 +24,7 @@ from trl.trainer import grpo_trainer
 from trl_grpo_variants.vllm import client as vllm_client
 from trl_grpo_variants.vllm import server as vllm_server
 from trl_grpo_variants.vllm.adapter import AdapterVLLMGeneration, adapter_generation
-from trl_grpo_variants.vllm.client import GenerationError, GenerationServerError, WatchedVLLMClient
+from trl_grpo_variants.vllm.client import GIVES_UP_AFTER, GenerationError, GenerationServerError, WatchedVLLMClient
 from trl_grpo_variants.vllm.eligibility import adapter_obstacle, check_quantization, engine_rank
 from trl_grpo_variants.vllm.server import WatchedVLLMGeneration
 
@@ -238,6 +239,9 @@ def test_a_channel_for_weights_is_opened_where_weights_travel(monkeypatch, kind,
     monkeypatch.setattr(kind, "_wait_for_server", lambda self: None)
     WatchedVLLMGeneration._init_vllm(generation)
     assert asked[0]["opens_channel"] is opens_channel
+    assert asked[0]["complaint"] == generation._complaint
+    # As long as a server may take to start.
+    assert asked[0]["silence_limit"] == GIVES_UP_AFTER
     assert asked[1:] == ["failure"]
 
 
@@ -412,3 +416,10 @@ def test_a_server_that_is_looked_at_has_no_more_time_to_answer_than_lies_between
     with client._watched():
         assert twice.wait(60.0)
     assert set(looks) == {("http://somewhere/health", 0.01)}
+
+
+def test_an_adapter_is_handed_over_by_a_path_that_holds_elsewhere(monkeypatch, tmp_path):
+    """The server has a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(VLLMGeneration, "__init__", lambda self, **options: None)
+    assert AdapterVLLMGeneration(folder=Path("run"), model=None).folder == tmp_path / "run"

@@ -28,3 +28,13 @@ def test_equal_rewards_less_other_penalties_differ():
     assert not reward_differences(rewards, weights, 2, "group")[0].any()
     varies, zero_std = reward_differences(rewards, weights, 2, "group", torch.tensor([0.1, 0.2, 0.3, 0.4]))
     assert varies.tolist() == [True, True, False, False] == (~zero_std).tolist()
+
+
+def test_functions_that_are_scaled_one_by_one_differ_one_by_one():
+    """Sums that are equal may be of functions that differ; one without a weight does not count."""
+    rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.5, 0.5, 0.0], [0.5, 0.5, 1.0]])
+    weights = torch.tensor([1.0, 1.0, 0.0])
+    varies, zero_std = reward_differences(rewards, weights, 2, "function")
+    assert varies.tolist() == [True, True, False, False] and not zero_std
+    assert not reward_differences(rewards, weights, 2, "group")[0].any()
+    assert reward_differences(rewards[2:], weights, 2, "function")[1]
