@@ -114,6 +114,8 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         tuple(name for name in read if hasattr(args, name)): True,
         (*named, *(f"{name}_kwargs" for name in named)): True,
         ("kl_estimator",): args.kl_estimator != "k3",
+        ("prompt_sampling", "prompt_weights"): args.prompt_sampling != "uniform",
+        ("refill_groups", "surplus_groups"): args.refill_groups is not None,
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,
         ("ref_model_mixup_alpha", "ref_model_sync_steps"): args.sync_ref_model,

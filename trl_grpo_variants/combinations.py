@@ -12,6 +12,7 @@ from .objective.choice import AXES, chosen_parts
 from .objective.divergences import ANCHORS, DIVERGENCES
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
 from .objective.terms import Part, Setting
+from .prompts.settings import check_prompt_settings
 from .suggest import did_you_mean
 
 
@@ -51,6 +52,9 @@ CHOICES = {
         *(part.fields["importance_sampling_level"] for part in AXES["policy_loss"][0].values() if part.fields),
     ),
     "kl_estimator": tuple(DIVERGENCES),
+    "prompt_sampling": ("uniform", "signal"),
+    "prompt_weights": ("equal", "unbiased"),
+    "surplus_groups": ("drop", "keep"),
 } | {name: setting.choices for name, setting in _SETTINGS.items() if setting.choices}
 
 
@@ -70,6 +74,7 @@ def check_resolved(args: "GRPOVariantConfig") -> None:
     _check_policy_term(args)
     _check_divergences(args)
     _check_advantages(args)
+    check_prompt_settings(args)
     if args.pack_rollout and args.share_prompt:
         raise ValueError(
             "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from .combinations import part_label, unused_settings
+from .prompts.settings import idle_prompt_settings
 
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
             "the advantage is positive and never where it is negative; set it to at least that."
         )
     yield from _idle_terms(args)
+    yield from idle_prompt_settings(args)
 
 
 def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:

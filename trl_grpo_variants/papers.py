@@ -40,6 +40,12 @@ class Paper:
         )
 
 
+DAPO = Paper(
+    "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
+    "2503.14476",
+    "Qiying Yu and others",
+    "yu2025dapo",
+)
 DEEPSEEKMATH = Paper(
     "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
     "2402.03300",

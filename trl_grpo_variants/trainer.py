@@ -124,6 +124,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         # Whether a term of the loss looks at the rows of a micro-batch together.
         self._relates_rows = args.relates_rows or self.aux_loss_enabled
         self._choose_forward()
+        self._choose_prompts()
         self._anchors = Anchors(args, self.accelerator, self.model, self.ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
             self.ref_model = self._anchors.reference
@@ -138,6 +139,9 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
+        return self._chosen_rollout(inputs)
+
+    def _scored_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
         # Before the rollout, which may change the rows.
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
@@ -234,10 +238,9 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._anchors.freeze()
-        self._loss_inputs = dict(inputs)
-        if self._method.policy is not None:
-            # Zero advantages take the parent's policy term out exactly; its other terms stay.
-            self._loss_inputs["advantages"] = torch.zeros_like(inputs["advantages"])
+        # Zero advantages take the parent's policy term out exactly; its other terms stay.
+        weights = inputs.get("prompt_weights", 1.0) if self._method.policy is None else 0.0
+        self._loss_inputs = inputs | {"advantages": inputs["advantages"] * weights}
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
             scored = self._loss_inputs
@@ -256,6 +259,7 @@ class GRPOVariantTrainer(ExactResume, PublishedRun, LeanForward, GRPOTrainer):
                 factor=self._policy_factor(terms, scored),
                 weight=weight,
                 kept=kept.bool(),
+                prompt_weights=inputs.get("prompt_weights"),
                 # An evaluation scores completions of the policy itself.
                 on_policy=mode == "eval" or inputs.get("old_per_token_logps") is None,
             )

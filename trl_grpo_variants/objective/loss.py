@@ -122,12 +122,14 @@ class Objective:
         weight: torch.Tensor,
         kept: torch.Tensor,
         on_policy: bool = False,
+        prompt_weights: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Sum of all that TRL does not compute, and values `(B, T)` or `(B,)` whose means are metrics.
 
         `factor` is what TRL multiplies its own policy term with, `(B, 1)` or `(B, T)`; `weight` that of a token, see
-        [`~objective.aggregation.token_weight`]; `kept` are Booleans `(B, T)`: the tokens on which a KL acts. With
+        [`~objective.aggregation.token_weight`]; `kept` are Booleans `(B, T)`: the tokens on which a KL acts;
+        `prompt_weights` `(B,)` multiply all terms of a row. With
         `on_policy` the policy is the one that made the rollout, at which the metrics of some terms are constants,
         which are left out.
         """
@@ -136,13 +138,22 @@ class Objective:
         if self.policy is not None:
             output = self.policy(inputs)
             output = output if isinstance(output, TermOutput) else TermOutput(output)
-            total = total + (_counted(output.losses, inputs.mask, factor, weight) * weight).sum()
+            losses = _counted(output.losses, inputs.mask, factor, weight)
+            total = total + (_prompt_weighted(losses, prompt_weights) * weight).sum()
             if not (on_policy and self.is_inert_on_policy):
                 metrics |= output.metrics
         for name, values in self.divergences(inputs).items():
             metrics[ANCHORS[name].metric] = values
-            total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
+            counted = _prompt_weighted(torch.where(kept, values, 0.0), prompt_weights)
+            total = total + self.coefficients[name] * (counted * weight).sum()
         return total, metrics
+
+
+def _prompt_weighted(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Losses `(B, T)` or `(B,)`, times a weight `(B,)` of each row's prompt if there is one."""
+    if weights is None:
+        return losses
+    return losses * (weights if losses.dim() == 1 else weights.unsqueeze(1))
 
 
 def _counted(losses: Any, mask: torch.Tensor, factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
