@@ -44,18 +44,20 @@ def config(**settings):
 # ---- values ---------------------------------------------------------------------------------------------------------
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
-TEXTS += ("advantage", "policy_loss", "kl_estimator")
+TEXTS += ("advantage", "policy_loss", "kl_estimator", "prompt_sampling", "prompt_weights", "surplus_groups")
+PATHS = ("prompt_success_rates",)
 DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs")
 FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
-COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
+COUNTS += ("refill_groups", "gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
 NUMBERS += ("top_entropy_quantile",)
 NO_VALUES = [[1], {}, (), b"x", object]
 WRONG: dict[tuple[str, ...], list[Any]] = {
     DICTIONARIES: [[1], (1,), b"x", object, 5, "abc", {1: 2}, {"no_setting": 1}],
     TEXTS: [*NO_VALUES, 5, float("nan"), "abc", ""],
+    PATHS: [*NO_VALUES, 5, float("nan"), ""],
     FLAGS: [*NO_VALUES, "no", "false", 0, 1, 2.5, float("nan")],
     COUNTS: [*NO_VALUES, "8", "abc", 0, -1, 2.5, 8.0, float("nan"), float("inf"), True, np.float32(2.5)],
     NUMBERS: [*NO_VALUES, "0.1", "abc", -1, float("nan"), float("inf"), True, 1e30, 10**400, np.float32("nan")],
@@ -83,10 +85,35 @@ def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
 
 
 def test_every_field_is_tried():
-    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
+    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *PATHS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
 
 
+SIGNAL = {"prompt_sampling": "signal"}
+KEPT = {"refill_groups": 2, "surplus_groups": "keep"}
 REFUSED = [
+    ({"prompt_weights": "unbiased"}, "`prompt_weights='unbiased'` is about .*; it needs `prompt_sampling='signal'`"),
+    ({"prompt_success_rates": "a.jsonl"}, "`prompt_success_rates='a.jsonl'` is about .*; it needs `prompt_sampling"),
+    ({"surplus_groups": "keep"}, "`surplus_groups='keep'` is about groups .*; it needs `refill_groups`"),
+    (SIGNAL | {"shuffle_dataset": False}, "`prompt_sampling='signal'` draws prompts at random, but `shuffle_dataset=F"),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "refill_groups": 2},
+        "`refill_groups=2` makes the objective conditional on signal, which `prompt_weights='unbiased'` cannot undo",
+    ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "entropy_coef": 0.1},
+        "`prompt_weights='unbiased'` weights each prompt, but an entropy term .* is over all rows",
+    ),
+    ({"refill_groups": 2, "scale_rewards": "batch"}, "`scale_rewards='batch'` takes statistics over a whole rollout"),
+    (
+        {"refill_groups": 2, "multi_objective_aggregation": "normalize_then_sum"},
+        "`multi_objective_aggregation='normalize_then_sum'` takes statistics over a whole rollout",
+    ),
+    (
+        KEPT | {"variant": "mirror", "mirror_sync_steps": 8},
+        "`surplus_groups='keep'` trains groups one rollout later, .* `mirror_sync_steps=8` may have moved",
+    ),
+    (KEPT | {"variant": "no_is_frozen"}, "`surplus_groups='keep'` .* `no_is_gradient='frozen'` may have moved"),
+    (KEPT | {"beta": 0.1, "sync_ref_model": True}, "`surplus_groups='keep'` .* `sync_ref_model=True` may have moved"),
     ({"variant": "tic"}, "Unknown variant 'tic'; the known variants are grpo, mean_only"),
     ({"variant": ["tic_grpo"]}, r"`variant` must be the name of a variant; got \['tic_grpo'\]"),
     ({"importance_sampling_level": "word"}, "must be one of 'token', 'sequence', 'trajectory', 'none'; got 'word'"),

@@ -14,6 +14,8 @@ from trl_grpo_variants.prompts.belief import signal_of_prompts
 from trl_grpo_variants.prompts.draw import draw_probabilities
 
 from ..tiny import WORDS, dataset, make_trainer
+from . import prompts_worker
+from .test_distributed import WRAPPERS, launch, load_ranks
 from .test_parity import trained
 from .test_resume import later_history, parameters
 
@@ -313,3 +315,42 @@ def test_what_the_data_does_not_allow_is_refused(policy_path, tmp_path, monkeypa
     monkeypatch.setattr(tiny, "dataset", lambda: pictured)
     with pytest.raises(ValueError, match=re.escape("`refill_groups=2` takes rollouts of text apart")):
         make(policy_path, tmp_path, refill_groups=2)
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(policy_path, tmp_path_factory):
+    return prompts_worker.run(policy_path, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["ddp", "fsdp2"])
+def test_two_processes_choose_what_one_chooses(alone, policy_path, tmp_path, backend):
+    ranks = load_ranks(tmp_path, launch(prompts_worker, policy_path, tmp_path, backend, time_limit=300))
+    for case, expected in alone.items():
+        for process, rank in enumerate(ranks):
+            actual = rank[case]
+            assert actual["wrapper"] == WRAPPERS[backend]
+            assert (actual["step"], actual["generations"]) == (expected["step"], expected["generations"]), case
+            if case == "raises":
+                assert actual["error"].startswith("A reward function failed on process 1 of 2: ZeroDivisionError")
+                continue
+            assert actual["error"] is None
+            if expected["kept"] is not None:
+                assert torch.equal(actual["kept"], expected["kept"])
+            # FSDP2 gives all parameters to the first process and none to the other.
+            if process == 0 or backend == "ddp":
+                assert actual["parameters"].keys() == expected["parameters"].keys()
+            for name, value in actual["parameters"].items():
+                torch.testing.assert_close(value, expected["parameters"][name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_cases_are_what_they_are_called(alone):
+    """Else the comparison would be one of runs in which nothing is decided."""
+    for case in ("refilled", "kept", "all"):
+        assert max(entry.get("prompts/generations", 0) for entry in alone[case]["history"]) > 1
+    assert alone["kept"]["kept"] is not None
+    assert alone["by_signal"]["generations"] == 4
+    assert alone["exhausted"]["step"] == 1 and alone["raises"]["step"] == 0
