@@ -17,6 +17,7 @@ import yaml
 from trl import TrlParser
 
 from trl_grpo_variants import (
+    Advantage,
     GRPOVariantConfig,
     GRPOVariantTrainer,
     Variant,
@@ -94,7 +95,10 @@ REFUSED = [
     ({"prompt_weights": "unbiased"}, "`prompt_weights='unbiased'` is about .*; it needs `prompt_sampling='signal'`"),
     ({"prompt_success_rates": "a.jsonl"}, "`prompt_success_rates='a.jsonl'` is about .*; it needs `prompt_sampling"),
     ({"surplus_groups": "keep"}, "`surplus_groups='keep'` is about groups .*; it needs `refill_groups`"),
-    (SIGNAL | {"shuffle_dataset": False}, "`prompt_sampling='signal'` draws prompts at random, but `shuffle_dataset=F"),
+    (
+        SIGNAL | {"shuffle_dataset": False},
+        "`prompt_sampling='signal'` draws prompts at random, but `shuffle_dataset=F",
+    ),
     (
         SIGNAL | {"prompt_weights": "unbiased", "refill_groups": 2},
         "`refill_groups=2` makes the objective conditional on signal, which `prompt_weights='unbiased'` cannot undo",
@@ -252,6 +256,9 @@ def test_numbers_of_numpy_become_numbers_that_json_holds():
 
 # ---- settings that never act ----------------------------------------------------------------------------------------
 
+WITHOUT_VARIANCE = Advantage(
+    "WITHOUT_VARIANCE", lambda rewards, num_generations: rewards, "r", None, is_zero_without_variance=False
+)
 IDLE = [
     ({"variant": "no_is", "epsilon": 0.1}, "`epsilon=0.1` does nothing: .*'none'` has no such bound"),
     ({"variant": "no_is", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'none'` has no such bound"),
@@ -281,6 +288,20 @@ IDLE = [
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
     ),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 4}, r"`mirror_sync_steps=4` does not outlive a rollout \(4 optimizer"),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dapo"},
+        "`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type='dapo'` divides",
+    ),
+    *(
+        (settings | {"advantage": f"{__name__}:{WITHOUT_VARIANCE.name}"}, sentence)
+        for settings, sentence in (
+            (
+                {"refill_groups": 2},
+                "`refill_groups=2` does nothing: with the advantage .* equal rewards have a signal",
+            ),
+            (SIGNAL, "`prompt_sampling='signal'` prefers prompts whose rewards will differ, but with the advantage"),
+        )
+    ),
     ({"skip_inert_rows": True, "entropy_coef": 0.1}, "`skip_inert_rows=True` does nothing: an entropy term"),
     ({"skip_inert_rows": True, "top_entropy_quantile": 0.2}, "`skip_inert_rows=True` does nothing: an entropy term"),
     *(
@@ -305,6 +326,10 @@ def test_what_will_not_act_is_told_once_and_at_the_line_that_sets_it(settings, s
 
 
 SILENT = [
+    {"refill_groups": 2, "surplus_groups": "keep"},
+    SIGNAL | {"prompt_weights": "unbiased", "loss_type": "grpo"},
+    # A kept group has ratios of its own, so that the clip acts with one step per rollout too.
+    KEPT | {"variant": "mirror_mean_only", "num_iterations": 1, "steps_per_generation": 1},
     {"variant": "tic_grpo_v2", "epsilon": 0.1},
     {"importance_sampling_level": "trajectory", "epsilon": 0.1},
     {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 0.9},

@@ -1,0 +1,218 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+What it saves to choose the prompts, on the quickstart's task and policy, on a CPU and without downloads:
+
+    python examples/prompts/compare.py
+
+Two kinds of training data. Spread: of 512 prompts 40 % always succeed (any answer is accepted), 30 % never do (no answer
+is), and 30 % sometimes. Alike: all of them sometimes. Success is on held-out prompts of the last kind.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+QUICKSTART = Path(__file__).parents[1] / "quickstart"
+sys.path.insert(0, str(QUICKSTART))
+
+from measure import Estimate, evaluate  # noqa: E402
+from task import MAX_COMPLETION_LENGTH, correct, make_dataset  # noqa: E402
+from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback  # noqa: E402
+from transformers.utils.logging import disable_progress_bar  # noqa: E402
+
+from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer  # noqa: E402
+
+
+PROMPTS = 512
+HELD_OUT_PROMPTS, SAMPLES = 256, 2
+GROUP_SIZE, COMPLETIONS_PER_STEP = 8, 64
+LEARNING_RATE = 2e-4
+# Of ten prompts.
+DATA = {"spread": ["always"] * 4 + ["never"] * 3 + ["sometimes"] * 3, "alike": ["sometimes"] * 10}
+REFILL = {"refill_groups": 6}
+METHODS: dict[str, dict[str, Any]] = {
+    "TRL's order": {},
+    "refill": REFILL,
+    "refill, keep": REFILL | {"surplus_groups": "keep"},
+    "signal": {"prompt_sampling": "signal"},
+    "signal, unbiased": {"prompt_sampling": "signal", "prompt_weights": "unbiased"},
+    "signal, refill, keep": REFILL | {"surplus_groups": "keep", "prompt_sampling": "signal"},
+}
+TARGETS = (0.7, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The policy after some optimizer steps: tokens generated for training so far, and success on held-out prompts."""
+
+    step: int
+    tokens: int
+    success: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    data: str
+    method: str
+    seed: int
+    curve: list[Point]
+
+    def tokens_to(self, target: float) -> float | None:
+        """Tokens at which success first reaches a target, on a straight line between evaluations."""
+        for before, after in zip(self.curve, self.curve[1:], strict=False):
+            if after.success >= target:
+                share = max(0.0, (target - before.success) / (after.success - before.success))
+                return before.tokens + share * (after.tokens - before.tokens)
+        return None
+
+
+class CountedReward:
+    """The quickstart's reward by kind of prompt, and the tokens of all completions that it has seen."""
+
+    __name__ = "reward"
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def __call__(
+        self,
+        completions: list[str],
+        answer: list[str],
+        kind: list[str],
+        completion_ids: list[list[int]],
+        **kwargs: Any,
+    ) -> list[float]:
+        self.tokens += sum(map(len, completion_ids))
+        scores = correct(completions, answer)
+        return [{"always": 1.0, "never": 0.0}.get(k, score) for k, score in zip(kind, scores, strict=True)]
+
+
+class Watch(TrainerCallback):
+    """Evaluates at the start, every few optimizer steps and at the end, and stops at a number of tokens."""
+
+    def __init__(self, trainer: GRPOVariantTrainer, reward: CountedReward, every: int, budget: int) -> None:
+        self.trainer, self.reward, self.every, self.budget = trainer, reward, every, budget
+        self.start = AutoModelForCausalLM.from_pretrained(QUICKSTART / "policy")
+        self.held_out = make_dataset("held_out", HELD_OUT_PROMPTS)
+        self.curve: list[Point] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._add_point(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.reward.tokens >= self.budget:
+            control.should_training_stop = True
+        if state.global_step % self.every == 0 or self.reward.tokens >= self.budget:
+            self._add_point(state.global_step)
+
+    def _add_point(self, step: int) -> None:
+        found = evaluate(
+            self.trainer.model, self.start, self.trainer.processing_class, self.held_out, SAMPLES, seed=step
+        )
+        self.curve.append(Point(step, self.reward.tokens, Estimate.over_prompts(found.success).mean))
+
+
+def run(data: str, method: str, seed: int, steps: int, budget: int, output_dir: Path) -> Run:
+    """Train the quickstart's policy for a number of optimizer steps or of generated tokens, whichever is first."""
+    args = GRPOVariantConfig(
+        output_dir=str(output_dir),
+        variant="grpo",
+        loss_type="grpo",
+        seed=seed,
+        max_steps=steps,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=COMPLETIONS_PER_STEP,
+        num_generations=GROUP_SIZE,
+        max_completion_length=MAX_COMPLETION_LENGTH,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **METHODS[method],
+    )
+    dataset = make_dataset("train", PROMPTS)
+    kinds = DATA[data]
+    reward = CountedReward()
+    trainer = GRPOVariantTrainer(
+        model=str(QUICKSTART / "policy"),
+        reward_funcs=reward,
+        args=args,
+        train_dataset=dataset.add_column("kind", [kinds[i % len(kinds)] for i in range(PROMPTS)]),
+    )
+    trainer.remove_callback(PrinterCallback)
+    watch = Watch(trainer, reward, every=10 if "refill_groups" not in METHODS[method] else 4, budget=budget)
+    trainer.add_callback(watch)
+    trainer.train()
+    return Run(data, method, seed, watch.curve)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Choose the prompts of rollouts in several ways, and compare.")
+    parser.add_argument("--data", default=",".join(DATA), help="kinds of data (default: %(default)s)")
+    parser.add_argument("--methods", default=";".join(METHODS), help="methods (default: all)")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="most optimizer steps (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=200_000, help="most generated tokens (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/prompts"))
+    arguments = parser.parse_args()
+    disable_progress_bar()
+    warnings.filterwarnings("ignore")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+
+    runs: list[Run] = []
+    for data in arguments.data.split(","):
+        for seed in map(int, arguments.seeds.split(",")):
+            for method in arguments.methods.split(";"):
+                runs.append(run(data, method, seed, arguments.steps, arguments.tokens, arguments.output_dir / "model"))
+                reached = ", ".join(f"{t}: {runs[-1].tokens_to(t) or float('nan'):,.0f}" for t in TARGETS)
+                print(f"{data}, {method}, seed {seed}: tokens to {reached}; end {runs[-1].curve[-1]}", flush=True)
+                result = arguments.output_dir / "result.json"
+                result.write_text(json.dumps([asdict(finished) for finished in runs], indent=1) + "\n")
+    from figure import save_figure
+
+    save_figure(runs, arguments.output_dir / "prompts.png")
+    print_table(runs)
+
+
+def print_table(runs: list[Run]) -> None:
+    """Tokens to each target, as a share of those with TRL's order: mean over seeds, with lowest and highest."""
+    for data in dict.fromkeys(run.data for run in runs):
+        base = {run.seed: run for run in runs if run.data == data and run.method == "TRL's order"}
+        print(f"\n| {data} | {' | '.join(f'to {t}' for t in TARGETS)} | steps |")
+        print(f"|---|{'---|' * (len(TARGETS) + 1)}")
+        for method in dict.fromkeys(run.method for run in runs if run.data == data):
+            members = [run for run in runs if (run.data, run.method) == (data, method)]
+            cells = []
+            for target in TARGETS:
+                ratios = [
+                    mine / theirs
+                    for run in members
+                    if run.seed in base
+                    and (mine := run.tokens_to(target)) is not None
+                    and (theirs := base[run.seed].tokens_to(target)) is not None
+                ]
+                whole = len(ratios) == len(members)
+                cells.append(
+                    f"{sum(ratios) / len(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+                    if whole
+                    else "not reached"
+                )
+            steps = [run.curve[-1].step for run in members]
+            print(f"| {method} | {' | '.join(cells)} | {sum(steps) / len(steps):.0f} |")
+
+
+if __name__ == "__main__":
+    main()
