@@ -3,6 +3,7 @@
 
 """Chooses prompts in every way; run by one process or, through torchrun, by several, which then share groups."""
 
+import contextlib
 import copy
 import os
 import sys
@@ -11,11 +12,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from trl.generation.vllm_client import VLLMClient
 
 from trl_grpo_variants.rewards import RewardFunctionError
 
 from ..tiny import make_trainer
 from .distributed_worker import BACKENDS, fsdp_on_cpu, whole_parameters, wrapper
+from .server_worker import ADDRESS, StandIn, standing_in
 
 
 # Two groups to a process, and a further generation may be of a single group, of which each has half.
@@ -30,6 +33,10 @@ CASES: dict[str, dict[str, Any]] = {
     | {"surplus_groups": "keep", "prompt_sampling": "signal", "mask_zero_variance_groups": True}
     # Where groups with signal are to be kept, they have log-probs of their own.
     | {"variant": "mirror", "num_iterations": 2},
+    # With the correction for a mismatch to the engine, which has factors and log-probs of its own for each row.
+    "served": REFILL
+    | {"surplus_groups": "keep", "variant": "mean_only", "num_iterations": 1, "use_vllm": True}
+    | {"vllm_mode": "server", "vllm_server_base_url": ADDRESS},
     "exhausted": REFILL | {"max_steps": 30},
     "raises": REFILL,
 }
@@ -70,30 +77,38 @@ def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, A
     """Parameters and history of every case, or the error that ends it."""
     results: dict[str, Any] = {}
     for case, settings in CASES.items():
-        task = Task(case)
-        trainer = make_trainer(
-            policy_path,
-            output_dir / "run",
-            per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
-            reward_funcs=task.reward,
-            rollout_func=task.rollout,
-            **copy.deepcopy(RUN | settings | BACKENDS[backend]),
-        )
-        error = None
-        try:
-            trainer.train()
-        except (ZeroDivisionError, RewardFunctionError) as raised:
-            error = str(raised)
-        results[case] = {
-            "error": error,
-            "step": trainer.state.global_step,
-            "generations": task.generations,
-            "wrapper": wrapper(trainer),
-            "parameters": whole_parameters(trainer),
-            "kept": None if trainer._kept is None else trainer._kept["completion_ids"],
-            "history": [entry for entry in trainer.state.log_history if "loss" in entry],
-        }
+        if case == "served" and not hasattr(VLLMClient, "get_server_info"):
+            continue
+        with standing_in(StandIn(output_dir, None)) if case == "served" else contextlib.nullcontext():
+            results[case] = trained(policy_path, output_dir, backend, case, settings)
     return results
+
+
+def trained(policy_path: str, output_dir: Path, backend: str, case: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and history of a case, or the error that ends it."""
+    task = Task(case)
+    trainer = make_trainer(
+        policy_path,
+        output_dir / "run",
+        per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
+        reward_funcs=task.reward,
+        rollout_func=None if case == "served" else task.rollout,
+        **copy.deepcopy(RUN | settings | BACKENDS[backend]),
+    )
+    error = None
+    try:
+        trainer.train()
+    except (ZeroDivisionError, RewardFunctionError) as raised:
+        error = str(raised)
+    return {
+        "error": error,
+        "step": trainer.state.global_step,
+        "generations": task.generations,
+        "wrapper": wrapper(trainer),
+        "parameters": whole_parameters(trainer),
+        "kept": None if trainer._kept is None else trainer._kept["completion_ids"],
+        "history": [entry for entry in trainer.state.log_history if "loss" in entry],
+    }
 
 
 if __name__ == "__main__":
