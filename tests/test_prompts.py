@@ -11,7 +11,14 @@ import pytest
 import torch
 from trl.trainer.utils import RepeatSampler
 
-from trl_grpo_variants.prompts.belief import MEMORY, after_visit, expected_signal, prior, signal_of_prompts
+from trl_grpo_variants.prompts.belief import (
+    MEMORY,
+    after_visit,
+    expected_signal,
+    prior,
+    signal_of_prompts,
+    visit_counts,
+)
 from trl_grpo_variants.prompts.draw import UNIFORM_SHARE, draw, draw_probabilities, passes, teeth
 from trl_grpo_variants.prompts.refill import chosen_groups, further_groups, have_signal, joined, rows_of, selected
 from trl_grpo_variants.prompts.source import PromptSource
@@ -84,14 +91,22 @@ def test_counts_fade_with_a_visit_and_only_then():
     assert counts[0].tolist() == [4.0, 8.0]
 
 
+def test_a_group_of_graded_rewards_with_signal_counts_as_half_successes():
+    counts = visit_counts(
+        np.array([0, 0, 8, 8, 3, 0]),
+        np.array([8, 8, 8, 8, 8, 0]),
+        np.array([False, True, False, True, True, False]),
+    )
+    assert counts.tolist() == [[0, 8], [4, 8], [8, 8], [4, 8], [3, 8], [0, 0]]
+
+
 # ---- draws ----------------------------------------------------------------------------------------------------------
 
 
-def test_probabilities_are_the_root_of_the_signal_above_a_floor():
-    q = draw_probabilities(np.array([0.0, 0.25, 1.0]))
-    assert q.tolist() == pytest.approx(
-        [UNIFORM_SHARE / 3 + (1 - UNIFORM_SHARE) * share / 1.5 for share in (0.0, 0.5, 1.0)]
-    )
+@pytest.mark.parametrize(("least_variance", "shares"), [(False, [0.0, 0.2, 0.8]), (True, [0.0, 1 / 3, 2 / 3])])
+def test_probabilities_are_the_signal_or_its_root_above_a_floor(least_variance, shares):
+    q = draw_probabilities(np.array([0.0, 0.25, 1.0]), least_variance=least_variance)
+    assert q.tolist() == pytest.approx([UNIFORM_SHARE / 3 + (1 - UNIFORM_SHARE) * share for share in shares])
     assert draw_probabilities(np.zeros(4)).tolist() == [0.25] * 4
 
 
@@ -148,7 +163,8 @@ def test_passes_are_those_of_trls_sampler():
 
 
 def visited(source, prompts, successes):
-    source.learn(prompts, torch.tensor(successes), torch.full((len(prompts),), 8))
+    successes = torch.tensor(successes)
+    source.learn(prompts, successes, torch.full((len(prompts),), 8), (successes > 0) & (successes < 8))
 
 
 def test_a_source_goes_on_from_its_state_as_if_it_had_not_stopped():
@@ -176,10 +192,10 @@ def test_what_is_learned_later_changes_no_saved_state():
 
 def test_weights_are_those_of_the_probabilities():
     rates = np.array([0.5, 1.0, 0.0, np.nan] * 3)
-    source = PromptSource(12, 8, seed=0, by_signal=True, rates=rates)
+    source = PromptSource(12, 8, seed=0, by_signal=True, least_variance=True, rates=rates)
     counts = np.nan_to_num(np.stack([8 * rates, np.where(np.isnan(rates), 0, 8)], axis=1))
     signal = signal_of_prompts(counts, 8)
-    q = draw_probabilities(signal)
+    q = draw_probabilities(signal, least_variance=True)
     prompts, weights, expected = source.take(5)
     assert weights.tolist() == pytest.approx((1 / (12 * q[prompts])).tolist())
     assert expected.tolist() == pytest.approx(signal[prompts].tolist())

@@ -129,14 +129,16 @@ class GRPOVariantConfig(GRPOConfig):
         > Parameters that control which prompts a rollout holds
 
         prompt_sampling (`str`, *optional*, defaults to `"uniform"`):
-            How prompts are drawn: `"uniform"`, each once per epoch, or `"signal"`, in proportion to the root of the
-            chance that the rewards of their group will differ, for a Beta belief about their success that is learned
-            in the run, above a floor of a tenth uniform draws. Success is full reward from every reward function of
-            positive weight. Epochs then count steps.
+            How prompts are drawn: `"uniform"`, each once per epoch, or `"signal"`, in proportion to the chance that the
+            rewards of their group will differ, for a Beta belief about their success that is learned in the run, above
+            a floor of a tenth uniform draws. Success is full reward from every reward function of
+            positive weight; a group of graded rewards that differ though none or all succeed counts as half successes.
+            Epochs then count steps.
         prompt_weights (`str`, *optional*, defaults to `"equal"`):
             Weight of a drawn prompt in the loss: `"equal"`, so that prompts with signal count more often, or
             `"unbiased"`, `1 / (N q)` for one of `N` prompts that is drawn with probability `q`, so that the expected
-            gradient is that of uniform draws.
+            gradient is that of uniform draws; `q` is then proportional to the root of that chance, which makes the
+            variance least.
         prompt_success_rates (`str`, *optional*):
             File with the success rates that prompts are known to have when the run begins, as `trl-variants plan` reads
             it, with one rate per row of the training data in its order; each counts as one group.

@@ -36,16 +36,15 @@ GROUP_SIZE, COMPLETIONS_PER_STEP = 8, 64
 LEARNING_RATE = 2e-4
 # Of ten prompts.
 DATA = {"spread": ["always"] * 4 + ["never"] * 3 + ["sometimes"] * 3, "alike": ["sometimes"] * 10}
-REFILL = {"refill_groups": 6}
+# Tokens that a run may generate for training.
+BUDGETS = {"spread": 110_000, "alike": 60_000}
 METHODS: dict[str, dict[str, Any]] = {
     "TRL's order": {},
-    "refill": REFILL,
-    "refill, keep": REFILL | {"surplus_groups": "keep"},
+    "refill": {"refill_groups": 6, "surplus_groups": "keep"},
     "signal": {"prompt_sampling": "signal"},
     "signal, unbiased": {"prompt_sampling": "signal", "prompt_weights": "unbiased"},
-    "signal, refill, keep": REFILL | {"surplus_groups": "keep", "prompt_sampling": "signal"},
 }
-TARGETS = (0.7, 0.8, 0.85, 0.9)
+TARGETS = (0.75, 0.8, 0.85, 0.88)
 
 
 @dataclass(frozen=True)
@@ -121,14 +120,14 @@ class Watch(TrainerCallback):
         self.curve.append(Point(step, self.reward.tokens, Estimate.over_prompts(found.success).mean))
 
 
-def run(data: str, method: str, seed: int, steps: int, budget: int, output_dir: Path) -> Run:
-    """Train the quickstart's policy for a number of optimizer steps or of generated tokens, whichever is first."""
+def run(data: str, method: str, seed: int, budget: int, output_dir: Path) -> Run:
+    """Train the quickstart's policy until so many tokens have been generated for it."""
     args = GRPOVariantConfig(
         output_dir=str(output_dir),
         variant="grpo",
         loss_type="grpo",
         seed=seed,
-        max_steps=steps,
+        max_steps=100_000,  # the tokens end it
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
         per_device_train_batch_size=COMPLETIONS_PER_STEP,
@@ -153,7 +152,7 @@ def run(data: str, method: str, seed: int, steps: int, budget: int, output_dir: 
         train_dataset=dataset.add_column("kind", [kinds[i % len(kinds)] for i in range(PROMPTS)]),
     )
     trainer.remove_callback(PrinterCallback)
-    watch = Watch(trainer, reward, every=10 if "refill_groups" not in METHODS[method] else 4, budget=budget)
+    watch = Watch(trainer, reward, every=4 if "refill_groups" in METHODS[method] else 10, budget=budget)
     trainer.add_callback(watch)
     trainer.train()
     return Run(data, method, seed, watch.curve)
@@ -164,8 +163,7 @@ def main() -> None:
     parser.add_argument("--data", default=",".join(DATA), help="kinds of data (default: %(default)s)")
     parser.add_argument("--methods", default=";".join(METHODS), help="methods (default: all)")
     parser.add_argument("--seeds", default="0,1,2", help="seeds (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=400, help="most optimizer steps (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=200_000, help="most generated tokens (default: %(default)s)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the usual tokens (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/prompts"))
     arguments = parser.parse_args()
     disable_progress_bar()
@@ -176,7 +174,8 @@ def main() -> None:
     for data in arguments.data.split(","):
         for seed in map(int, arguments.seeds.split(",")):
             for method in arguments.methods.split(";"):
-                runs.append(run(data, method, seed, arguments.steps, arguments.tokens, arguments.output_dir / "model"))
+                budget = int(arguments.share * BUDGETS[data])
+                runs.append(run(data, method, seed, budget, arguments.output_dir / "model"))
                 reached = ", ".join(f"{t}: {runs[-1].tokens_to(t) or float('nan'):,.0f}" for t in TARGETS)
                 print(f"{data}, {method}, seed {seed}: tokens to {reached}; end {runs[-1].curve[-1]}", flush=True)
                 result = arguments.output_dir / "result.json"

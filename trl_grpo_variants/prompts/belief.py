@@ -76,6 +76,18 @@ def prior(successes: Array, completions: Array) -> tuple[float, float]:
     return strength * mean, strength * (1.0 - mean)
 
 
+def visit_counts(successes: Array, completions: Array, has_signal: Array) -> Array:
+    """
+    What the groups of a rollout count for: successes and scored completions `(M, 2)`, from both and from whether they had
+    signal, `(M,)` each.
+
+    Where rewards are graded a group may have signal though no completion, or each one, has full reward. Of what is
+    believed only the signal is used, so that it counts as half successes.
+    """
+    graded = has_signal & ((successes == 0) | (successes == completions))
+    return np.stack([np.where(graded, completions / 2.0, successes), completions], axis=1)
+
+
 def after_visit(counts: Array, prompts: Sequence[int], visit: Array) -> Array:
     """
     Counts of all prompts after some have been visited.

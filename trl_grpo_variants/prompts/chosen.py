@@ -60,7 +60,7 @@ class ChosenPrompts(GRPOTrainer):
                 f"{user} needs prompts that it can go back to, but the training data is an iterable data set; give a "
                 "`Dataset`, or leave it unset."
             )
-        if self.environment_factories is not None:
+        if getattr(self, "environment_factories", None) or getattr(self, "environments", None):
             raise ValueError(
                 f"{user} chooses rows of the data, but with `environment_factory` prompts come from the environments; "
                 "leave it unset."
@@ -82,6 +82,7 @@ class ChosenPrompts(GRPOTrainer):
             self.num_generations,
             seed=self.args.seed if self.shuffle_dataset else None,
             by_signal=by_signal,
+            least_variance=self.args.prompt_weights == "unbiased",
             rates=None if path is None else np.array(read_rates_of_rows(path, size)),
         )
 
@@ -104,7 +105,8 @@ class ChosenPrompts(GRPOTrainer):
         prompts, weights, expected = self._prompts.take(groups)
         own = rows_of(range(groups), self.num_generations).chunk(self.accelerator.num_processes)
         places = (own[self.accelerator.process_index] // self.num_generations).tolist()
-        rows = send_to_device([self._rows[prompts[place]] for place in places], self.accelerator.device)
+        data = self.train_dataset if self._rows is None else self._rows
+        rows = send_to_device([data[prompts[place]] for place in places], self.accelerator.device)
         with kept_rewards(self) as kept:
             rollout = self._scored_rollout(rows)
         flags = full_reward(kept[-1], self.reward_weights.to(kept[-1].device))
@@ -113,7 +115,7 @@ class ChosenPrompts(GRPOTrainer):
         metrics = self._metrics["train"]
         metrics["prompts/with_signal"].append(has_signal.float().mean().item())
         if self._prompts.by_signal:
-            self._prompts.learn(prompts, successes, completions)
+            self._prompts.learn(prompts, successes, completions, has_signal)
             metrics["prompts/expected_signal"].append(float(expected.mean()))
         if self.args.prompt_weights == "unbiased":
             rollout["prompt_weights"] = torch.tensor(weights[places], dtype=torch.float32).to(self.accelerator.device)
@@ -127,18 +129,19 @@ class ChosenPrompts(GRPOTrainer):
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         multiple = processes // math.gcd(processes, self.num_generations)
         generations = drawn = found = 0
-        while generations <= most_further and sum(has_signal) < groups and not self.control.should_training_stop:
+        exhausted = False
+        while generations <= most_further and sum(has_signal) < groups and not exhausted:
             missing = groups - sum(has_signal)
             rollout, new = self._visit(further_groups(missing, drawn, found, most=groups, multiple=multiple))
             if self.args.surplus_groups == "keep" and "old_per_token_logps" not in rollout:
                 # A group that waits for the next rollout meets a policy that has moved.
                 rollout["old_per_token_logps"] = self._score(rollout, self.model, "train")
-            parts.append(gathered(rollout, self.accelerator, self._tokenizer.pad_token_id))
+            parts.append(gathered(rollout, self.accelerator, self._padding))
             has_signal += new.tolist()
             generations, drawn, found = generations + 1, drawn + len(new), found + int(new.sum())
-            self._watch_signal(new.tolist())
+            exhausted = self._ends_without_signal(new.tolist())
         self._metrics["train"]["prompts/generations"].append(generations)
-        whole = joined(parts, self._tokenizer.pad_token_id)
+        whole = joined(parts, self._padding)
         chosen, surplus = chosen_groups(has_signal, groups)
         if self.args.surplus_groups == "keep" and surplus:
             self._kept = selected(whole, rows_of(surplus, self.num_generations))
@@ -149,16 +152,23 @@ class ChosenPrompts(GRPOTrainer):
     def _count(self, rollout: dict[str, torch.Tensor]) -> int:
         return rollout["advantages"].size(0) // self.num_generations
 
-    def _watch_signal(self, has_signal: list[bool]) -> None:
-        """End the run where as many groups as there are prompts, one after the other, have had no signal."""
+    @property
+    def _padding(self) -> int:
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        return tokenizer.pad_token_id
+
+    def _ends_without_signal(self, has_signal: list[bool]) -> bool:
+        """Whether as many groups as there are prompts, one after the other, have had no signal, which ends the run."""
         silent = has_signal[::-1].index(True) if True in has_signal else self._silent_groups + len(has_signal)
         self._silent_groups = silent
-        if silent >= len(self.train_dataset):
+        exhausted = silent >= len(self.train_dataset)
+        if exhausted:
             logger.warning(
                 f"The training ends at step {self.state.global_step + 1}: the last {silent} groups had no signal, as many "
                 "as there are prompts, so that the data has nothing more to teach this policy."
             )
             self.control.should_training_stop = True
+        return exhausted
 
     def _state_of_prompts(self) -> dict[str, Any] | None:
         """What the prompts of the next rollout depend on."""

@@ -13,22 +13,25 @@ from ..runs.intervals import Array
 UNIFORM_SHARE = 0.1
 
 
-def draw_probabilities(signal: Array) -> Array:
+def draw_probabilities(signal: Array, *, least_variance: bool = False) -> Array:
     """
-    Probability q of each prompt, proportional to the root of its expected signal above a uniform floor.
+    Probability q of each prompt: in proportion to its expected signal, above a uniform floor.
 
-    The root is where an estimate with the weights 1/(N q) has the least variance if the noise of the score dominates:
-    the norm of a group's gradient is then proportional to it. Derived.
+    So the share of the groups that have signal is raised most. An estimate with the weights 1/(N q) has the least
+    variance where q is proportional to the norm of a group's gradient, which is the root of the signal if the noise of
+    the score dominates; derived.
 
     Args:
         signal (`np.ndarray`):
             Expected signal `(N,)`.
+        least_variance (`bool`, *optional*, defaults to `False`):
+            Whether to take the root.
 
     Returns:
         `np.ndarray`:
             Probabilities `(N,)`, at least `UNIFORM_SHARE / N` each.
     """
-    preference = np.sqrt(signal)
+    preference = np.sqrt(signal) if least_variance else signal
     total = preference.sum()
     if total <= 0.0:
         return np.full_like(preference, 1.0 / len(preference))

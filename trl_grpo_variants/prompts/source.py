@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..runs.intervals import Array
-from .belief import after_visit, signal_of_prompts
+from .belief import after_visit, signal_of_prompts, visit_counts
 from .draw import draw, draw_probabilities, passes
 
 
@@ -26,14 +26,24 @@ class PromptSource:
             Seed of the orders or draws; `None` for the order of the data.
         by_signal (`bool`):
             Whether prompts are drawn by their expected signal, else in passes over the data.
+        least_variance (`bool`, *optional*, defaults to `False`):
+            Whether the draws are those that suit weights of 1/(N q), see [`draw_probabilities`].
         rates (`np.ndarray`, *optional*):
             Success rates `(N,)` that are known beforehand, NaN where there is none; each counts as one group.
     """
 
     def __init__(
-        self, size: int, num_generations: int, *, seed: int | None, by_signal: bool, rates: Array | None = None
+        self,
+        size: int,
+        num_generations: int,
+        *,
+        seed: int | None,
+        by_signal: bool,
+        least_variance: bool = False,
+        rates: Array | None = None,
     ) -> None:
-        self._size, self._num_generations, self._seed, self.by_signal = size, num_generations, seed, by_signal
+        self._size, self._num_generations, self._seed = size, num_generations, seed
+        self.by_signal, self._least_variance = by_signal, least_variance
         self._taken = 0
         # In single precision, which every device can hold a checkpoint's tensors in.
         self._counts: Array = np.zeros((size, 2), dtype=np.float32)
@@ -55,13 +65,17 @@ class PromptSource:
         if not self.by_signal:
             return passes(start, count, self._size, self._seed), np.ones(count), np.full(count, np.nan)
         signal = signal_of_prompts(self._counts, self._num_generations)
-        probabilities = draw_probabilities(signal)
+        probabilities = draw_probabilities(signal, least_variance=self._least_variance)
         drawn = draw(probabilities, count, np.random.default_rng([self._seed or 0, start]))
         return drawn.tolist(), 1.0 / (self._size * probabilities[drawn]), signal[drawn]
 
-    def learn(self, prompts: list[int], successes: torch.Tensor, completions: torch.Tensor) -> None:
-        """Take note of a rollout: successes and scored completions `(M,)` of the group of each prompt."""
-        visit = torch.stack([successes, completions], dim=1).cpu().numpy()
+    def learn(
+        self, prompts: list[int], successes: torch.Tensor, completions: torch.Tensor, has_signal: torch.Tensor
+    ) -> None:
+        """
+        Take note of a rollout: successes and scored completions `(M,)` of the group of each prompt, and which had signal.
+        """
+        visit = visit_counts(*(values.cpu().numpy() for values in (successes, completions, has_signal)))
         self._counts = after_visit(self._counts, prompts, visit.astype(np.float32))
 
     def state_dict(self) -> dict[str, Any]:
