@@ -15,13 +15,16 @@ import json
 import sys
 import warnings
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart"
-sys.path.insert(0, str(QUICKSTART))
+sys.path.append(str(QUICKSTART))
 
+from curves import save_figure  # noqa: E402
 from measure import Estimate, evaluate  # noqa: E402
 from task import MAX_COMPLETION_LENGTH, correct, make_dataset  # noqa: E402
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback  # noqa: E402
@@ -44,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "signal": {"prompt_sampling": "signal"},
     "signal, unbiased": {"prompt_sampling": "signal", "prompt_weights": "unbiased"},
 }
-TARGETS = (0.75, 0.8, 0.85, 0.88)
+TARGETS = (0.75, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,18 @@ class Run:
     seed: int
     curve: list[Point]
 
+    @property
+    def smooth(self) -> list[float]:
+        """Success at each point as the mean of up to three evaluations around it, which by themselves are noisy."""
+        values = [point.success for point in self.curve]
+        return [fmean(values[max(0, i - 1) : i + 2]) for i in range(len(values))]
+
     def tokens_to(self, target: float) -> float | None:
         """Tokens at which success first reaches a target, on a straight line between evaluations."""
-        for before, after in zip(self.curve, self.curve[1:], strict=False):
-            if after.success >= target:
-                share = max(0.0, (target - before.success) / (after.success - before.success))
-                return before.tokens + share * (after.tokens - before.tokens)
+        points = [(point.tokens, success) for point, success in zip(self.curve, self.smooth, strict=True)]
+        for (start, before), (end, after) in pairwise(points):
+            if after >= target:
+                return end if before >= target else start + (target - before) / (after - before) * (end - start)
         return None
 
 
@@ -165,7 +174,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="seeds (default: %(default)s)")
     parser.add_argument("--share", type=float, default=1.0, help="share of the usual tokens (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/prompts"))
+    parser.add_argument("--show", type=Path, metavar="FILE", help="only show what an earlier comparison has written")
     arguments = parser.parse_args()
+    if arguments.show is not None:
+        return show(read_runs(arguments.show), arguments.show.parent)
     disable_progress_bar()
     warnings.filterwarnings("ignore")
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -180,37 +192,46 @@ def main() -> None:
                 print(f"{data}, {method}, seed {seed}: tokens to {reached}; end {runs[-1].curve[-1]}", flush=True)
                 result = arguments.output_dir / "result.json"
                 result.write_text(json.dumps([asdict(finished) for finished in runs], indent=1) + "\n")
-    from figure import save_figure
+    show(runs, arguments.output_dir)
 
-    save_figure(runs, arguments.output_dir / "prompts.png")
+
+def read_runs(path: Path) -> list[Run]:
+    """Runs from a file that a comparison has written."""
+    return [Run(**run | {"curve": [Point(**point) for point in run["curve"]]}) for run in json.loads(path.read_text())]
+
+
+def show(runs: list[Run], folder: Path) -> None:
+    """Print the table and draw the figure."""
+    save_figure(runs, folder / "prompts.png")
     print_table(runs)
 
 
 def print_table(runs: list[Run]) -> None:
-    """Tokens to each target, as a share of those with TRL's order: mean over seeds, with lowest and highest."""
+    """Tokens to each target as a share of those with TRL's order, by seed, and success at the end: mean (range)."""
     for data in dict.fromkeys(run.data for run in runs):
         base = {run.seed: run for run in runs if run.data == data and run.method == "TRL's order"}
-        print(f"\n| {data} | {' | '.join(f'to {t}' for t in TARGETS)} | steps |")
-        print(f"|---|{'---|' * (len(TARGETS) + 1)}")
+        print(f"\n| {data} | {' | '.join(f'to {t}' for t in TARGETS)} | success at the end | tokens | steps |")
+        print(f"|---|{'---|' * (len(TARGETS) + 3)}")
         for method in dict.fromkeys(run.method for run in runs if run.data == data):
-            members = [run for run in runs if (run.data, run.method) == (data, method)]
-            cells = []
-            for target in TARGETS:
-                ratios = [
-                    mine / theirs
-                    for run in members
-                    if run.seed in base
-                    and (mine := run.tokens_to(target)) is not None
-                    and (theirs := base[run.seed].tokens_to(target)) is not None
-                ]
-                whole = len(ratios) == len(members)
-                cells.append(
-                    f"{sum(ratios) / len(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-                    if whole
-                    else "not reached"
-                )
-            steps = [run.curve[-1].step for run in members]
-            print(f"| {method} | {' | '.join(cells)} | {sum(steps) / len(steps):.0f} |")
+            members = [run for run in runs if (run.data, run.method) == (data, method) and run.seed in base]
+            cells = [
+                _spread([_ratio(run.tokens_to(target), base[run.seed].tokens_to(target)) for run in members])
+                for target in TARGETS
+            ]
+            tokens, steps = (fmean(getattr(run.curve[-1], name) for run in members) for name in ("tokens", "step"))
+            cells += [_spread([run.smooth[-1] for run in members]), f"{tokens:,.0f}", f"{steps:.0f}"]
+            print(f"| {method} | {' | '.join(cells)} |")
+
+
+def _ratio(mine: float | None, theirs: float | None) -> float | None:
+    return None if mine is None or theirs is None else mine / theirs
+
+
+def _spread(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return f"{len(known)} of {len(values)} seeds"
+    return f"{fmean(known):.2f} ({min(known):.2f}-{max(known):.2f})"
 
 
 if __name__ == "__main__":
