@@ -300,6 +300,24 @@ def test_a_resumed_run_has_the_prompts_and_the_groups_of_the_one_that_went_on(po
     assert any(kept is not None for kept in waiting) == ("surplus_groups" in RESUMED[name])
 
 
+def test_groups_of_another_objective_are_not_kept(policy_path, tmp_path):
+    run = {"save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 16, "refill_groups": 8}
+    first = make(policy_path, tmp_path, surplus_groups="keep", max_steps=1, **run)
+    first.train()
+    assert first._kept is not None
+    checkpoint = str(tmp_path / "checkpoint-1")
+    with pytest.raises(ValueError, match="surplus_groups was 'keep' and is 'drop'"):
+        make(policy_path, tmp_path, max_steps=2, **run).train(resume_from_checkpoint=checkpoint)
+    changed = {"surplus_groups": "keep", "scale_rewards": "none", "allow_objective_change": True}
+    resumed = make(policy_path, tmp_path, max_steps=2, **(run | changed))
+    _, generations = watched(resumed)
+    resumed.train(resume_from_checkpoint=checkpoint)
+    # The prompts go on where they were, and the whole rollout is of new ones.
+    taken = first._prompts.state_dict()["taken"]
+    expected = source.passes(taken, 4, 24, resumed.args.seed)
+    assert generations[0][::GROUP] == [dataset()["prompt"][index] for index in expected]
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------------
 
 
