@@ -25,6 +25,7 @@ from trl_grpo_variants.card.coefficients import coefficients
 from trl_grpo_variants.card.from_trainer import FIGURE_NAME, trainer_card
 from trl_grpo_variants.card.rendering import Subject, model_card
 from trl_grpo_variants.objective.formula import legend, objective_text
+from trl_grpo_variants.prompts.settings import CONDITIONS
 from trl_grpo_variants.runs.intervals import wilson_interval
 from trl_grpo_variants.runs.success import success_rows
 
@@ -221,6 +222,30 @@ def test_every_symbol_of_the_formula_is_explained_and_no_other(tmp_path, setting
     assert explained[0] == "pi" and len(explained) == len(set(explained))
     assert all(re.search(rf"\b{symbol}\b", formula) for symbol in explained[1:])
     assert set(explained) >= set(symbols) - {"N"} and ("N" in explained) == ("(1/N)" in formula)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence", "is_dapos"),
+    [
+        ({"refill_groups": 2}, "conditional on signal, as DAPO's is, and not GRPO's", True),
+        ({"prompt_sampling": "signal"}, "the objective weights prompts of middling success up", False),
+        (
+            {"prompt_sampling": "signal", "prompt_weights": "unbiased"},
+            "expected gradient that of uniform draws",
+            False,
+        ),
+        ({}, None, False),
+    ],
+)
+def test_what_the_choice_of_prompts_makes_of_the_objective_is_said(tmp_path, settings, sentence, is_dapos):
+    content = model_card(config(tmp_path, variant="mean_only", loss_type="dr_grpo", **settings), subject()).content
+    sentences = [condition.meaning for condition in CONDITIONS if condition.meaning in content]
+    assert [sentence in found for found in sentences] == ([True] if sentence else [])
+    assert ("2503.14476" in content) == is_dapos
+    for name in ("prompt_sampling", "refill_groups"):
+        assert (
+            f"| `{name}` | {settings.get(name, 'not set' if name == 'refill_groups' else 'uniform')} |" in content
+        ) == bool(settings)
 
 
 @pytest.mark.parametrize("is_corrected", [True, False])

@@ -199,6 +199,11 @@ OWN_VALUES = {
     "token_advantage_kwargs": None,
     "kl_placement": "reward",
     "length_weight_power": 0.75,
+    "prompt_weights": "unbiased",
+    "prompt_sampling": None,
+    "prompt_success_rates": None,
+    "refill_groups": None,
+    "surplus_groups": None,
 }
 
 

@@ -17,6 +17,7 @@ import yaml
 from trl import TrlParser
 
 from trl_grpo_variants import (
+    Advantage,
     GRPOVariantConfig,
     GRPOVariantTrainer,
     Variant,
@@ -45,17 +46,20 @@ def config(**settings):
 
 TEXTS = ("variant", "importance_sampling_level", "trajectory_clip", "no_is_gradient", "loss_type", "scale_rewards")
 TEXTS += ("advantage", "policy_loss", "token_advantage", "kl_estimator", "kl_placement")
+TEXTS += ("prompt_sampling", "prompt_weights", "surplus_groups")
+PATHS = ("prompt_success_rates",)
 DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs", "token_advantage_kwargs")
 FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
-COUNTS += ("gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
+COUNTS += ("refill_groups", "gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
 NUMBERS += ("top_entropy_quantile", "length_weight_power")
 NO_VALUES = [[1], {}, (), b"x", object]
 WRONG: dict[tuple[str, ...], list[Any]] = {
     DICTIONARIES: [[1], (1,), b"x", object, 5, "abc", {1: 2}, {"no_setting": 1}],
     TEXTS: [*NO_VALUES, 5, float("nan"), "abc", ""],
+    PATHS: [*NO_VALUES, 5, float("nan"), ""],
     FLAGS: [*NO_VALUES, "no", "false", 0, 1, 2.5, float("nan")],
     COUNTS: [*NO_VALUES, "8", "abc", 0, -1, 2.5, 8.0, float("nan"), float("inf"), True, np.float32(2.5)],
     NUMBERS: [*NO_VALUES, "0.1", "abc", -1, float("nan"), float("inf"), True, 1e30, 10**400, np.float32("nan")],
@@ -83,10 +87,38 @@ def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
 
 
 def test_every_field_is_tried():
-    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
+    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *PATHS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
 
 
+SIGNAL = {"prompt_sampling": "signal"}
+KEPT = {"refill_groups": 2, "surplus_groups": "keep"}
 REFUSED = [
+    ({"prompt_weights": "unbiased"}, "`prompt_weights='unbiased'` is about .*; it needs `prompt_sampling='signal'`"),
+    ({"prompt_success_rates": "a.jsonl"}, "`prompt_success_rates='a.jsonl'` is about .*; it needs `prompt_sampling"),
+    ({"surplus_groups": "keep"}, "`surplus_groups='keep'` is about groups .*; it needs `refill_groups`"),
+    (
+        SIGNAL | {"shuffle_dataset": False},
+        "`prompt_sampling='signal'` draws prompts at random, but `shuffle_dataset=F",
+    ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "refill_groups": 2},
+        "`refill_groups=2` makes the objective conditional on signal, which `prompt_weights='unbiased'` cannot undo",
+    ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "entropy_coef": 0.1},
+        "`prompt_weights='unbiased'` weights each prompt, but an entropy term .* is over all rows",
+    ),
+    ({"refill_groups": 2, "scale_rewards": "batch"}, "`scale_rewards='batch'` takes statistics over a whole rollout"),
+    (
+        {"refill_groups": 2, "multi_objective_aggregation": "normalize_then_sum"},
+        "`multi_objective_aggregation='normalize_then_sum'` takes statistics over a whole rollout",
+    ),
+    (
+        KEPT | {"variant": "mirror", "mirror_sync_steps": 8},
+        "`surplus_groups='keep'` trains groups one rollout later, .* `mirror_sync_steps=8` may have moved",
+    ),
+    (KEPT | {"variant": "no_is_frozen"}, "`surplus_groups='keep'` .* `no_is_gradient='frozen'` may have moved"),
+    (KEPT | {"beta": 0.1, "sync_ref_model": True}, "`surplus_groups='keep'` .* `sync_ref_model=True` may have moved"),
     ({"variant": "tic"}, "Unknown variant 'tic'; the known variants are grpo, mean_only"),
     ({"variant": ["tic_grpo"]}, r"`variant` must be the name of a variant; got \['tic_grpo'\]"),
     ({"importance_sampling_level": "word"}, "must be one of 'token', 'sequence', 'trajectory', 'none'; got 'word'"),
@@ -321,6 +353,9 @@ def test_numbers_of_numpy_become_numbers_that_json_holds():
 
 # ---- settings that never act ----------------------------------------------------------------------------------------
 
+WITHOUT_VARIANCE = Advantage(
+    "WITHOUT_VARIANCE", lambda rewards, num_generations: rewards, "r", None, is_zero_without_variance=False
+)
 IDLE = [
     ({"variant": "no_is", "epsilon": 0.1}, "`epsilon=0.1` does nothing: .*'none'` has no such bound"),
     ({"variant": "no_is", "epsilon_high": 0.3}, "`epsilon_high=0.3` does nothing: .*'none'` has no such bound"),
@@ -350,6 +385,20 @@ IDLE = [
         "`group_preserving_split=True` does nothing: each optimizer step gets the whole rollout",
     ),
     ({"mirror_beta": 0.1, "mirror_sync_steps": 4}, r"`mirror_sync_steps=4` does not outlive a rollout \(4 optimizer"),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dapo"},
+        "`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type='dapo'` divides",
+    ),
+    *(
+        (settings | {"advantage": f"{__name__}:{WITHOUT_VARIANCE.name}"}, sentence)
+        for settings, sentence in (
+            (
+                {"refill_groups": 2},
+                "`refill_groups=2` does nothing: with the advantage .* equal rewards have a signal",
+            ),
+            (SIGNAL, "`prompt_sampling='signal'` prefers prompts whose rewards will differ, but with the advantage"),
+        )
+    ),
     *(
         ({"skip_inert_rows": True, **settings}, "`skip_inert_rows=True` does nothing: a term of the loss relates all")
         for settings in ({"entropy_coef": 0.1}, {"top_entropy_quantile": 0.2}, {"variant": "kl_cov"})
@@ -376,6 +425,10 @@ def test_what_will_not_act_is_told_once_and_at_the_line_that_sets_it(settings, s
 
 
 SILENT = [
+    {"refill_groups": 2, "surplus_groups": "keep"},
+    SIGNAL | {"prompt_weights": "unbiased", "loss_type": "grpo"},
+    # A kept group has ratios of its own, so that the clip acts with one step per rollout too.
+    KEPT | {"variant": "mirror_mean_only", "num_iterations": 1, "steps_per_generation": 1},
     {"variant": "tic_grpo_v2", "epsilon": 0.1},
     {"importance_sampling_level": "trajectory", "epsilon": 0.1},
     {"mirror_beta": 0.1, "loss_type": "cispo", "epsilon": 1.0},

@@ -118,6 +118,8 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         ("length_weight_power",): args.length_weight_power != 0.0,
         ("kl_estimator",): args.kl_estimator != "k3",
         ("kl_placement",): args.kl_placement != "loss",
+        ("prompt_sampling", "prompt_weights"): args.prompt_sampling != "uniform",
+        ("refill_groups", "surplus_groups"): args.refill_groups is not None,
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,
         ("ref_model_mixup_alpha", "ref_model_sync_steps"): args.sync_ref_model,

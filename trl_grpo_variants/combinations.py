@@ -14,6 +14,7 @@ from .objective.divergences import ANCHORS, DIVERGENCES
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
 from .objective.rewards import success_sizes
 from .objective.terms import Part, Setting
+from .prompts.settings import check_prompt_settings
 from .suggest import did_you_mean
 
 
@@ -57,6 +58,9 @@ CHOICES = {
     ),
     "kl_estimator": tuple(DIVERGENCES),
     "kl_placement": ("loss", "reward"),
+    "prompt_sampling": ("uniform", "signal"),
+    "prompt_weights": ("equal", "unbiased"),
+    "surplus_groups": ("drop", "keep"),
 } | {name: setting.choices for name, setting in _SETTINGS.items() if setting.choices}
 
 
@@ -77,6 +81,7 @@ def check_resolved(args: "GRPOVariantConfig") -> None:
     _check_policy_term(args)
     _check_divergences(args)
     _check_advantages(args)
+    check_prompt_settings(args)
     if args.pack_rollout and args.share_prompt:
         raise ValueError(
             "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."

@@ -162,6 +162,32 @@ class GRPOVariantConfig(_OpenConfig):
             Whether each optimizer step gets whole prompt groups. TRL shuffles completions over the steps of a rollout,
             so that siblings meet different policies; the unbiasedness of TIC-GRPO (Lemma A.1) needs disjoint prompts.
 
+        > Parameters that control which prompts a rollout holds
+
+        prompt_sampling (`str`, *optional*, defaults to `"uniform"`):
+            How prompts are drawn: `"uniform"`, each once per epoch, or `"signal"`, in proportion to the chance that the
+            rewards of their group will differ, for a Beta belief about their success that is learned in the run, above
+            a floor of a tenth uniform draws. Success is full reward from every reward function of
+            positive weight; a group of graded rewards that differ though none or all succeed counts as half successes.
+            Epochs then count steps.
+        prompt_weights (`str`, *optional*, defaults to `"equal"`):
+            Weight of a drawn prompt in the loss: `"equal"`, so that prompts with signal count more often, or
+            `"unbiased"`, `1 / (N q)` for one of `N` prompts that is drawn with probability `q`, so that the expected
+            gradient is that of uniform draws; `q` is then proportional to the root of that chance, which makes the
+            variance least.
+        prompt_success_rates (`str`, *optional*):
+            File with the success rates that prompts are known to have when the run begins, as `trl-variants plan` reads
+            it, with one rate per row of the training data in its order; each counts as one group.
+        refill_groups (`int`, *optional*):
+            If set, groups whose advantages are all zero are replaced by groups of further prompts, in up to this many
+            further generations per rollout, each of as many prompts as are expected to fill it
+            ([DAPO](https://huggingface.co/papers/2503.14476)); what is still lacking then is trained as it is. A run
+            ends when as many groups as there are prompts, one after the other, had no signal.
+        surplus_groups (`str`, *optional*, defaults to `"drop"`):
+            What becomes of groups with signal for which a refilled rollout has no room: `"drop"`, or `"keep"` for the
+            next rollout, with the log-probs of the policy that made them. It costs one forward pass per rollout where
+            TRL needs none for them.
+
         > Parameters that control the cost of the update
 
         trim_padding (`bool`, *optional*):
@@ -238,6 +264,11 @@ class GRPOVariantConfig(_OpenConfig):
     kl_placement: str = _UNSET
     num_iterations: int = _UNSET
     group_preserving_split: bool = _UNSET
+    prompt_sampling: str = _UNSET
+    prompt_weights: str = _UNSET
+    prompt_success_rates: str | None = None
+    refill_groups: int | None = None
+    surplus_groups: str = _UNSET
     trim_padding: bool = _UNSET
     skip_inert_rows: bool = _UNSET
     pack_rollout: bool = False
@@ -333,7 +364,13 @@ class GRPOVariantConfig(_OpenConfig):
     @property
     def is_on_policy(self) -> bool:
         """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
-        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+        one_step = self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+        return one_step and self.surplus_groups != "keep"
+
+    @property
+    def chooses_prompts(self) -> bool:
+        """Whether the prompts of a rollout are others than those of TRL's sampler."""
+        return self.prompt_sampling != "uniform" or self.refill_groups is not None
 
     @property
     def relates_rows(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .combinations import part_label, unused_settings
 from .objective.policies.clipped import off_policy_settings
+from .prompts.settings import idle_prompt_settings
 from .variants import get_variant
 
 
@@ -66,6 +67,7 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
             "`use_vllm=True` there is none."
         )
     yield from _idle_terms(args)
+    yield from idle_prompt_settings(args)
 
 
 def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:

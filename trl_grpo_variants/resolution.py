@@ -45,6 +45,11 @@ OWN_DEFAULTS: dict[str, Any] = {
     "length_weight_power": 0.0,
     "mask_zero_variance_groups": False,
     "group_preserving_split": False,
+    "prompt_sampling": "uniform",
+    "prompt_weights": "equal",
+    "prompt_success_rates": None,
+    "refill_groups": None,
+    "surplus_groups": "drop",
 }
 # What belongs to a preset's part on an axis and is dropped with it when an explicit value replaces the part.
 _BELONGINGS = {

@@ -13,7 +13,6 @@ import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, send_to_device
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from .checkpoint import (
@@ -32,6 +31,7 @@ from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
+from .prompts.chosen import ChosenPrompts
 from .rollout import start_epoch
 from .snapshot import Anchors
 
@@ -53,11 +53,12 @@ class _UnloggedLoss(NamedTuple):
     logged_at: int
 
 
-class ExactResume(GRPOTrainer):
+class ExactResume(ChosenPrompts):
     """
     Trainer whose checkpoints hold all that the next step depends on.
 
-    TRL's hold the policy, the optimizer and the random states; a rollout outlives a step, and so do earlier policies.
+    TRL's hold the policy, the optimizer and the random states; a rollout outlives a step, and so do earlier policies and
+    what is known of the prompts.
     Only whole checkpoints are resumed from, and errors that have left the weights as they were end a run with one.
     """
 
@@ -200,6 +201,7 @@ class ExactResume(GRPOTrainer):
             "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
             "means": self._means.state_dict(),
             "loss": unlogged and tuple(unlogged),
+            "prompts": self._state_of_prompts(),
         }
 
     def _restore_progress(self, progress: dict[str, Any]) -> None:
@@ -207,6 +209,8 @@ class ExactResume(GRPOTrainer):
         self._metrics["train"].clear()
         self._metrics["train"].update(progress["metrics"])
         self._means.load_state_dict(progress["means"])
+        # Not in what a version before these has saved.
+        self._restore_prompts(progress.get("prompts"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # Of the parent's last file, if the run was killed while it was written: the state has what that would have held.
@@ -228,6 +232,7 @@ class ExactResume(GRPOTrainer):
         if changes is not None:
             logger.warning(f"{changes} The rollout in progress is generated anew.")
             saved["micro_batches"] = None
+            saved["prompts"] = saved.get("prompts") and saved["prompts"] | {"kept": None}
         self._restore_progress(send_to_device(saved, self.accelerator.device))
         self._unlogged_loss = saved["loss"] and _UnloggedLoss(*saved["loss"])
         if self.use_adaptive_entropy:

@@ -30,6 +30,7 @@ _NOT_FORWARD_INPUTS = {
     "ref_per_token_logps",
     "has_variance",
     "needed",
+    "prompt_weights",
     "importance_sampling_ratio",
     "sampling_per_token_logps",
     "tool_mask",
@@ -56,7 +57,11 @@ def check_prompts(dataset: Any, args: GRPOVariantConfig) -> None:
             "lower `generation_batch_size`."
         )
     micro_steps = prompts // needed * args.steps_per_generation * args.num_iterations
-    if prompts % needed and not 0 < args.max_steps <= micro_steps // args.gradient_accumulation_steps:
+    if (
+        prompts % needed
+        and not args.chooses_prompts
+        and not 0 < args.max_steps <= micro_steps // args.gradient_accumulation_steps
+    ):
         warn_user(
             f"Each epoch leaves out {prompts % needed} of the {prompts} prompts, which are too few for a last rollout: "
             f"{takes}."

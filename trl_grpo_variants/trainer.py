@@ -123,6 +123,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         # Whether a term of the loss looks at the rows of a micro-batch together.
         self._relates_rows = args.relates_rows or self.aux_loss_enabled
         self._choose_forward()
+        self._choose_prompts()
         self._anchors = Anchors(args, self.accelerator, self.model, self.ref_model, copies_adapter=moves_adapter)
         if moves_adapter:
             self.ref_model = self._anchors.reference
@@ -138,6 +139,9 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
+        return self._chosen_rollout(inputs)
+
+    def _scored_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
         # Before the rollout, which may change the rows.
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
@@ -219,6 +223,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
                 factor=self._policy_factor(terms, scored),
                 weight=weight,
                 kept=kept.bool(),
+                prompt_weights=inputs.get("prompt_weights"),
                 # An evaluation scores completions of the policy itself.
                 on_policy=mode == "eval" or inputs.get("old_per_token_logps") is None,
             )

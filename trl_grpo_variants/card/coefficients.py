@@ -17,6 +17,8 @@ from ..resolution import TRL_DEFAULTS
 from ..variants import get_variant
 
 
+# Where TRL's sampler gives the prompts, there is nothing to say about them.
+_PROMPTS = ("prompt_sampling", "prompt_weights", "refill_groups", "surplus_groups")
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
 _OBJECTIVE = (
     "importance_sampling_level",
@@ -44,6 +46,7 @@ _OBJECTIVE = (
     "num_iterations",
     "steps_per_generation",
     "group_preserving_split",
+    *_PROMPTS,
     "num_generations",
     "max_completion_length",
     "temperature",
@@ -88,6 +91,7 @@ def coefficients(args: GRPOVariantConfig) -> tuple[dict[str, str], dict[str, str
     # A choice between ways to do what is not done has nothing to say; a bound that is not used may be missed.
     names = [name for name in _OBJECTIVE if name not in unused & CHOICES.keys()]
     names = [name for name in names if name not in _NAMED or getattr(args, name) not in (None, {}, 0.0)]
+    names = [name for name in names if name not in _PROMPTS or args.chooses_prompts]
     decisive = {name: number(getattr(args, name)) for name in names}
     if args.epsilon_high is None:
         decisive["epsilon_high"] = decisive["epsilon"]  # as TRL resolves it

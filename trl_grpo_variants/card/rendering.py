@@ -17,6 +17,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from ..config import GRPOVariantConfig
 from ..objective.formula import legend, objective_text
 from ..papers import TIC_GRPO, Paper
+from ..prompts.settings import CONDITIONS
 from ..runs.effort import Price
 from ..runs.success import Success
 from ..variants import Variant, get_variant
@@ -87,7 +88,9 @@ def model_card(
     is_adapter = subject.peft_config is not None
     decisive, others = coefficients(args)
     settings = {} if variant is None else _settings(variant, args)
-    papers = list(dict.fromkeys([*([variant.paper] if variant else []), *args.parts.papers(vars(args))]))
+    conditions = [condition for condition in CONDITIONS if condition.acts(args)]
+    papers = [*([variant.paper] if variant else []), *args.parts.papers(vars(args))]
+    papers = list(dict.fromkeys(papers + [condition.paper for condition in conditions if condition.paper]))
     departures = [
         f"`{name}` is {decisive[name]}, not {value}"
         for name, value in settings.items()
@@ -100,7 +103,7 @@ def model_card(
         variant=variant,
         has_stock_objective=args.has_stock_objective,
         formula=objective_text(args.parts, vars(args)),
-        legend=legend(args.parts, vars(args)),
+        legend=[*legend(args.parts, vars(args)), *(condition.meaning for condition in conditions)],
         decisive=decisive,
         variant_settings=settings,
         others=others,

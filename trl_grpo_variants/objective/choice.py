@@ -33,6 +33,7 @@ AXES: dict[str, tuple[Mapping[str, Any], str]] = {
 
 # Fields that add to the loss or change it beside the parts, with the values at which they do not.
 _OWN_TERMS = {"mirror_beta": 0.0, "mask_zero_variance_groups": False, "kl_placement": "loss"}
+_OWN_TERMS |= {"prompt_weights": "equal"}
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ class Objective:
         if self.token_advantage is not None:
             terms = replace(terms, advantages=_token_advantages(self.token_advantage(terms), terms.mask))
         # Zero advantages take TRL's policy term out exactly; its other terms stay.
-        advantages = terms.advantages if self.policy is None else torch.zeros_like(terms.advantages)
+        weighted = _prompt_weighted(terms.advantages, inputs.get("prompt_weights"))
+        advantages = weighted if self.policy is None else torch.zeros_like(weighted)
         anchors = _muted_anchors(inputs, logps, keeps_divergence=self.is_trls)
         return {"terms": terms, "advantages": advantages} | anchors
 
@@ -198,12 +199,14 @@ class Objective:
         weight: torch.Tensor,
         kept: torch.Tensor,
         on_policy: bool = False,
+        prompt_weights: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Sum of all that TRL does not compute, and values `(B, T)` or `(B,)` whose means are metrics.
 
         `factor` is what TRL multiplies its own policy term with, `(B, 1)` or `(B, T)`; `weight` that of a token, see
-        [`~objective.aggregation.token_weight`]; `kept` are Booleans `(B, T)`: the tokens on which a KL acts. With
+        [`~objective.aggregation.token_weight`]; `kept` are Booleans `(B, T)`: the tokens on which a KL acts;
+        `prompt_weights` `(B,)` multiply all terms of a row. With
         `on_policy` the policy is the one that made the rollout, at which the metrics of some terms are constants,
         which are left out.
         """
@@ -212,14 +215,23 @@ class Objective:
         if self.policy is not None:
             output = self.policy(inputs)
             output = output if isinstance(output, TermOutput) else TermOutput(output)
-            total = total + (_counted(output.losses, inputs.mask, factor, weight) * weight).sum()
+            losses = _counted(output.losses, inputs.mask, factor, weight)
+            total = total + (_prompt_weighted(losses, prompt_weights) * weight).sum()
             if not (on_policy and self.is_inert_on_policy):
                 metrics |= output.metrics
         for name, values in self.divergences(inputs).items():
             metrics[ANCHORS[name].metric] = values
             if name in self.coefficients and not self.is_trls:
-                total = total + self.coefficients[name] * (torch.where(kept, values, 0.0) * weight).sum()
+                counted = _prompt_weighted(torch.where(kept, values, 0.0), prompt_weights)
+                total = total + self.coefficients[name] * (counted * weight).sum()
         return total, metrics
+
+
+def _prompt_weighted(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Losses or advantages `(B, T)` or `(B,)`, times a weight `(B,)` of each row's prompt if there is one."""
+    if weights is None:
+        return losses
+    return losses * (weights if losses.dim() == 1 else weights.unsqueeze(1))
 
 
 def _token_advantages(advantages: Any, mask: torch.Tensor) -> torch.Tensor:

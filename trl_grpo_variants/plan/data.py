@@ -67,6 +67,26 @@ def read_success_rates(path: str | Path, *names: str) -> list[float]:
     return rates
 
 
+def read_rates_of_rows(path: str | Path, rows: int) -> list[float]:
+    """
+    Success rate of each row of a data set, NaN where it is not known, from a table with one rate per row, in its order.
+
+    Raises a `ValueError` as [`read_success_rates`], if there are more or fewer rates than rows, and if one is no rate.
+    """
+    rates = read_success_rates(path)
+    if {"prompt", "completion"} <= set(_read(Path(path))):
+        raise ValueError(
+            f"{path} holds completions, which are not in the order of the training data; give a table with one success "
+            "rate per row of it."
+        )
+    if len(rates) != rows:
+        raise ValueError(f"{path} has {len(rates)} success rates, but the training data has {rows} prompts.")
+    wrong = [rate for rate in rates if rate < 0.0 or rate > 1.0]
+    if wrong:
+        raise ValueError(f"{path} has the success rate {wrong[0]:g}; a rate lies between 0 and 1.")
+    return rates
+
+
 def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 

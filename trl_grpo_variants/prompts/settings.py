@@ -1,0 +1,140 @@
+# Copyright 2026 The trl_grpo_variants authors.
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which settings of the choice of prompts mean something together, and what they make of the objective."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..checks import check_whole_number, shown
+from ..papers import DAPO, Paper
+
+
+if TYPE_CHECKING:
+    from ..config import GRPOVariantConfig
+
+
+@dataclass(frozen=True)
+class Condition:
+    """
+    Something that the choice of prompts makes of the objective.
+
+    Parameters:
+        acts (`Callable`):
+            Whether it does with a configuration.
+        meaning (`str`):
+            What it makes of the objective, in a sentence.
+        paper ([`~papers.Paper`], *optional*):
+            Where it is from.
+    """
+
+    acts: Callable[["GRPOVariantConfig"], bool]
+    meaning: str
+    paper: Paper | None = None
+
+
+CONDITIONS = (
+    Condition(
+        acts=lambda args: args.refill_groups is not None,
+        meaning="Groups without signal were replaced by others: the objective is conditional on signal, as DAPO's is, and "
+        "not GRPO's mean over all prompts.",
+        paper=DAPO,
+    ),
+    Condition(
+        acts=lambda args: args.prompt_sampling == "signal" and args.prompt_weights == "equal",
+        meaning="Prompts were drawn by the signal that was expected of them and count as often as they were drawn: the "
+        "objective weights prompts of middling success up.",
+    ),
+    Condition(
+        acts=lambda args: args.prompt_weights == "unbiased",
+        meaning="Prompts were drawn by the signal that was expected of them, with weights that make the expected gradient "
+        "that of uniform draws.",
+    ),
+)
+
+
+def check_prompt_settings(args: "GRPOVariantConfig") -> None:
+    """Refuse, with a `ValueError`, settings of the choice of prompts that are wrong or contradict others."""
+    check_whole_number("refill_groups", args.refill_groups, optional=True)
+    path = args.prompt_success_rates
+    if path is not None and not (isinstance(path, str | os.PathLike) and str(path)):
+        raise ValueError(f"`prompt_success_rates` must be the path of a file; got {shown(path)}.")
+    if args.prompt_sampling != "signal":
+        for name, default in (("prompt_weights", "equal"), ("prompt_success_rates", None)):
+            if getattr(args, name) != default:
+                raise ValueError(
+                    f"`{name}={getattr(args, name)!r}` is about prompts that are drawn by their signal; it needs "
+                    "`prompt_sampling='signal'`."
+                )
+    elif not args.shuffle_dataset:
+        raise ValueError(
+            "`prompt_sampling='signal'` draws prompts at random, but `shuffle_dataset=False` asks for the order of the "
+            "data; leave one of them unset."
+        )
+    if args.refill_groups is None and args.surplus_groups != "drop":
+        raise ValueError(
+            f"`surplus_groups={args.surplus_groups!r}` is about groups that a refilled rollout has no room for; it needs "
+            "`refill_groups`."
+        )
+    _check_weights(args)
+    _check_refill(args)
+
+
+def _check_weights(args: "GRPOVariantConfig") -> None:
+    if args.prompt_weights != "unbiased":
+        return
+    if args.refill_groups is not None:
+        raise ValueError(
+            f"`refill_groups={args.refill_groups}` makes the objective conditional on signal, which "
+            "`prompt_weights='unbiased'` cannot undo; leave one of them unset."
+        )
+    if args.relates_rows:
+        raise ValueError(
+            "`prompt_weights='unbiased'` weights each prompt, but an entropy term (`entropy_coef`, `use_adaptive_entropy`, "
+            "`top_entropy_quantile`) is over all rows of a micro-batch; leave it off."
+        )
+
+
+def _check_refill(args: "GRPOVariantConfig") -> None:
+    if args.refill_groups is None:
+        return
+    if args.scale_rewards == "batch" or args.multi_objective_aggregation == "normalize_then_sum":
+        field = "scale_rewards" if args.scale_rewards == "batch" else "multi_objective_aggregation"
+        raise ValueError(
+            f"`{field}={getattr(args, field)!r}` takes statistics over a whole rollout, but `refill_groups` makes one of "
+            "several generations; scale rewards by their group."
+        )
+    if args.surplus_groups == "keep":
+        stale = {
+            "mirror_sync_steps": args.mirror_sync_steps is not None,
+            "sync_ref_model": args.sync_ref_model,
+            "no_is_gradient": args.no_is_gradient == "frozen",
+        }
+        for field in (name for name, is_stale in stale.items() if is_stale):
+            raise ValueError(
+                f"`surplus_groups='keep'` trains groups one rollout later, when the earlier policy of "
+                f"`{field}={getattr(args, field)!r}` may have moved; use `surplus_groups='drop'`."
+            )
+
+
+def idle_prompt_settings(args: "GRPOVariantConfig") -> Iterator[str]:
+    """A sentence on each setting of the choice of prompts that will not act, or not as its name says."""
+    part = args.parts.advantage
+    if args.chooses_prompts and part is not None and not getattr(part, "is_zero_without_variance", True):
+        if args.refill_groups is not None:
+            yield (
+                f"`refill_groups={args.refill_groups}` does nothing: with the advantage {part.name!r} groups of equal "
+                "rewards have a signal too."
+            )
+        if args.prompt_sampling == "signal":
+            yield (
+                f"`prompt_sampling='signal'` prefers prompts whose rewards will differ, but with the advantage "
+                f"{part.name!r} groups of equal rewards have a signal too."
+            )
+    if args.prompt_weights == "unbiased" and args.loss_type not in ("grpo", "dr_grpo"):
+        yield (
+            f"`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type={args.loss_type!r}` "
+            "divides, which depends on the prompts that are drawn; 'grpo' and 'dr_grpo' divide by no such number."
+        )
