@@ -504,7 +504,8 @@ def test_an_older_anchor_of_a_frozen_gradient_is_accepted_in_silence():
 
 def test_a_stock_configuration_is_trls_to_judge():
     """A later TRL may know loss types and aggregations that are not known here."""
-    for settings in ({"loss_type": "later"}, {"multi_objective_aggregation": "later"}, {"beta": -0.1}):
+    later = dict.fromkeys(("loss_type", "scale_rewards", "multi_objective_aggregation"), "later")
+    for settings in ({name: value} for name, value in (later | {"beta": -0.1}).items()):
         assert config(**settings).has_stock_objective
 
 

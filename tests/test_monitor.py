@@ -338,12 +338,13 @@ def test_success_is_that_of_the_logs(tmp_path):
 
 def test_completions_without_a_reward_are_no_failures(tmp_path):
     monitor = start(tmp_path)
-    prompts, rewards = rows({"a": 4, "b": 8})
-    rewards[8:G], rewards[G : G + 3], rewards[-1] = torch.nan, torch.nan, torch.nan
+    prompts, rewards = rows({"a": 4, "b": 8, "c": 1})
+    rewards[8:G], rewards[G : G + 3], rewards[2 * G - 1], rewards[2 * G + 1 :] = (torch.nan,) * 4
     monitor.record(0, prompts, rewards, G)
-    a, b = table(tmp_path)
+    a, b, c = table(tmp_path)
     assert (a["successes"], a["completions"], a["success"]) == (4, 8, 0.5)
     assert (b["successes"], b["completions"], b["success"]) == (5, 12, 5 / 12)
+    assert (c["successes"], c["completions"], c["success"]) == (1, 1, 1.0)
     assert (a["low"], a["high"]) == pytest.approx(wilson_interval(0.5, 8))
 
 

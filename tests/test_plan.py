@@ -509,6 +509,8 @@ def test_figure_of_many_prompts_shows_the_numbers():
     left, right = draw(prediction).axes
     stairs = {patch.get_label(): patch.get_data().values for patch in left.patches}
     np.testing.assert_array_equal(stairs["reference"], [1, 1, 0, 2, 0, 0, 0, 0, 1, 1])
+    # The one is a surface and the other a line, so that both are seen where they are equal.
+    assert [patch.get_fill() for patch in left.patches] == [True, False]
     np.testing.assert_array_equal(stairs["predicted at the end"], prediction.histogram[1])
     lines = {line.get_label(): line.get_ydata() for line in right.get_lines()}
     np.testing.assert_allclose(lines["exact iteration"], prediction.exact.mean(axis=1))

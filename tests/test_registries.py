@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from trl_grpo_variants import GRPOVariantConfig, get_variant, list_variants
+from trl_grpo_variants.combinations import check_setting
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.objective.choice import chosen_parts
 from trl_grpo_variants.objective.divergences import DIVERGENCES
@@ -52,6 +53,29 @@ def test_every_setting_is_a_field_or_a_keyword_of_the_function(axis, part):
     assert set(keywords) <= {setting.name for setting in part.settings}
     if part.function is not None:
         assert part.function.__doc__
+
+
+NUMBERS = [
+    pytest.param(setting, id=f"{part.name}-{setting.name}")
+    for parts in AXES.values()
+    for part in parts.values()
+    for setting in part.settings
+    if not setting.choices
+]
+
+
+@pytest.mark.parametrize("setting", NUMBERS)
+def test_a_number_has_two_ends_beyond_which_it_is_refused(setting):
+    lowest = setting.at_least if setting.greater_than is None else setting.greater_than
+    assert lowest is not None and (setting.at_most is not None or setting.below or setting.within)
+    beyond = [lowest - 1.0] if setting.greater_than is None else [lowest]
+    beyond += [] if setting.at_most is None else [2.0 * setting.at_most]
+    for value in beyond:
+        with pytest.raises(ValueError, match=rf"^`{setting.name}` must be a "):
+            check_setting(setting, setting.name, int(value) if setting.is_whole else value)
+    for value in (setting.at_least, setting.at_most):
+        if value is not None:
+            check_setting(setting, setting.name, value)
 
 
 @pytest.mark.parametrize(("axis", "part"), [entry for entry in ENTRIES if entry.values[0] != "DIVERGENCES"])

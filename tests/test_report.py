@@ -426,6 +426,10 @@ def test_the_figure_of_prompts_shows_each_by_its_kind(folder):
         np.testing.assert_allclose(
             line.get_xydata(), np.stack([[0, 4, 8, 12], np.array(SUCCESSES[kind]) / SIZE], axis=1)
         )
+    assert [axes.get_ylabel() for axes in figure.axes] == ["success", "", "", "success", "", ""]
+    for kinds, columns in ((1, 1), (2, 2), (3, 3), (4, 2), (5, 3)):
+        some = prompts_figure(dict(list(found.items())[:kinds]))
+        assert some.axes[0].get_gridspec().ncols == columns
     many = prompts_figure({"amplified": found["amplified"] * 60})
     assert many.axes[0].get_title() == "amplified: 60 prompts, 25 shown" and len(many.axes[0].get_lines()) == 25
 
@@ -445,6 +449,12 @@ def test_the_figures_of_logs_show_the_numbers(folder):
     assert (band[:, 1].min(), band[:, 1].max()) == (2.0, 36.0)
     np.testing.assert_allclose(cut.get_lines()[0].get_xydata(), [[step, 0.05 * step] for step in range(1, 17)])
     assert cut.get_ylim()[0] < 0.0 and 1.0 < cut.get_ylim()[1]
+
+
+def test_kls_and_weights_are_shown_from_zero(folder):
+    shown = {panel.name: panel.figure for panel in panels(read_run(folder))}
+    for name in ("divergence", "weights"):
+        assert {axes.get_ylim()[0] for axes in shown[name].axes} == {0.0}
 
 
 # ---- what became of a prompt ---------------------------------------------------------------------------------------
