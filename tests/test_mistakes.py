@@ -106,9 +106,14 @@ REFUSED = [
     ),
     (
         SIGNAL | {"prompt_weights": "unbiased", "entropy_coef": 0.1},
-        "`prompt_weights='unbiased'` weights each prompt, but an entropy term .* is over all rows",
+        "`prompt_weights='unbiased'` weights each prompt, but a term of the loss .* looks at all rows",
     ),
     ({"refill_groups": 2, "scale_rewards": "batch"}, "`scale_rewards='batch'` takes statistics over a whole rollout"),
+    ({"refill_groups": 2, "advantage": "whitened"}, "`advantage='whitened'` takes statistics over a whole rollout"),
+    (
+        {"refill_groups": 2, "length_weight_power": 0.5},
+        "`length_weight_power=0.5` weights completions by a mean over a whole rollout",
+    ),
     (
         {"refill_groups": 2, "multi_objective_aggregation": "normalize_then_sum"},
         "`multi_objective_aggregation='normalize_then_sum'` takes statistics over a whole rollout",

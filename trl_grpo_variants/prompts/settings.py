@@ -92,19 +92,24 @@ def _check_weights(args: "GRPOVariantConfig") -> None:
         )
     if args.relates_rows:
         raise ValueError(
-            "`prompt_weights='unbiased'` weights each prompt, but an entropy term (`entropy_coef`, `use_adaptive_entropy`, "
-            "`top_entropy_quantile`) is over all rows of a micro-batch; leave it off."
+            "`prompt_weights='unbiased'` weights each prompt, but a term of the loss (`entropy_coef`, `use_adaptive_entropy`, "
+            "`top_entropy_quantile`, or that of `policy_loss`) looks at all rows of a micro-batch together; leave it off."
         )
 
 
 def _check_refill(args: "GRPOVariantConfig") -> None:
     if args.refill_groups is None:
         return
-    if args.scale_rewards == "batch" or args.multi_objective_aggregation == "normalize_then_sum":
-        field = "scale_rewards" if args.scale_rewards == "batch" else "multi_objective_aggregation"
+    part = args.parts.advantage
+    statistics = {}
+    if part is not None and part.is_of_rollout:
+        statistics["advantage" if args.advantage is not None else list(part.fields or {})[-1]] = "takes statistics"
+    if args.length_weight_power != 0.0:
+        statistics["length_weight_power"] = "weights completions by a mean"
+    for field, what in statistics.items():
         raise ValueError(
-            f"`{field}={getattr(args, field)!r}` takes statistics over a whole rollout, but `refill_groups` makes one of "
-            "several generations; scale rewards by their group."
+            f"`{field}={getattr(args, field)!r}` {what} over a whole rollout, but `refill_groups` makes one of several "
+            "generations; choose an advantage that looks at each group alone."
         )
     if args.surplus_groups == "keep":
         stale = {
@@ -122,7 +127,7 @@ def _check_refill(args: "GRPOVariantConfig") -> None:
 def idle_prompt_settings(args: "GRPOVariantConfig") -> Iterator[str]:
     """A sentence on each setting of the choice of prompts that will not act, or not as its name says."""
     part = args.parts.advantage
-    if args.chooses_prompts and part is not None and not getattr(part, "is_zero_without_variance", True):
+    if args.chooses_prompts and part is not None and not part.is_zero_without_variance:
         if args.refill_groups is not None:
             yield (
                 f"`refill_groups={args.refill_groups}` does nothing: with the advantage {part.name!r} groups of equal "
