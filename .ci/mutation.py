@@ -61,6 +61,7 @@ TESTS = {
     "objective/choice": "test_registries.py test_config.py test_mistakes.py test_card.py",
     "objective/advantages": "objective theory/test_advantages.py test_registries.py test_config.py test_card.py integration/test_trainer.py",
     "objective/token_advantages": "objective test_registries.py test_card.py integration/test_formula.py",
+    "objective/policies/clipped": "test_config.py test_registries.py test_card.py objective integration/test_formula.py",
     "objective/terms": "test_registries.py objective test_config.py test_mistakes.py test_card.py integration/test_formula.py",
     "objective/": "objective test_registries.py test_card.py test_enumeration.py integration/test_formula.py integration/test_trainer.py",
     "papers": "test_registries.py test_card.py",

@@ -74,6 +74,12 @@ def test_mirror_alone_rests_only_at_the_ends(mirror_beta, name):
     assert (1.0 - theory.success_step(1.0 - near, 0.3, **settings)) / near == pytest.approx(one.multiplier, rel=1e-5)
 
 
+def test_an_end_at_which_the_signal_vanishes_is_not_called_stable():
+    """Of the best of two, Omega is 0 where all succeed, so that the distance to 1 falls by less and less."""
+    _, one = theory.fixed_points(0.3, mirror_beta=1.0, advantage="pass_at_k", advantage_kwargs={"k": 2})
+    assert (one.p, one.multiplier, one.stable) == (1.0, 1.0, False)
+
+
 def test_reference_that_never_or_always_succeeds_is_its_own_fixed_point():
     for end in (0.0, 1.0):
         (point,) = theory.fixed_points(end, beta=1.0)

@@ -105,6 +105,15 @@ def test_prompts_that_settle_without_damping_are_not_damped():
     assert [theory.limit(p, beta=plan.beta).points for p in rates] == [(end,) for end in plan.end]
 
 
+def test_one_prompt_that_would_not_settle_is_reason_enough_to_damp():
+    rates = np.array([0.005, 0.8])
+    plan = theory.plan(rates, 0.522)
+    assert [theory.limit(p, beta=plan.beta).kind for p in rates] == ["cycle", "fixed point"]
+    assert plan.mirror_beta > 0.0 and plan.reached
+    damped = [theory.limit(p, beta=plan.beta, mirror_beta=plan.mirror_beta).points for p in rates]
+    assert damped == [(pytest.approx(end, rel=1e-9),) for end in plan.end]
+
+
 def test_mirror_plan_for_a_distribution():
     rates = np.array([0.0, 0.05, 0.05, 0.4, 0.9])
     plan = theory.plan(rates, 0.6, mirror_steps=5)
