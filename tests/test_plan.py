@@ -112,6 +112,8 @@ def test_lines_to_paste_are_a_configuration_that_does_what_was_planned(arguments
     epsilon = told["advantage_kwargs"].get("reward_variance_epsilon", 1e-5)
     assert config.reward_variance_epsilon == (epsilon if told["advantage"] == "smoothed_std" else None)
     assert (config.epsilon, config.loss_type) == (0.2, "dr_grpo")
+    # What the variant says already need not be pasted.
+    assert all(get_variant(variant).settings.get(name) != value for name, value in fields.items())
 
 
 METHOD = Method.named(None, None, {})

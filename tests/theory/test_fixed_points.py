@@ -7,6 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trl_grpo_variants import theory
+from trl_grpo_variants.theory.signal import make_signal
+from trl_grpo_variants.theory.step import Step
 
 from .numerics import coefficients, epsilons, known, names, prompts, quick
 
@@ -72,6 +74,18 @@ def test_mirror_alone_rests_only_at_the_ends(mirror_beta, name):
     near = 1e-9
     assert theory.success_step(near, 0.3, **settings) / near == pytest.approx(zero.multiplier, rel=1e-5)
     assert (1.0 - theory.success_step(1.0 - near, 0.3, **settings)) / near == pytest.approx(one.multiplier, rel=1e-5)
+
+
+def test_fixed_points_of_several_prompts_are_those_of_each():
+    """Of which some have three and others one, whatever their order."""
+    step = Step(0.3, 0.0, make_signal("smoothed_std", {"reward_variance_epsilon": 1e-2}))
+    references = theory.logit(np.array([0.6, 0.02, 0.2, 0.001]))
+    roots = step.roots(references)
+    assert len({np.isfinite(row).sum() for row in roots}) > 1
+    for reference, row in zip(references, roots, strict=True):
+        np.testing.assert_array_equal(row, step.roots(reference[None])[0])
+        finite = row[np.isfinite(row)]
+        assert (np.diff(finite) > 0).all() and np.isfinite(row[: finite.size]).all()
 
 
 def test_an_end_at_which_the_signal_vanishes_is_not_called_stable():
