@@ -42,13 +42,11 @@ CASES = {name: {"variant": name} for name in OWN if not name.endswith("_mean_onl
 
 def runs(backend: str) -> list[tuple[str, bool]]:
     """
-    Cases with all parameters and with those of an adapter. An advantage knows nothing of parameters, nor of who holds
-    them, and a term only of whether they are an adapter's.
+    Cases with all parameters, and some with those of an adapter, of which no term knows. Advantages do not know who holds
+    the parameters either.
     """
-    of_advantage = {name for name in OWN if get_variant(name).axis == "advantages"}
-    held = [name for name in CASES if backend == "ddp" or name not in of_advantage]
-    adapted = set(held) - of_advantage if backend == "ddp" else EXTRA.keys()
-    return [(name, adapter) for name in held for adapter in (False, True) if not adapter or name in adapted]
+    held = [name for name in CASES if backend == "ddp" or name in EXTRA or get_variant(name).axis != "advantages"]
+    return [(name, adapter) for name in held for adapter in (False, True) if not adapter or name in EXTRA]
 
 
 def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:

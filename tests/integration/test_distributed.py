@@ -22,6 +22,8 @@ WRAPPERS = {
     "zero2": "DeepSpeedEngine2",
     "zero3": "DeepSpeedEngine3",
 }
+# The first test of a backend waits for all of its runs.
+pytestmark = pytest.mark.timeout(900)
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 BACKENDS = [
     pytest.param(name, marks=needs_deepspeed if name.startswith("zero") else [])
