@@ -288,6 +288,7 @@ def test_a_run_without_predictions_says_why(tmp_path):
     page = report(tmp_path)
     assert "The theory predicts nothing for this run: there is no KL term (beta is 0)." in page.texts
     assert not {"predicted success", "mean gap"} & set(page.texts)
+    assert "success at last visits" in page.texts
     assert len(success_figure(read_run(tmp_path).visits).axes) == 1
 
 
@@ -449,6 +450,11 @@ def test_the_figures_of_logs_show_the_numbers(folder):
     assert (band[:, 1].min(), band[:, 1].max()) == (2.0, 36.0)
     np.testing.assert_allclose(cut.get_lines()[0].get_xydata(), [[step, 0.05 * step] for step in range(1, 17)])
     assert cut.get_ylim()[0] < 0.0 and 1.0 < cut.get_ylim()[1]
+
+
+def test_a_run_that_recorded_no_visits_is_in_numbers_too():
+    run = Run("run", settings={"beta": 0.1, "variant": None}, logs=TrainerState([], 3))
+    assert facts(run) == {"beta": "0.1", "logs until step": "3"}
 
 
 def test_kls_and_weights_are_shown_from_zero(folder):

@@ -196,3 +196,10 @@ def test_an_epoch_has_the_order_that_a_run_from_the_start_would_give_it():
     for epoch in (2, 0, 1):
         start_epoch(whole, epoch)
         assert list(whole) == epochs[epoch]
+
+
+def test_an_order_that_is_not_drawn_or_not_seeded_stays_as_it_is():
+    for settings in ({"shuffle": False, "seed": 3}, {"shuffle": True}):
+        started, other = (RepeatSampler(range(12), mini_repeat_count=2, batch_size=4, **settings) for _ in range(2))
+        start_epoch(started, 2)
+        assert list(started) == list(other)
