@@ -20,7 +20,15 @@ from trl_grpo_variants.prompts.belief import (
     visit_counts,
 )
 from trl_grpo_variants.prompts.draw import UNIFORM_SHARE, draw, draw_probabilities, passes, teeth
-from trl_grpo_variants.prompts.refill import chosen_groups, further_groups, have_signal, joined, rows_of, selected
+from trl_grpo_variants.prompts.refill import (
+    chosen_groups,
+    further_groups,
+    gathered,
+    have_signal,
+    joined,
+    rows_of,
+    selected,
+)
 from trl_grpo_variants.prompts.source import PromptSource
 
 
@@ -251,6 +259,37 @@ def test_a_further_generation_is_as_large_as_it_is_expected_to_be_needed(
 )
 def test_groups_with_signal_come_first_and_stay_in_order(has_signal, chosen, surplus):
     assert chosen_groups([flag == "1" for flag in has_signal], 3) == (chosen, surplus)
+
+
+class Widened:
+    """The first of two processes, of which the other one's rollout is a column wider, and has the same rows."""
+
+    def pad_across_processes(self, value, dim, pad_index=0, pad_first=False):
+        assert dim == 1
+        return torch.nn.functional.pad(value, (1, 0) if pad_first else (0, 1), value=pad_index)
+
+    def gather(self, value):
+        assert value.dtype != torch.bool
+        return torch.cat([value, value])
+
+
+def test_rows_of_processes_are_padded_on_their_own_sides():
+    rollout = {
+        "prompt_ids": torch.tensor([[3]]),
+        "prompt_mask": torch.tensor([[1]]),
+        "completion_ids": torch.tensor([[4]]),
+        "old_per_token_logps": torch.tensor([[-0.5]]),
+        "has_variance": torch.tensor([True]),
+        "num_items_in_batch": torch.tensor(5),
+    }
+    whole = gathered(rollout, Widened(), pad_token_id=7)
+    assert {name: value.tolist() for name, value in whole.items()} == {
+        "prompt_ids": [[7, 3]] * 2,
+        "prompt_mask": [[0, 1]] * 2,
+        "completion_ids": [[4, 7]] * 2,
+        "old_per_token_logps": [[-0.5, 0.0]] * 2,
+        "has_variance": [True] * 2,
+    }
 
 
 def test_rows_of_rollouts_are_padded_on_their_own_sides():
