@@ -5,6 +5,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from trl_grpo_variants.prompts.belief import (
     signal_of_prompts,
     visit_counts,
 )
+from trl_grpo_variants.prompts.chosen import ChosenPrompts
 from trl_grpo_variants.prompts.draw import UNIFORM_SHARE, draw, draw_probabilities, passes, teeth
 from trl_grpo_variants.prompts.refill import (
     chosen_groups,
@@ -310,3 +312,10 @@ def test_rows_of_rollouts_are_padded_on_their_own_sides():
     assert whole["old_per_token_logps"].tolist() == [[-0.5] * 3] * 2 + [[-0.5, 0.0, 0.0]] * 2
     assert selected(whole, rows_of([1], 2))["advantages"].tolist() == [1.5, -1.5]
     assert rows_of([2, 0], 2).tolist() == [4, 5, 0, 1]
+
+
+@pytest.mark.parametrize(("prompts", "state"), [(None, {"kept": None, "silent": 3}), ("chosen here", None)])
+def test_a_run_that_chooses_prompts_goes_on_from_one_that_did_not_and_the_other_way_round(prompts, state):
+    trainer = SimpleNamespace(_prompts=prompts, _kept=None, _silent_groups=0)
+    ChosenPrompts._restore_prompts(trainer, state)
+    assert vars(trainer) == {"_prompts": prompts, "_kept": None, "_silent_groups": 0}
