@@ -77,6 +77,7 @@ TESTS = {
     "hub": "test_hub.py integration/test_hub.py",
     "monitor/": "test_monitor.py integration/test_monitor.py",
     "plan/": "test_plan.py test_cli.py",
+    "prompts/": "test_prompts.py test_mistakes.py integration/test_prompts.py",
     "report/effort": "test_effort.py test_report.py",
     "report/": "test_report.py test_effort.py",
     "runs/effort": "test_effort.py test_card.py test_report.py",

@@ -5,6 +5,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +20,17 @@ from trl_grpo_variants.prompts.belief import (
     signal_of_prompts,
     visit_counts,
 )
+from trl_grpo_variants.prompts.chosen import ChosenPrompts
 from trl_grpo_variants.prompts.draw import UNIFORM_SHARE, draw, draw_probabilities, passes, teeth
-from trl_grpo_variants.prompts.refill import chosen_groups, further_groups, have_signal, joined, rows_of, selected
+from trl_grpo_variants.prompts.refill import (
+    chosen_groups,
+    further_groups,
+    gathered,
+    have_signal,
+    joined,
+    rows_of,
+    selected,
+)
 from trl_grpo_variants.prompts.source import PromptSource
 
 
@@ -253,6 +263,37 @@ def test_groups_with_signal_come_first_and_stay_in_order(has_signal, chosen, sur
     assert chosen_groups([flag == "1" for flag in has_signal], 3) == (chosen, surplus)
 
 
+class Widened:
+    """The first of two processes, of which the other one's rollout is a column wider, and has the same rows."""
+
+    def pad_across_processes(self, value, dim, pad_index=0, pad_first=False):
+        assert dim == 1
+        return torch.nn.functional.pad(value, (1, 0) if pad_first else (0, 1), value=pad_index)
+
+    def gather(self, value):
+        assert value.dtype != torch.bool
+        return torch.cat([value, value])
+
+
+def test_rows_of_processes_are_padded_on_their_own_sides():
+    rollout = {
+        "prompt_ids": torch.tensor([[3]]),
+        "prompt_mask": torch.tensor([[1]]),
+        "completion_ids": torch.tensor([[4]]),
+        "old_per_token_logps": torch.tensor([[-0.5]]),
+        "has_variance": torch.tensor([True]),
+        "num_items_in_batch": torch.tensor(5),
+    }
+    whole = gathered(rollout, Widened(), pad_token_id=7)
+    assert {name: value.tolist() for name, value in whole.items()} == {
+        "prompt_ids": [[7, 3]] * 2,
+        "prompt_mask": [[0, 1]] * 2,
+        "completion_ids": [[4, 7]] * 2,
+        "old_per_token_logps": [[-0.5, 0.0]] * 2,
+        "has_variance": [True] * 2,
+    }
+
+
 def test_rows_of_rollouts_are_padded_on_their_own_sides():
     parts = [
         {
@@ -271,3 +312,10 @@ def test_rows_of_rollouts_are_padded_on_their_own_sides():
     assert whole["old_per_token_logps"].tolist() == [[-0.5] * 3] * 2 + [[-0.5, 0.0, 0.0]] * 2
     assert selected(whole, rows_of([1], 2))["advantages"].tolist() == [1.5, -1.5]
     assert rows_of([2, 0], 2).tolist() == [4, 5, 0, 1]
+
+
+@pytest.mark.parametrize(("prompts", "state"), [(None, {"kept": None, "silent": 3}), ("chosen here", None)])
+def test_a_run_that_chooses_prompts_goes_on_from_one_that_did_not_and_the_other_way_round(prompts, state):
+    trainer = SimpleNamespace(_prompts=prompts, _kept=None, _silent_groups=0)
+    ChosenPrompts._restore_prompts(trainer, state)
+    assert vars(trainer) == {"_prompts": prompts, "_kept": None, "_silent_groups": 0}

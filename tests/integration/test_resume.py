@@ -15,7 +15,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from trl_grpo_variants.checkpoint import FORMAT, load_state, objective_of, save_state
+from trl_grpo_variants.checkpoint import FORMAT, CheckpointError, load_state, objective_of, save_state
 
 from ..tiny import make_config, make_trainer, own_variants, reward
 from .test_parity import TIMES
@@ -230,6 +230,22 @@ def test_a_missing_rank_is_refused(saved_state):
     path.rename(path.with_name("rollout_state_1.pt"))
     with pytest.raises(ValueError, match="fewer processes or has lost a file: there is no rollout_state_0.pt"):
         load_state(path, schedule)
+
+
+def test_a_checkpoint_that_another_process_could_not_save_is_none(policy_path, tmp_path, monkeypatch):
+    told = []
+
+    def disagree_at_first(failure, kind):
+        told.append(failure)
+        if len(told) == 1:
+            raise kind("no room on another process")
+
+    trainer = make_trainer(policy_path, tmp_path, variant="mirror")
+    monkeypatch.setattr("trl_grpo_variants.resume.agree", disagree_at_first)
+    with pytest.raises(CheckpointError, match="no room on another process"):
+        trainer._save_checkpoint(trainer.model, None)
+    # Nor are the others waited for once more, which have stopped.
+    assert trainer._saved_to is None and told == [None]
 
 
 def test_another_policys_snapshot_is_refused(policy_path, checkpoint):
