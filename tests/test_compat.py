@@ -19,7 +19,7 @@ from packaging.version import Version
 from trl import GRPOTrainer
 
 import trl_grpo_variants
-from trl_grpo_variants import GRPOVariantTrainer, compat
+from trl_grpo_variants import GRPOVariantTrainer, compat, requirements
 from trl_grpo_variants.compat import check_backend, check_trl, sharding_backend
 
 from .tiny import make_config, reward
@@ -64,8 +64,8 @@ def test_the_trainer_is_not_imported_over_an_unsupported_trl(monkeypatch):
 
 
 def test_the_range_of_an_installed_package_is_that_of_its_metadata(tmp_path, monkeypatch):
-    monkeypatch.setattr(compat, "__file__", str(tmp_path / "trl_grpo_variants" / "compat.py"))
-    monkeypatch.setattr(compat, "requires", {"trl_grpo_variants": ["numpy", "trl<1.11,>=1.10"]}.get)
+    monkeypatch.setattr(requirements, "__file__", str(tmp_path / "trl_grpo_variants" / "requirements.py"))
+    monkeypatch.setattr(requirements, "requires", {"trl_grpo_variants": ["numpy", "trl<1.11,>=1.10"]}.get)
     assert refusal(lambda: check_trl("1.10.5")) is None
     assert "supports trl<1.11,>=1.10, but TRL 1.11 is installed" in refusal(lambda: check_trl("1.11"))
 

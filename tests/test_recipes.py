@@ -21,20 +21,13 @@ from accelerate.utils import DistributedType
 from datasets import Dataset, load_dataset
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
 from trl.rewards import accuracy_reward
 from trl.scripts import grpo as trl_script
 
 from trl_grpo_variants import GRPOVariantConfig, launch, register, unregister
 from trl_grpo_variants.compat import check_backend, sharding_backend
+from trl_grpo_variants.doctor.rehearsal import STEPS, make_policy, small_recipe
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -417,26 +410,7 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 def task(tmp_path_factory):
     """Folder with a small policy that has a chat template, and data as `data.py` writes it."""
     folder = tmp_path_factory.mktemp("task")
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", chat_template=TEMPLATE
-    ).save_pretrained(folder / "policy")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(VOCABULARY),
-            hidden_size=64,  # a block of 4-bit quantisation
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            pad_token_id=0,
-            eos_token_id=1,
-            bos_token_id=None,
-            tie_word_embeddings=False,
-            initializer_range=0.1,
-        )
-    ).save_pretrained(folder / "policy")
+    make_policy(folder / "policy", VOCABULARY, TEMPLATE, spaced=True)
     (folder / "data").mkdir()
     rows = [data._row("?" * number, str(1 + number % 2)) for number in range(40)]
     Dataset.from_list(rows).to_json(folder / "data" / "train.jsonl")
@@ -453,27 +427,10 @@ def test_a_small_twin_trains(task, tmp_path, monkeypatch, registered, recipe):
     quantized = values.get("load_in_4bit", False)
     if quantized:
         pytest.importorskip("bitsandbytes")
-    small = {
-        "model_name_or_path": task / "policy",
-        "dataset_name": task / "data",
-        "output_dir": "out",
-        "use_vllm": "false",
-        "dtype": values["dtype"] if quantized else "float32",
-        "max_steps": 2,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "num_generations": 4,
-        "max_completion_length": 3,
-        "temperature": 1.0,
-        "learning_rate": 1e-2,
-        "save_strategy": "no",
-        "disable_tqdm": "true",
-        "dataloader_pin_memory": "false",
-        "seed": 1,
-    }
-    script, args, model, mixture = parse(
-        recipe, *(str(x) for key, value in small.items() for x in (f"--{key}", value))
-    )
+    small, without = small_recipe(values, tmp_path)
+    assert without == (["vLLM"] if values.get("use_vllm") else [])
+    places = {"model_name_or_path": task / "policy", "dataset_name": task / "data", "max_completion_length": 3}
+    script, args, model, mixture = parse(small, *(str(x) for k, value in places.items() for x in (f"--{k}", value)))
     assert args.variant == values["variant"]
     losses = []
     from trl import GRPOTrainer  # ours, once registered
@@ -485,7 +442,7 @@ def test_a_small_twin_trains(task, tmp_path, monkeypatch, registered, recipe):
     trl_script.main(script, args, model, mixture)
 
     steps = [logs for logs in losses if "grad_norm" in logs]
-    assert len(steps) == 2
+    assert len(steps) == STEPS
     assert all(torch.isfinite(torch.tensor([logs["loss"], logs["grad_norm"]])).all() for logs in steps)
     assert any(logs["grad_norm"] > 0 for logs in steps)
     if args.mirror_beta:
