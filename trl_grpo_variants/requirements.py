@@ -43,12 +43,11 @@ def supported_python() -> SpecifierSet:
 
 
 def tested_versions() -> dict[str, str]:
-    """Versions that the tests ran with, by package."""
-    package = Path(__file__).parent
-    # A wheel has the file within the package.
-    path = (package if _source_project() is None else package.parent) / "constraints.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return dict(line.split("==") for line in lines if "==" in line)
+    """Versions that the tests ran with, by package; empty outside of a source tree, which alone holds them."""
+    path = Path(__file__).parents[1] / "constraints.txt"
+    if _source_project() is None or not path.is_file():
+        return {}
+    return dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
 
 
 def _source_project() -> dict[str, Any] | None:

@@ -65,10 +65,11 @@ def _package(requirement: Requirement, is_needed: bool = True) -> Finding:
     if found is None:
         return Finding(name, "not installed", install, is_needed)
     # Builds for one device have a local part, which counts as newer than what it is a build of.
-    if not requirement.specifier.contains(found.partition("+")[0], prereleases=True):
+    release = found.partition("+")[0]
+    if not requirement.specifier.contains(release, prereleases=True):
         return Finding(name, f"{found}, not {requirement.specifier}", install, is_needed)
-    tested = tested_versions().get(name, found)
-    return Finding(name, found if found.partition("+")[0] == tested else f"{found} (tested: {tested})")
+    tested = tested_versions().get(name, release)
+    return Finding(name, found if release == tested else f"{found} (tested: {tested})")
 
 
 def findings(recipe: Mapping[str, Any], uses_deepspeed: bool) -> Iterator[Finding]:
