@@ -4,6 +4,7 @@
 """Tiny policies that call tools and that see images, and what reads and writes for them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,10 @@ IMAGE_TEMPLATE = (
 )
 
 
+# An image is the prompt's to hold: the model has no features for a placeholder that it writes itself.
+NOT_TO_WRITE = {"suppress_tokens": list(range(len(WORDS), len(IMAGE_WORDS)))}
+
+
 class ImageProcessor(Qwen2_5_VLProcessor):
     """Qwen2.5-VL's without its processor of videos, which needs torchvision."""
 
@@ -122,21 +127,22 @@ class ImageProcessor(Qwen2_5_VLProcessor):
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
-def image_processor() -> ImageProcessor:
-    tokenizer = make_tokenizer(IMAGE_WORDS, IMAGE_TEMPLATE, IMAGE_WORDS[len(WORDS) :])
+def image_processor(answers: Sequence[str] = ()) -> ImageProcessor:
+    words = [*IMAGE_WORDS, *answers]
+    tokenizer = make_tokenizer(words, IMAGE_TEMPLATE, words[len(WORDS) :])
     pixels = {"shortest_edge": 64, "longest_edge": 1024}
     images = Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=pixels)
     return ImageProcessor(images, tokenizer, chat_template=IMAGE_TEMPLATE)
 
 
-def make_image_policy(path: Path) -> None:
-    """Write a policy that sees images."""
+def make_image_policy(path: Path, answers: Sequence[str] = ()) -> None:
+    """Write a policy that sees images, and may write these answers, each of which is one token."""
     token = {
         name: IMAGE_WORDS.index(f"<|{name}|>") for name in ("vision_start", "vision_end", "image_pad", "video_pad")
     }
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(IMAGE_WORDS),
+            "vocab_size": len(IMAGE_WORDS) + len(answers),
             "hidden_size": 16,
             "intermediate_size": 32,
             "num_hidden_layers": 2,

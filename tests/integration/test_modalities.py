@@ -27,6 +27,7 @@ from .. import reference
 from ..tiny import WORDS, dataset, make_config, reward
 from ..tiny_modalities import (
     IMAGE_WORDS,
+    NOT_TO_WRITE,
     call,
     image_processor,
     make_image_policy,
@@ -330,8 +331,7 @@ def test_an_environment_owns_its_reward(tool_policy_path, tmp_path, reward_funcs
 IMAGE_RUN = {
     "per_device_train_batch_size": 8,
     "steps_per_generation": 4,
-    # An image is the prompt's to hold: the model has no features for a placeholder that it writes itself.
-    "generation_kwargs": {"suppress_tokens": list(range(len(WORDS), len(IMAGE_WORDS)))},
+    "generation_kwargs": NOT_TO_WRITE,
 }
 
 
