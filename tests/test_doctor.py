@@ -124,6 +124,17 @@ def test_a_run_that_fails_is_an_error_with_what_it_says(capsys, monkeypatch, tmp
     assert rows["3 steps of a tiny model"][:2] == ("missing", "NotImplementedError: This cannot be trained.")
 
 
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_what_lacks_only_what_the_recipe_does_not_need_takes_part(monkeypatch, is_needed):
+    tried = []
+    monkeypatch.setattr(
+        rehearsal, "rehearse", lambda recipe, *can: tried.append(can) or rehearsal.Rehearsal([], [], 0, [])
+    )
+    found = {name: Finding(name, "in part", "Install the rest.", is_needed) for name in ("bitsandbytes", "vllm")}
+    command._rehearsed(RECIPE, found)
+    assert tried == [(not is_needed, not is_needed)]
+
+
 def test_a_run_without_a_gradient_is_an_error(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(rehearsal, "_graded", rehearsal._no_reward)
     code, rows = doctor(capsys, "--config", write(tmp_path))

@@ -72,8 +72,10 @@ def make_policy(
     """
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if spaced else pre_tokenizers.Split("", "isolated")
-    special = {"pad_token": words[0], "eos_token": words[1], "unk_token": "?", "padding_side": "left"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=chat_template, **special).save_pretrained(folder)
+    special = {"pad_token": words[0], "eos_token": words[1], "unk_token": "?"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **special)
+    fast.chat_template = chat_template
+    fast.save_pretrained(folder)
     defaults = {
         "hidden_size": 64,  # a block of 4-bit quantisation
         "intermediate_size": 128,
