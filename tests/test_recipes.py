@@ -293,6 +293,7 @@ def test_accelerate_configs_load(path):
 # Sums of the tensors of the published checkpoints.
 PARAMETERS = {
     "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
     "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
     "Qwen/Qwen3-1.7B": 1_720_574_976,
@@ -421,6 +422,7 @@ def test_a_recipe_that_does_not_fit_is_refused(tmp_path):
 ROWS = {
     "gsm8k": {"question": "How many clips?\n", "answer": "She sold 1,200 + 34 = <<1200+34=1234>>1,234.\n#### 1,234"},
     "dapo_math": {"prompt": "What is $1200+34$?", "solution": "1234"},
+    "numina_math": {"problem": "What is $1200+34$?", "solution": "It is \\boxed{1234}."},
     "multimodal_open_r1": {
         "problem": "What does the picture show?",
         "solution": "<think>It shows 1234.</think>\n<answer> 1234 </answer>",
@@ -448,7 +450,7 @@ def test_data_is_what_the_reward_reads(tmp_path, monkeypatch, name):
     assert set(rows) == set(data.SOURCES[name].splits)
     assert set(rows["train"].column_names) == {"prompt", "solution"} | (ROWS[name].keys() & {"image"})
     assert len(rows["train"]) == 2
-    assert rows["train"][0]["solution"] in ("1234", "\\boxed{1234}")
+    assert rows["train"][0]["solution"] in ("1234", "\\boxed{1234}", "It is \\boxed{1234}.")
     assert rows["train"][0].get("image", Image.new("RGB", (8, 8))).mode == "RGB"
     (message,) = rows["train"][0]["prompt"]
     assert message["role"] == "user"

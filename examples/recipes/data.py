@@ -7,6 +7,7 @@ Bring a data set into the columns that TRL's `accuracy_reward` reads: a conversa
     python examples/recipes/data.py gsm8k        # writes runs/data/gsm8k/{train,test}.jsonl
     python examples/recipes/data.py gsm8k_tools  # the same problems for a policy that submits its answer by a tool
     python examples/recipes/data.py dapo_math    # writes runs/data/dapo_math/train.jsonl
+    python examples/recipes/data.py numina_math  # writes runs/data/numina_math/{train,test}.jsonl
     python examples/recipes/data.py multimodal_open_r1  # problems with an image: runs/data/multimodal_open_r1/train.parquet
 """
 
@@ -42,6 +43,11 @@ def gsm8k_tools(row: dict[str, Any]) -> dict[str, Any]:
     return gsm8k(row, instruction="")
 
 
+def numina_math(row: dict[str, Any]) -> dict[str, Any]:
+    """The reward takes the boxed answer of a worked solution."""
+    return _row(row["problem"], row["solution"])
+
+
 def multimodal_open_r1(row: dict[str, Any]) -> dict[str, Any]:
     """The answer stands in a tag of its own after a worked solution, where there is one; it may be a letter."""
     tagged = re.search(r"<answer>(.*?)</answer>", row["solution"], re.DOTALL)
@@ -69,6 +75,7 @@ SOURCES = {
     "gsm8k_tools": Source("openai/gsm8k", "main", ("train", "test"), gsm8k_tools),
     # The original repeats every problem many times; this version of it holds each once.
     "dapo_math": Source("open-r1/DAPO-Math-17k-Processed", "all", ("train",), dapo_math),
+    "numina_math": Source("AI-MO/NuminaMath-TIR", "default", ("train", "test"), numina_math),
     "multimodal_open_r1": Source(
         "lmms-lab/multimodal-open-r1-8k-verified", "default", ("train",), multimodal_open_r1, has_images=True
     ),
