@@ -159,6 +159,7 @@ def test_deepspeed_is_needed_where_the_launch_asks_for_it(capsys, monkeypatch, t
         ({"accelerate_config": "zero3"}, "missing"),
         ({"accelerate_config": "fsdp2"}, "-"),
         ({"use_deepspeed": True}, "missing"),
+        ({"deepspeed": "zero3.json"}, "missing"),
     ):
         code, rows = doctor(capsys, "--config", write(tmp_path, **fields))
         assert (code, rows["deepspeed"][0]) == (int(mark == "missing"), mark), fields

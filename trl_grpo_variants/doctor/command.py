@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..parser import Parser
-from .machine import Finding, base_findings, findings, summary
+from .machine import Finding, base_findings, deepspeed, findings, summary
 
 
 # What is tried without a recipe.
@@ -53,6 +53,9 @@ def _trained(command_line: list[str]) -> list[Finding]:
     from ..recipe import read_recipe
 
     recipe, _ = read_recipe(command_line)
+    if recipe.get("deepspeed") and (lacking := deepspeed(is_needed=True)).is_error:
+        # Without it such a recipe cannot even be read.
+        return [lacking]
     with _silence():
         register()
         try:

@@ -81,10 +81,14 @@ def findings(recipe: Mapping[str, Any], uses_deepspeed: bool) -> Iterator[Findin
     yield _bitsandbytes(quantizes)
     yield _vllm(bool(recipe.get("use_vllm")), quantizes)
     yield _flash_attention(attention)
-    yield _package(requirements("trl", "deepspeed")["deepspeed"], uses_deepspeed)
+    yield deepspeed(uses_deepspeed)
     yield _package(requirements("trl", "math-verify")["math-verify"], any("accuracy_reward" in f for f in rewards))
     yield from _disks(recipe.get("output_dir"))
     yield _hub(bool(recipe.get("push_to_hub")))
+
+
+def deepspeed(is_needed: bool) -> Finding:
+    return _package(requirements("trl", "deepspeed")["deepspeed"], is_needed)
 
 
 def _gpus(recipe: Mapping[str, Any]) -> Iterator[Finding]:
