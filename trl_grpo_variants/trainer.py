@@ -17,6 +17,7 @@ from .forward.lean import LeanForward
 from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
+from .monitor.about import subject_of
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
 from .objective.divergences import ANCHORS
@@ -130,7 +131,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self._means = RunningMeans(self.accelerator)
         self._clock = StepClock(self._means) if args.extends_trl else None
-        self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
+        self._monitor = SuccessMonitor(args, self.reward_weights, subject_of(self)) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
         for callback in (self._clock, self._monitor, self._guard):
             if callback is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .intervals import mean_with_interval, measured_success
+from .parts import parts_of_run
 
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def success_figure(visits: "pd.DataFrame") -> "Figure | None":
     """Predicted and measured success over the rollouts, and against each other if anything was predicted."""
     if visits.empty:
         return None
-    rollouts = np.unique(visits["rollout"])
-    starts = [members[0] for members in np.array_split(rollouts, min(_MOST_POINTS, rollouts.size))]
-    visits = visits.assign(point=np.searchsorted(starts, visits["rollout"], side="right"))
+    visits = visits.assign(point=parts_of_run(visits["rollout"], _MOST_POINTS))
     predicted = visits.dropna(subset="predicted")
     figure = new_figure(7.5 if predicted.empty else 11.0, 4.6)
     if predicted.empty:
