@@ -15,7 +15,7 @@ from .charts import clip_chart, from_zero, length_chart, lines_chart, silence_ch
 from .modules import Left, Module, Part, no_logs
 from .numbers import percent, quantity, success
 from .sentences import CUT_OFF, NO_MONITOR
-from .series import last, mean, worst_high, worst_low
+from .series import last, mean, means, worst_high, worst_low
 from .statistics import silences
 from .summary import Summary
 
@@ -70,7 +70,8 @@ def _best_of(summary: Summary) -> Part:
     if not lines:
         return Left(title, no_logs(summary, "the logs hold none; runs of a variant log it"))
     ends = {name: lines[name] for name in (list(lines)[0], list(lines)[-1])}
-    told = "; ".join(f"{name}: {success(v[0])} → {success(v[-1])}" for name, (_, v) in ends.items())
+    over_run = {name: means(series)[1] for name, series in ends.items()}
+    told = "; ".join(f"{name}: {success(values[0])} → {success(values[-1])}" for name, values in over_run.items())
     subtitle = f"Share of {'held-out' if prefix else 'training'} prompts that one completion of k solves. {told}."
     drawing = lines_chart(f"{title}: {told}", ends, (0.0, summary.last_step), (0.0, 1.0), "optimizer step")
     return Module("best-of", title, subtitle, {"all": drawing})
@@ -190,7 +191,7 @@ def _cut_off(summary: Summary) -> list[Part]:
         ]
     series = summary.logs.series("completions/clipped_ratio")
     reading = f"Largest {percent(most)}, last {percent(series[1][-1])}."
-    drawing = trend(f"{title}: {reading}", series, summary.last_step)
+    drawing = trend(f"{title}: {reading}", series, summary.last_step, percent=True)
     return [Module("cut-off", title, f"Completions without an end. {reading}", {"all": drawing})]
 
 

@@ -157,13 +157,14 @@ def trend(
     *,
     up: tuple[float, float] | None = None,
     size: tuple[int, int] = MODULE,
+    percent: bool = False,
 ) -> str:
     """Single values as dots, with the means of twelfths of the run as a line; from 0 where no axis is given."""
     steps, values = series
     at, mean = means(series)
     low, high = up or from_zero(values)
     told = [f"step {step:.0f}: {quantity(value)}" for step, value in zip(at, mean, strict=True)]
-    plot = over_run(label, size, last_step, (low, high), values=told)
+    plot = over_run(label, size, last_step, (low, high), values=told, percent=percent)
     few, shown = thinned((steps, values))
     plot.dots(plot.x(few), plot.y(shown), "dots")
     plot.line(plot.x(at), plot.y(mean), "line measured")
@@ -189,7 +190,7 @@ def silence_chart(label: str, parts: list[Silence], last_step: float) -> str:
         if (above > below).any():
             plot.band(x, plot.y(below), plot.y(above), f"area {kind}")
         below = above
-    plot.line(x, plot.y(below), "line quiet")
+    plot.line(x, plot.y(below), "line measured")
     predicted = np.array([part.predicted for part in parts])
     known = np.isfinite(predicted)
     if known.any():

@@ -27,8 +27,8 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         raise ValueError(f"The report cannot be written to {output}: {error.strerror}.") from error
     print(f"Wrote {output / PAGE_NAME}: {len(page.encode()) / 1000:.0f} kB.")  # noqa: T201
-    for part in left:
-        print(f"Left out: {part.title}, because {part.because}.")  # noqa: T201
+    for because, titles in left.items():
+        print(f"Left out: {', '.join(titles)}, because {because}.")  # noqa: T201
     return 0
 
 

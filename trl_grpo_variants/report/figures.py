@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .numbers import SPACE, bare_percent, count, difference, interval, percent, plural, quantity, success
+from .numbers import SPACE, bare_percent, count, difference, interval, ordinal, percent, plural, quantity, success
 from .rows import KIND_WORDS
 from .sentences import signed_way, way, why_silent
 from .series import last, quarter
+from .statistics import Gap
 from .summary import Summary
 
 
@@ -80,16 +81,23 @@ def _success(summary: Summary) -> Iterator[Figure]:
 def _theory_or_weights(summary: Summary) -> Iterator[Figure]:
     steps, sizes = summary.effective_size
     if summary.gaps and summary.agreement is not None:
-        first, last_gap = summary.gaps[0], summary.gaps[-1]
-        value = signed_way(first.value.mean, last_gap.value.mean)
-        note = f"mean, early → last visits; a single visit is {success(summary.agreement.distance.mean)} off"
-        if first.first_visit == first.last_visit == 2:
-            note = note.replace("early → last visits", "second → last visit")
+        first, end = summary.gaps[0], summary.gaps[-1]
+        off = f"a single visit is {success(summary.agreement.distance.mean)} off"
+        value, when = signed_way(first.value.mean, end.value.mean), f"{_visits_of(first)} → last visit"
+        if first is end:
+            value, when = difference(first.value.mean), f"{_visits_of(first)} visit"
+        note = f"mean, {when}; {off}"
         yield Figure("Measured − predicted", value, note, "gap")
     elif summary.uses_weights and sizes.size:
         at = count(steps[sizes.argmin()] + 1)
         note = f"at step {at}; 1 is best, median {np.median(sizes):.3f}"
         yield Figure("Worst effective sample size", success(sizes.min()), note, "ess")
+
+
+def _visits_of(gap: Gap) -> str:
+    """Which visits a difference is over, in words."""
+    numbers = dict.fromkeys((gap.first_visit, gap.last_visit))
+    return " to ".join(map(ordinal, numbers))
 
 
 def _prompts(summary: Summary) -> Iterator[Figure]:

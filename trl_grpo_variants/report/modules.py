@@ -253,7 +253,8 @@ def _reached(summary: Summary, size: float, unit: str) -> Iterator[Part]:
         ("wall-time", "Success against time", seconds / size, f"time of optimizer steps, {unit}"),
     ):
         end = float(across[-1])
-        reading = f"{success(shares[-1])} after {count(end) if name == 'tokens' else quantity(end) + SPACE + unit}"
+        reached = success(means((steps, shares))[1][-1])
+        reading = f"{reached} after {count(end) if name == 'tokens' else quantity(end) + SPACE + unit}"
         series: dict[str, Series] = {what: (across, shares)}
         drawing = lines_chart(f"{title}: {reading}", series, (0.0, max(end, 1e-6)), (0.0, 1.0), words)
-        yield Module(name, title, f"Success in {what}. {reading[0].upper()}{reading[1:]}.", {"all": drawing})
+        yield Module(name, title, f"Success in {what}. {reading}.", {"all": drawing})

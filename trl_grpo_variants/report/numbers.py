@@ -37,6 +37,8 @@ def percent(share: float) -> str:
 def bare_percent(share: float) -> str:
     """The same without its unit."""
     hundredths = 100.0 * share
+    if 0.0 < hundredths < 0.05:
+        return "<0.1"
     return f"{hundredths:.1f}" if 0.0 < hundredths < 9.95 else f"{hundredths:.0f}"
 
 

@@ -48,8 +48,8 @@ class Section:
     note: str = ""
 
 
-def render(run: Run) -> tuple[str, list[Left]]:
-    """The page of a run as HTML, and what is left out of it."""
+def render(run: Run) -> tuple[str, dict[str, list[str]]]:
+    """The page of a run as HTML, and the titles of what is left out of it, by the reason."""
     from jinja2 import Environment, FileSystemLoader
 
     summary = Summary(run)
@@ -64,6 +64,7 @@ def render(run: Run) -> tuple[str, list[Left]]:
     modules = {title: [part for part in found if isinstance(part, Module)] for title, found in parts.items()}
     left = [part for found in parts.values() for part in found if isinstance(part, Left)]
     left += [Left("Newer logs", why) for why in run.unreadable if run.logs.history]
+    by_reason = _by_reason(left)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -78,7 +79,7 @@ def render(run: Run) -> tuple[str, list[Left]]:
         figures=key_figures(summary),
         sections=[Section(title, found, notes.get(title, "")) for title, found in modules.items() if found],
         changed=changed_most(summary),
-        left=_by_reason(left),
+        left=by_reason,
         reading=_reading(summary),
         settings=_settings(run),
         prompts=_prompts(run)[:_MOST_PROMPTS],
@@ -87,7 +88,7 @@ def render(run: Run) -> tuple[str, list[Left]]:
         metrics=_metrics(summary)[:_MOST_METRICS],
         more_metrics=max(0, len(_metrics(summary)) - _MOST_METRICS),
     )
-    return page, left
+    return page, by_reason
 
 
 def _code(text: str) -> Markup:
@@ -109,7 +110,7 @@ def _reading(summary: Summary) -> list[str]:
         "A visit is what one rollout holds of a prompt. A completion succeeds if every reward function of positive weight "
         "that scored it gave at least 1.",
         "A prompt is clearly better or worse if the later half of its visits differs from the earlier by more than 1.96 "
-        "standard deviations of sampling, or its last visit from its first by more than 2.58. By chance alone about 5 % of "
+        "standard deviations of sampling, or its last visit from its first by more than 2.58. By chance alone about 5\N{NO-BREAK SPACE}% of "
         f"prompts do, of {summary.prompts} about {0.05 * summary.prompts:.0f}.",
         "The kinds: " + "; ".join(f"{KIND_WORDS[kind]}, {meaning}" for kind, meaning in KINDS.items()) + ".",
         "Intervals hold 95 %. That of a line of success is over the sampling of completions, that of a difference over "

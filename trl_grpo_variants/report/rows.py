@@ -29,7 +29,7 @@ _ROW, _CELL = 10, 9
 _BETWEEN = 10  # groups
 _LINE = 15  # of words
 _AXIS = 36
-_NAMES = 136
+_NAMES = 156
 _SHOWN_CHARACTERS = 200
 
 

@@ -182,7 +182,7 @@ def _state(summary: Summary) -> str:
         return f"{plural(run.step, 'optimizer step')} known"
     if summary.is_finished:
         return f"{plural(run.step, 'optimizer step')}, finished"
-    return f"stopped at step {count(run.step)} of {count(run.max_steps or 0)}"
+    return f"step {count(run.step)} of {count(run.max_steps or 0)}"
 
 
 def _coefficients(run: Run) -> Iterator[str]:
@@ -191,6 +191,8 @@ def _coefficients(run: Run) -> Iterator[str]:
         is_idle = name.startswith("epsilon") and not (
             isinstance(used, dict) and used.get(name, "not used") != "not used"
         )
+        if name == "epsilon_high" and settings.get(name) == settings.get("epsilon"):
+            continue
         if is_number(settings.get(name)) and settings[name] and not is_idle:
             yield f"`{name}`{SPACE}{settings[name]:g}"
     written = {

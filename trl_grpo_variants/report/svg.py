@@ -18,7 +18,7 @@ from ..runs.intervals import Array
 from .numbers import MINUS, quantity
 
 
-_LETTER = 6.9  # pixels across a letter of 12 px, wider ones included
+_LETTER = 7.7  # pixels across a letter of 12 px, wider ones included
 _BELOW = 36  # for the numbers of the horizontal axis and its name
 
 
@@ -149,11 +149,13 @@ class Plot:
 
 
 def round_steps(low: float, high: float, most: int = 5) -> Array:
-    """The numbers that stand at an axis: multiples of 1, 2, 2.5 or 5 times a power of ten, at most so many."""
-    least = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(least))
-    step = next(power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if power * factor >= least * (1 - 1e-9))
-    return np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1, dtype=np.float64) * step
+    """The numbers that stand at an axis: at most so many multiples of 1, 2, 2.5 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
+    return np.arange(first, last + 1, dtype=np.float64) * step
 
 
 def _tick(value: float, *, percent: bool = False, signed: bool = False, magnitude: bool = False) -> str:
