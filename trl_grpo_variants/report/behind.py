@@ -25,7 +25,7 @@ _NO_TERM = (
     *("clip_ratio/", "completions/", "rewards/", "sampling/", "tools/", "profiling/"),
     *("theory/", "trajectory/", "eval_"),
 )
-_MOST_TERM_METRICS = 12
+_MOST_TERM_METRICS = 8
 _EFFECTIVE_SIZE, _, _SPREAD = TRAJECTORY_METRICS
 
 

@@ -66,7 +66,7 @@ def success_chart(label: str, size: tuple[int, int], lines: SuccessLines, last_s
     for points, kind in ((lines.predicted, "predicted"), (lines.measured, "measured")):
         _line_of_points(plot, points, kind)
     steps, values_ = thinned(lines.rollouts)
-    plot.dots(plot.x(steps), plot.y(values_), "dots")
+    plot.cloud(plot.x(steps), plot.y(values_))
     if lines.held_out is not None:
         steps, shares = lines.held_out
         plot.line(plot.x(steps), plot.y(shares), "line held-out")
@@ -166,7 +166,7 @@ def trend(
     told = [f"step {step:.0f}: {quantity(value)}" for step, value in zip(at, mean, strict=True)]
     plot = over_run(label, size, last_step, (low, high), values=told, percent=percent)
     few, shown = thinned((steps, values))
-    plot.dots(plot.x(few), plot.y(shown), "dots")
+    plot.cloud(plot.x(few), plot.y(shown))
     plot.line(plot.x(at), plot.y(mean), "line measured")
     return plot.markup
 
@@ -243,7 +243,7 @@ def lines_chart(
     for (words, series), kind in zip(lines.items(), ("measured", "quiet"), strict=False):
         x, y = means(series)
         few, shown = thinned(series)
-        plot.dots(plot.x(few), plot.y(shown), "dots")
+        plot.cloud(plot.x(few), plot.y(shown))
         plot.line(plot.x(x), plot.y(y), f"line {kind}")
         heights[words] = float(plot.y(y[-1]))
     if len(lines) > 1:
@@ -265,7 +265,7 @@ def stack_chart(label: str, steps: Array, parts: Sequence[Array], last_step: flo
 
 def sparkline(values: Array) -> str:
     """A line of 120 x 24 pixels, whose numbers stand beside it."""
-    shown = thinned((np.arange(len(values), dtype=np.float64), values), 60)
+    shown = thinned((np.arange(len(values), dtype=np.float64), values), 40)
     low, high = float(values.min()), float(values.max())
     spread = high - low or 1.0
     plot = Plot("", (120, 24), (0.0, max(1.0, len(values) - 1.0)), (low, low + spread), left=2, right=2)
@@ -277,7 +277,7 @@ def sparkline(values: Array) -> str:
         "height": "24",
         "viewBox": "0 0 120 24",
     }
-    plot.line(plot.x(shown[0]), plot.y(shown[1]), "line measured thin")
+    plot.line(np.round(plot.x(shown[0])), plot.y(shown[1]), "line measured thin")
     return plot.markup
 
 

@@ -21,7 +21,7 @@ from .charts import (
     success_chart,
     trend,
 )
-from .numbers import SPACE, count, percent, plural, quantity, success
+from .numbers import SPACE, beginning, count, percent, plural, quantity, success
 from .rows import CLASSES, KIND_WORDS, MOST_COLUMNS, MOST_ROWS, change_chart, map_chart
 from .sentences import NEVER_PREDICTED, NO_MONITOR, signed_way, way
 from .series import means
@@ -38,7 +38,7 @@ from .summary import Summary
 
 WIDE, MIDDLE = (1120, 300), (730, 280)
 _NARROW = (MODULE[0], 250)
-_MAP_WIDTH = 736
+_MOST_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _map(summary: Summary, rows: list[Rows]) -> Module:
     subtitle = f"One row per prompt, grouped by what became of it; one column is {column}.{some}"
     drawings = {
         window: map_chart(label, rows, columns, summary.last_step, width=width)
-        for window, width in (("wide", _MAP_WIDTH), ("middle", MIDDLE[0]), ("narrow", MODULE[0]))
+        for window, width in (("large", MIDDLE[0]), ("narrow", MODULE[0]))
     }
     key = [(f"cell class-{number}", words) for number, words in enumerate(CLASSES)] + [("cell", "no visit")]
     return Module("map", "Each prompt over the run", subtitle, drawings, key, counts, span=2)
@@ -217,7 +217,11 @@ def changed_most(summary: Summary) -> list[tuple[str, str]]:
     """The three prompts whose halves differ most, with how."""
     members = [member for kind in summary.run.trajectories.values() for member in kind]
     chosen = sorted(members, key=lambda member: -abs(member.change))[:3]
-    return [(member.prompt, " → ".join(map(success, np.divide(*member.halves)))) for member in chosen if member.change]
+    return [
+        (beginning(member.prompt, _MOST_BYTES), " → ".join(map(success, np.divide(*member.halves))))
+        for member in chosen
+        if member.change
+    ]
 
 
 def cost(summary: Summary) -> list[Part]:

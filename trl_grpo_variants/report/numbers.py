@@ -1,9 +1,12 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Numbers as the page writes them. A number and its unit never break apart."""
+"""Numbers and texts of a run, as the page writes them. A number and its unit never break apart."""
 
 import math
+from itertools import accumulate
+
+from markupsafe import escape
 
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -79,3 +82,9 @@ def nth(number: int) -> str:
 def plural(number: int, noun: str) -> str:
     """A count of things."""
     return f"{count(number)}{SPACE}{noun}{'' if number == 1 else 's'}"
+
+
+def beginning(text: str, most: int) -> str:
+    """As much of a text as takes at most so many bytes of a page, so that no text makes a page large."""
+    sizes = accumulate(len(escape(letter).encode()) for letter in text[:most])
+    return text[: sum(size <= most for size in sizes)]

@@ -28,7 +28,7 @@ from .modules import (
     over_the_run,
     prompt_by_prompt,
 )
-from .numbers import percent, quantity, success
+from .numbers import beginning, percent, quantity, success
 from .rows import KIND_WORDS
 from .summary import Summary
 
@@ -36,7 +36,7 @@ from .summary import Summary
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _MOST_PROMPTS, _MOST_METRICS = 200, 60
-_SHOWN_CHARACTERS = 200
+_MOST_BYTES = 200  # of a text of the run
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _prompts(run: Run) -> list[tuple[str, str, str, int, str]]:
     for kind, members in run.trajectories.items():
         for member in sorted(members, key=lambda member: -abs(member.change)):
             earlier, later = map(success, np.divide(*member.halves))
-            rows.append((member.prompt[:_SHOWN_CHARACTERS], earlier, later, len(member.steps), KIND_WORDS[kind]))
+            rows.append((beginning(member.prompt, _MOST_BYTES), earlier, later, len(member.steps), KIND_WORDS[kind]))
     return rows
 
 
@@ -168,6 +168,10 @@ def _metrics(summary: Summary) -> list[tuple[str, Markup, list[str]]]:
         if values.size:
             numbers = (values[0], values[-1], values.min(), values.max())
             rows.append(
-                (name, Markup(sparkline(values)), [quantity(number) for number in numbers if is_number(number)])
+                (
+                    beginning(name, _MOST_BYTES),
+                    Markup(sparkline(values)),
+                    [quantity(number) for number in numbers if is_number(number)],
+                )
             )
     return rows

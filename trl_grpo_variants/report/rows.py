@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .numbers import count, nth, success
+from .numbers import beginning, count, nth, success
 from .statistics import Rows, cells, later_interval
 from .svg import Plot
 
@@ -30,7 +30,7 @@ _BETWEEN = 10  # groups
 _LINE = 15  # of words
 _AXIS = 36
 _NAMES = 156
-_SHOWN_CHARACTERS = 200
+_MOST_BYTES = 80
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _hints(plot: Plot, placed: list[_Placed]) -> None:
         for number, trajectory in enumerate(kind.rows.shown):
             successes, completions = trajectory.halves
             way = " → ".join(map(success, successes / completions))
-            words = f"{trajectory.prompt[:_SHOWN_CHARACTERS]}: {way}"
+            words = f"{beginning(trajectory.prompt, _MOST_BYTES)}: {way}"
             plot.hint(kind.top + _ROW * number, _ROW, words)
 
 

@@ -109,6 +109,10 @@ class Plot:
         if points := _points(x, y):
             self.element("path", kind, d="".join(f"M{point}h0" for point in points))
 
+    def cloud(self, x: ArrayLike, y: ArrayLike) -> None:
+        """Many small dots, each to the pixel."""
+        self.dots(np.asarray(x).round(), np.asarray(y).round(), "dots")
+
     def bars(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, kind: str) -> None:
         """Upright strokes between two heights in pixels."""
         ends = zip(np.atleast_1d(x), np.atleast_1d(low), np.atleast_1d(high), strict=True)
