@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands.add_parser("run", help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
     commands.add_parser("plan", help="Choose KL coefficients for a target success; see `plan --help`.")
-    commands.add_parser("report", help="Make a page and figures of a run; see `report --help`.")
+    commands.add_parser("report", help="Make a page of a run; see `report --help`.")
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:
         parser.print_help()

@@ -293,6 +293,27 @@ def test_of_many_metrics_of_a_term_the_first_are_drawn():
     assert list(terms(found)) == [f"mine/{n}" for n in range(8)]
 
 
+def subtitles(logs):
+    page, _ = page_of(run_of(None, [{"step": 1, "loss": 0.1, "reward": 0.5} | logs]))
+    return " ".join(page.texts)
+
+
+def test_clipped_trajectories_are_shares_of_all_and_of_those_of_their_sign():
+    logged = {"trajectory/clipped_positive": 0.02, "trajectory/clipped_negative": 0.03}
+    told = "Share of trajectories, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0."
+    assert told in subtitles(logged) and "of that sign" not in subtitles(logged)
+    both = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.2})
+    assert f"{told} Of those of that sign 20 % and 15 %." in both and "trajectory/positive Mean" not in both
+    tokens = subtitles({"clip_ratio/high_mean": 0.02, "clip_ratio/low_mean": 0.03})
+    assert "Share of tokens, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0." in tokens
+
+
+def test_chosen_prompts_are_told_beside_what_was_believed_of_them():
+    found = subtitles({"prompts/with_signal": 0.75, "prompts/expected_signal": 0.5, "prompts/generations": 2.0})
+    assert "Share of generated groups with signal: measured 75 % at the end; believed 50 % at the end." in found
+    assert "prompts/generations Mean" not in found
+
+
 def test_the_state_of_a_trainer_says_where_training_ends(tmp_path):
     state = {"global_step": 16, "max_steps": 16, "log_history": history()}
     (tmp_path / "trainer_state.json").write_text(json.dumps(state))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..objective.divergences import ANCHORS
 from ..objective.policies import POLICY_TERMS
+from ..objective.policies.trajectory import TRAJECTORY
 from ..objective.ratio import TRAJECTORY_METRICS
 from ..runs.folder import Series
 from .charts import clip_chart, from_zero, length_chart, lines_chart, silence_chart, trend
@@ -22,7 +23,7 @@ from .summary import Summary
 
 # Beginnings of metrics with a slash that are of no policy term: TRL's, those of other modules, and of evaluations.
 _NO_TERM = (
-    *("clip_ratio/", "completions/", "rewards/", "sampling/", "tools/", "profiling/"),
+    *("clip_ratio/", "completions/", "rewards/", "prompts/", "sampling/", "tools/", "profiling/"),
     *("theory/", "trajectory/", "eval_"),
 )
 _MOST_TERM_METRICS = 8
@@ -32,7 +33,7 @@ _EFFECTIVE_SIZE, _, _SPREAD = TRAJECTORY_METRICS
 def behind_the_curve(summary: Summary) -> list[Part]:
     """All of them, and why others are not there."""
     return [
-        *(_signal(summary), _best_of(summary)),
+        *(_signal(summary), *_chosen_prompts(summary), _best_of(summary)),
         *(_distance(summary, name) for name in ANCHORS),
         *(_effective_size(summary), _clipped(summary), _spread(summary), *_policy_term(summary)),
         *(_lengths(summary), *_cut_off(summary), _entropy(summary)),
@@ -53,6 +54,18 @@ def _signal(summary: Summary) -> Part:
     if any(math.isfinite(part.predicted) for part in parts):
         key.append(("line predicted", "predicted"))
     return Module("signal", title, subtitle, {"all": silence_chart(label, parts, summary.last_step)}, key)
+
+
+def _chosen_prompts(summary: Summary) -> list[Part]:
+    """Of a run that chooses its prompts: how many of them have signal, and what was believed."""
+    names = {"measured": "prompts/with_signal", "believed": "prompts/expected_signal"}
+    lines = {words: series for words, name in names.items() if (series := summary.logs.series(name))[1].size}
+    if "measured" not in lines:
+        return []
+    told = "; ".join(f"{words} {percent(means(series)[1][-1])} at the end" for words, series in lines.items())
+    title = "Signal of the prompts that were chosen"
+    drawing = lines_chart(f"{title}: {told}", lines, (0.0, summary.last_step), (0.0, 1.0), "optimizer step")
+    return [Module("chosen", title, f"Share of generated groups with signal: {told}.", {"all": drawing})]
 
 
 def _best_of(summary: Summary) -> Part:
@@ -123,6 +136,8 @@ def _clipped(summary: Summary) -> Part:
     positive, negative = (summary.logs.by_rollout(name, mean) for name in clipped.names)
     up, down = clipped.means
     reading = f"Whole run: {percent(up)} with A > 0, {percent(down)} with A < 0."
+    if clipped.of_sign is not None:
+        reading += f" Of those of that sign {' and '.join(map(percent, clipped.of_sign))}."
     drawing = clip_chart(f"{title}: {reading}", positive, negative, summary.last_step)
     return Module("clipped", title, f"Share of {clipped.of}, mean of a rollout. {reading}", {"all": drawing})
 
@@ -144,7 +159,8 @@ def _policy_term(summary: Summary) -> list[Part]:
     kept = summary.run.settings.get("metrics")
     declared = dict(kept) if isinstance(kept, dict) else {}
     declared |= {name: meaning for part in POLICY_TERMS.values() for name, meaning in part.metrics.items()}
-    shown = [] if summary.clipping is None else list(summary.clipping.names)
+    # Those have a module of their own.
+    shown = TRAJECTORY.metrics if summary.uses_weights else {}
     logged = dict.fromkeys(name for entry in summary.run.logs.history for name in entry if "/" in name)
     parts: list[Part] = []
     for name in logged:

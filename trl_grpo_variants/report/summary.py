@@ -22,17 +22,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CLIPPED = ("trajectory/clipped_positive", "trajectory/clipped_negative")
+_SIGNS = ("trajectory/positive", "trajectory/negative")
 _CLIPPED_TOKENS = ("clip_ratio/high_mean", "clip_ratio/low_mean")
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """What was clipped, as shares of all trajectories or tokens (`of`), by the sign of the advantage, step by step."""
+    """
+    What was clipped, as shares of all trajectories or tokens (`of`), by the sign of the advantage, step by step; and over
+    the whole run as shares of those of that sign (`of_sign`), where these are known.
+    """
 
     of: str
     names: tuple[str, str]
     positive: Series
     negative: Series
+    of_sign: tuple[float, float] | None = None
 
     @property
     def means(self) -> tuple[float, float]:
@@ -152,7 +157,13 @@ class Summary:
         """What was clipped: trajectories where the loss clips those, else tokens."""
         names, of = (_CLIPPED, "trajectories") if self.uses_weights else (_CLIPPED_TOKENS, "tokens")
         positive, negative = (self.logs.series(name) for name in names)
-        return Clipping(of, names, positive, negative) if positive[0].size and negative[0].size else None
+        if not positive[0].size or not negative[0].size:
+            return None
+        of_sign = None
+        up, down = (self.logs.series(name)[1] for name in _SIGNS)
+        if self.uses_weights and up.any() and down.any():
+            of_sign = (float(positive[1].mean() / up.mean()), float(negative[1].mean() / down.mean()))
+        return Clipping(of, names, positive, negative, of_sign)
 
     @cached_property
     def cut_off(self) -> float | None:
