@@ -111,14 +111,14 @@ def drawn(summary):
 
 def test_the_page_tells_what_success_has_cost_and_where_the_time_went():
     found = drawn(Summary(RUN))
-    assert found["tokens"] == "Success in evaluation held_out. 0.80 after 2,000."
-    assert found["wall-time"] == "Success in evaluation held_out. 0.80 after 60.0\xa0s."
+    assert found["success-tokens"] == "Success in evaluation held_out. 0.80 after 2,000\xa0tokens."
+    assert found["success-time"] == "Success in evaluation held_out. 0.80 after 60.0\xa0s."
     assert found["time"] == "Seconds of a step. Of all time: generation 40\xa0% · rewards 10\xa0% · update 50\xa0%."
-    assert drawn(Summary(TRAINING))["tokens"] == "Success in training rollouts. 0.90 after 3,000."
+    assert drawn(Summary(TRAINING))["success-tokens"] == "Success in training rollouts. 0.90 after 3,000\xa0tokens."
     nothing = drawn(Summary(run({"step": 4, "loss": 0.1, "success": 0.5})))
-    assert not {"tokens", "wall-time", "time"} & nothing.keys()
+    assert not {"success-tokens", "success-time", "time"} & nothing.keys()
     without_success = drawn(Summary(run(log(4, 10, 1.0, 1.0, 1.0))))
-    assert "time" in without_success and "tokens" not in without_success
+    assert "time" in without_success and "success-tokens" not in without_success
 
 
 def test_the_best_of_k_is_told_of_evaluations_or_else_of_rollouts():

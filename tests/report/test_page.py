@@ -23,7 +23,7 @@ from .made import SETTINGS, SIZE, SUCCESSES, Page, history, made, made_rows, rep
 LIMIT = 300_000
 MODULES = [
     *("success", "gap", "by-prediction", "map", "changes", "signal", "best-of", "kl", "mirror-kl", "ess", "clipped"),
-    *("spread", "length", "cut-off", "tokens", "wall-time", "time"),
+    *("spread", "length", "cut-off", "success-tokens", "success-time", "time"),
 ]
 
 

@@ -168,7 +168,7 @@ def weights(sizes, positive=0.01, negative=0.02):
 def test_weights_are_told_where_the_loss_uses_them():
     told = sentences.context(made(visits_of(RISING), weights([1.0, 0.9, 0.8])))
     assert told[0] == (
-        "No step had an effective sample size below 0.80; of all trajectories 1.0\xa0% were clipped with A > 0 and "
+        "No step had an effective sample size below 0.80; of the trajectories 1.0\xa0% were clipped with A > 0 and "
         "2.0\xa0% with A < 0."
     )
     unused = logged("trajectory/ess", [1.0, 0.1])
@@ -191,7 +191,7 @@ QUIET = {str(n): [10, 10, 20, 20] for n in range(8)}
             lambda: made(None, weights([1.0, 0.29])),
             "At step 2 the effective sample size of the weights fell to 0.29.",
         ),
-        (lambda: made(None, weights([1.0], 0.15, 0.05)), "Of all trajectories 20\xa0% were clipped."),
+        (lambda: made(None, weights([1.0], 0.15, 0.05)), "Of the trajectories 20\xa0% were clipped."),
         (
             lambda: made(visits_of({**{str(n): [10, 10, 10, 10] for n in range(9)}, "w": [18, 14, 10, 8]})),
             "1 of 10\xa0prompts got clearly worse.",
@@ -271,7 +271,7 @@ def test_key_figures_of_a_run_with_predictions():
 def test_weights_and_clipping_take_the_places_of_theory_and_kl():
     found = figures(made(visits_of(RISING), weights([1.0, 0.9, 0.8], 0.001, 0.004)))
     assert found["Worst effective sample size"] == ("0.80", "at step 3; 1 is best, median 0.900")
-    assert found["Clipped, A > 0 and A < 0"] == ("0.1 · 0.4\xa0%", "of all trajectories; at most 0.5\xa0% in a step")
+    assert found["Clipped, A > 0 and A < 0"] == ("0.1 · 0.4\xa0%", "of the trajectories; at most 0.5\xa0% in a step")
     assert "Worst effective sample size" not in figures(made(visits_of(RISING), logged("trajectory/ess", [0.5])))
 
 

@@ -13,7 +13,7 @@ from ..runs.intervals import Array
 from .numbers import count, difference, percent, quantity, success
 from .series import means
 from .statistics import Gap, Point, Silence
-from .svg import Plot, round_steps
+from .svg import LETTER, Plot, round_steps
 
 
 MODULE, TALL = (352, 190), (352, 230)
@@ -237,7 +237,8 @@ def lines_chart(
     label: str, lines: dict[str, Series], across: tuple[float, float], up: tuple[float, float], name: str
 ) -> str:
     """Lines through all points, with words at their ends where there are two."""
-    plot = Plot(label, MODULE, across, up, name=name, right=60 if len(lines) > 1 else 14)
+    right = round(10 + LETTER * max(map(len, lines))) if len(lines) > 1 else 14
+    plot = Plot(label, MODULE, across, up, name=name, right=right)
     plot.ticks_across(round_steps(*across, most=4))
     heights = {}
     for (words, series), kind in zip(lines.items(), ("measured", "quiet"), strict=False):

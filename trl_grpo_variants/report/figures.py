@@ -131,5 +131,5 @@ def _distance(summary: Summary) -> Iterator[Figure]:
         yield Figure("KL to the reference", quantity(quarter(series, -1)), note, "kl", "nats/token")
     elif clipped is not None:
         value = f"{' · '.join(map(bare_percent, clipped.means))}{SPACE}%"
-        note = f"of all {clipped.of}; at most {percent(clipped.most)} in a step"
+        note = f"of the {clipped.of}; at most {percent(clipped.most)} in a step"
         yield Figure("Clipped, A > 0 and A < 0", value, note, "clipped")

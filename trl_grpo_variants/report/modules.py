@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..runs.effort import time_unit
-from ..runs.folder import Series
 from .charts import (
     MODULE,
     SuccessLines,
@@ -252,13 +251,13 @@ def _reached(summary: Summary, size: float, unit: str) -> Iterator[Part]:
     source, (steps, shares) = next(iter(summary.successes.items()))
     tokens, seconds = spent.until(steps)
     what = source.replace("`", "")
-    for name, title, across, words in (
-        ("tokens", "Success against tokens", tokens, "generated tokens"),
-        ("wall-time", "Success against time", seconds / size, f"time of optimizer steps, {unit}"),
+    seconds = seconds / size
+    reached = success(means((steps, shares))[1][-1])
+    for name, across, spent_by_then, axis in (
+        ("tokens", tokens, f"{count(tokens[-1])}{SPACE}tokens", "generated tokens"),
+        ("time", seconds, f"{quantity(seconds[-1])}{SPACE}{unit}", f"time of optimizer steps, {unit}"),
     ):
-        end = float(across[-1])
-        reached = success(means((steps, shares))[1][-1])
-        reading = f"{reached} after {count(end) if name == 'tokens' else quantity(end) + SPACE + unit}"
-        series: dict[str, Series] = {what: (across, shares)}
-        drawing = lines_chart(f"{title}: {reading}", series, (0.0, max(end, 1e-6)), (0.0, 1.0), words)
-        yield Module(name, title, f"Success in {what}. {reading}.", {"all": drawing})
+        title, reading = f"Success against {name}", f"{reached} after {spent_by_then}"
+        ends = (0.0, max(float(across[-1]), 1e-6))
+        drawing = lines_chart(f"{title}: {reading}", {what: (across, shares)}, ends, (0.0, 1.0), axis)
+        yield Module(f"success-{name}", title, f"Success in {what}. {reading}.", {"all": drawing})

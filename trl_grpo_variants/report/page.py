@@ -115,6 +115,8 @@ def _reading(summary: Summary) -> list[str]:
         "The kinds: " + "; ".join(f"{KIND_WORDS[kind]}, {meaning}" for kind, meaning in KINDS.items()) + ".",
         "Intervals hold 95 %. That of a line of success is over the sampling of completions, that of a difference over "
         "prompts, that of a prompt's half over its completions (Wilson).",
+        "Shares of tokens and trajectories are of those that were computed: with `skip_inert_rows` completions whose "
+        "advantage is 0 are not among them.",
         "The sentences above name a finding from these thresholds on, which are choices: "
         f"{percent(sentences.CUT_OFF)} of a rollout cut off, an effective sample size below {sentences.EFFECTIVE_SIZE}, "
         f"{percent(sentences.CLIPPED)} clipped, {percent(sentences.WORSE)} of the prompts worse, "

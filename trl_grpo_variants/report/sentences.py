@@ -122,7 +122,7 @@ def _weights(summary: Summary) -> Iterator[str]:
         parts.append(f"no step had an effective sample size below {success(sizes.min())}")
     if clipped is not None:
         up, down = clipped.means
-        parts.append(f"of all {clipped.of} {percent(up)} were clipped with A > 0 and {percent(down)} with A < 0")
+        parts.append(f"of the {clipped.of} {percent(up)} were clipped with A > 0 and {percent(down)} with A < 0")
     if parts:
         text = "; ".join(parts)
         yield f"{text[0].upper()}{text[1:]}."
@@ -153,7 +153,7 @@ def _findings(summary: Summary) -> Iterator[str]:
         at = steps[sizes.argmin()] + 1
         yield f"At step {count(at)} the effective sample size of the weights fell to {success(sizes.min())}."
     if summary.clipping is not None and sum(summary.clipping.means) >= CLIPPED:
-        yield f"Of all {summary.clipping.of} {percent(sum(summary.clipping.means))} were clipped."
+        yield f"Of the {summary.clipping.of} {percent(sum(summary.clipping.means))} were clipped."
     for kind, least, what in (("worsened", WORSE, "got clearly worse"), ("stuck at 0", STUCK, "never succeeded")):
         number = summary.kinds.get(kind, 0)
         if number and number >= least * summary.prompts:

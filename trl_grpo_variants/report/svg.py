@@ -18,7 +18,7 @@ from ..runs.intervals import Array
 from .numbers import MINUS, quantity
 
 
-_LETTER = 7.7  # pixels across a letter of 12 px, wider ones included
+LETTER = 7.7  # pixels across a letter of 12 px, wider ones included
 _BELOW = 36  # for the numbers of the horizontal axis and its name
 
 
@@ -70,7 +70,7 @@ class Plot:
         marks = round_steps(*up) if left is None else np.zeros(0)
         signed = up[0] < 0 and not magnitude
         labels = [_tick(value, percent=percent, signed=signed, magnitude=magnitude) for value in marks]
-        self.left = left if left is not None else round(10 + _LETTER * max(map(len, labels), default=0))
+        self.left = left if left is not None else round(10 + LETTER * max(map(len, labels), default=0))
         self.right, self.top, self.bottom = size[0] - right, 8, size[1] - _BELOW
         for value, text in zip(marks, labels, strict=True):
             y = self.y(value)
@@ -93,7 +93,7 @@ class Plot:
         """Numbers of the horizontal axis."""
         values = round_steps(*self._across) if values is None else values
         for value, text in zip(values, labels or [_tick(value) for value in values], strict=True):
-            x, half = float(self.x(value)), _LETTER * len(text) / 2
+            x, half = float(self.x(value)), LETTER * len(text) / 2
             self.text(min(max(x, half), self.width - half), self.bottom + 17, text, "middle")
 
     def element(self, tag: str, kind: str, **attributes: str) -> ElementTree.Element:

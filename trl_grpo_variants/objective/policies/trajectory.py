@@ -66,7 +66,7 @@ def trajectory_term(inputs: TermInputs, *, trajectory_clip: str, epsilon: float,
             clipped |= (weights < 1 - epsilon) & (advantages < 0)
     signs = {"positive": advantages > 0, "negative": advantages < 0}
     metrics = {f"trajectory/clipped_{name}": clipped & sign for name, sign in signs.items()}
-    # Groups without signal have neither sign, so that clipped shares of all completions say little by themselves.
+    # Completions without an advantage are of neither sign, so that a clipped share of all says little by itself.
     return TermOutput(losses, metrics | {f"trajectory/{name}": sign for name, sign in signs.items()})
 
 
