@@ -128,11 +128,13 @@ def _table(visits: pd.DataFrame) -> pa.Table:
 
 
 def _is_plausible(visits: pd.DataFrame) -> bool:
-    """Whether each visit has its counts, and they are counts."""
+    """Whether each visit has its counts, they are counts, and what was predicted is a share."""
     if visits[_NEVER_NULL].isna().any(axis=None):
         return False
     successes, completions = visits["successes"], visits["completions"]
-    return bool((successes.between(0, completions) & (completions > 0)).all())
+    silent, groups, predicted = visits["groups_without_signal"], visits["groups"], visits["predicted"]
+    are_counts = successes.between(0, completions) & (completions > 0) & silent.between(0, groups) & (groups > 0)
+    return bool((are_counts & (predicted.isna() | predicted.between(0.0, 1.0))).all())
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:
