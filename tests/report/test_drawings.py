@@ -15,6 +15,9 @@ from trl_grpo_variants.report.svg import Plot, round_steps
 from trl_grpo_variants.runs.trajectories import Trajectory
 
 
+POINT, ONE = Point(0.0, Interval(0.2, 0.1, 0.3), 8), (np.array([0.0]), np.array([0.2]))
+
+
 def marks(drawing, kind):
     """Paths of a class, as lists of points."""
     root = ElementTree.fromstring(drawing)
@@ -67,6 +70,15 @@ def test_single_values_are_dots_and_their_means_a_line():
     assert len(marks(many, "dots")[0]) == 334
 
 
+def test_a_single_rollout_is_seen():
+    drawing = charts.trend("KL", (np.array([0.0]), np.array([0.5])), 1.0)
+    assert len(marks(drawing, "means")) == 1
+    assert texts(drawing)[-3:] == ["optimizer step", "0", "1"]
+    drawing = charts.success_chart("Success", (352, 250), charts.SuccessLines([POINT], [], ONE), 1.0)
+    (band,) = marks(drawing, "band")
+    assert np.ptp(band[:, 0]) == 7 and np.ptp(band[:, 1]) > 20
+
+
 def test_what_lies_beyond_an_axis_is_at_its_end():
     drawing = charts.trend("norm", (np.arange(3.0), np.array([0.0, 1.0, 50.0])), 3.0, up=(0.0, 1.0))
     (dots,) = marks(drawing, "dots")
@@ -92,9 +104,46 @@ def test_success_has_bands_lines_dots_and_names_at_their_ends():
     assert [text for text in texts(wide) if text.isalpha() or "-" in text] == ["measured", "predicted", "held-out"]
     heights = [float(y) for y in re.findall(r'y="([\d.]+)" class="name', wide)]
     assert min(np.diff(sorted(heights))) >= 15
-    assert wide.count('class="diamond"') == 2 and "single" in wide
+    assert wide.count('class="diamond"') == 2
     narrow = charts.success_chart("Success", (352, 250), lines, 10.0)
     assert "measured" not in texts(narrow)
+
+
+def test_visits_are_drawn_at_their_prediction_with_their_number():
+    points = [Point(0.05, Interval(0.2, 0.1, 0.3), 5), Point(1.0, Interval(0.9, 0.8, 1.0), 20)]
+    drawing = charts.prediction_chart("by prediction", points)
+    (dots,) = marks(drawing, "point")
+    left, right = (float(text) for text in re.findall(r'd="M([\d.]+) [\d.]+L([\d.]+) 8"', drawing)[0])
+    np.testing.assert_allclose((dots[:, 0] - left) / (right - left), [0.05, 1.0], atol=1e-3)
+    bars = [e.attrib for e in ElementTree.fromstring(drawing).iter("rect")]
+    assert [bar["height"] for bar in bars] == ["7.0", "28.0"]
+    # A prediction of 1 belongs to the last tenth.
+    assert float(bars[1]["x"]) == pytest.approx(left + 0.9 * (right - left) + 1, abs=0.1)
+    assert texts(drawing).count("0.25") == 2 and "0.20" not in texts(drawing)
+    assert "0.05: 0.20 at 5 visits; 1.00: 0.90 at 20 visits" in drawing
+
+
+def test_lengths_lie_between_the_shortest_and_the_longest_below_the_limit():
+    steps = np.arange(4.0)
+    mean, low, high = ((steps, steps + by) for by in (5.0, 1.0, 9.0))
+    drawing = charts.length_chart("length", mean, (low, high), 16.0, 4.0)
+    (band,), lines = marks(drawing, "band"), marks(drawing, "line")
+    (limit,) = marks(drawing, "limit")
+    assert limit[0, 1] == limit[1, 1] < band[:, 1].min() and "limit 16" in texts(drawing)
+    assert (band[:4, 1] > lines[0][:, 1]).all() and (band[4:, 1][::-1] < lines[0][:, 1]).all()
+    bare = charts.length_chart("length", mean, None, None, 4.0)
+    assert not marks(bare, "band") and not marks(bare, "limit")
+
+
+def test_two_lines_have_their_names_at_their_ends():
+    steps = np.arange(3.0)
+    lines = {"k = 1": (steps, np.array([0.1, 0.2, 0.3])), "k = 8": (steps, np.array([0.8, 0.8, 0.9]))}
+    drawing = charts.lines_chart("best", lines, (0.0, 2.0), (0.0, 1.0), "step")
+    lower, upper = marks(drawing, "line")
+    assert (lower[:, 1] > upper[:, 1]).all() and [len(dots) for dots in marks(drawing, "dots")] == [3, 3]
+    assert {"k = 1", "k = 8"} <= set(texts(drawing))
+    alone = charts.lines_chart("best", {"k = 1": lines["k = 1"]}, (0.0, 2.0), (0.0, 1.0), "step")
+    assert "k = 1" not in texts(alone)
 
 
 def test_areas_lie_on_each_other():

@@ -308,6 +308,14 @@ def test_clipped_trajectories_are_shares_of_all_and_of_those_of_their_sign():
     assert "Share of tokens, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0." in tokens
 
 
+def test_an_outlier_does_not_press_the_other_gradients_to_the_ground():
+    logs = [{"step": step, "loss": 0.1, "reward": 0.5, "grad_norm": 1.0} for step in range(1, 301)]
+    logs[7]["grad_norm"] = 1000.0
+    text, _ = render(run_of(None, logs))
+    (drawing,) = re.findall(r'id="gradient".*?</figure>', text, re.DOTALL)
+    assert "Median 1.00, largest 1,000." in drawing and ">0.75<" in drawing
+
+
 def test_chosen_prompts_are_told_beside_what_was_believed_of_them():
     found = subtitles({"prompts/with_signal": 0.75, "prompts/expected_signal": 0.5, "prompts/generations": 2.0})
     assert "Share of generated groups with signal: measured 75 % at the end; believed 50 % at the end." in found

@@ -111,6 +111,8 @@ def test_a_single_visit_shows_no_change():
     counts = {prompt: values[:1] for prompt, values in RISING.items()}
     told = sentences.headline(made(visits_of(counts)))
     assert told == "Mean success is 0.30 over 8\xa0prompts, each visited once."
+    told = sentences.headline(made(visits_of({"a": [10]})))
+    assert told == "Mean success is 0.50 over 1\xa0prompt, visited once."
 
 
 def test_without_a_monitor_the_logs_are_quoted():
@@ -245,7 +247,7 @@ def test_the_facts_are_what_was_done_and_with_which_coefficients():
     used = made(None, logged("success", [0.5]), step=3, max_steps=40, **settings, all={"epsilon": "0.2"})
     done, chosen = sentences.facts(used)
     assert done[1] == "step 3 of 40" and "`epsilon`\xa00.2" in chosen
-    assert sentences.facts(made(None, logged("success", [0.5]), step=3))[0] == ["3\xa0optimizer steps known"]
+    assert sentences.facts(made(None, logged("success", [0.5]), step=3))[0] == ["at least 3\xa0optimizer steps"]
 
 
 def figures(summary):

@@ -12,7 +12,7 @@ from ..objective.policies import POLICY_TERMS
 from ..objective.policies.trajectory import TRAJECTORY
 from ..objective.ratio import TRAJECTORY_METRICS
 from ..runs.folder import Series
-from .charts import clip_chart, from_zero, length_chart, lines_chart, silence_chart, trend
+from .charts import clip_chart, length_chart, lines_chart, silence_chart, trend
 from .modules import Left, Module, Part, no_logs
 from .numbers import percent, quantity, success
 from .sentences import CUT_OFF, NO_MONITOR
@@ -170,8 +170,7 @@ def _policy_term(summary: Summary) -> list[Part]:
         if series[1].size:
             meaning = f"{declared[name]}. " if name in declared else ""
             reading = f"Last {quantity(series[1][-1])}."
-            up = from_zero(series[1])
-            drawing = trend(f"{name}: {reading}", series, summary.last_step, up=up)
+            drawing = trend(f"{name}: {reading}", series, summary.last_step)
             subtitle = f"Mean of a rollout{f' of {meaning}' if meaning else '. '}{reading}"
             parts.append(Module(f"term-{len(parts)}", name, subtitle, {"all": drawing}))
     left = [

@@ -54,7 +54,7 @@ class SuccessLines:
 def over_run(label: str, size: tuple[int, int], last_step: float, up: tuple[float, float], **options: object) -> Plot:
     """Axes over the optimizer steps from 0 to the last, the same in all drawings."""
     plot = Plot(label, size, (0.0, max(1.0, last_step)), up, name=_STEP, **options)  # type: ignore[arg-type]
-    plot.ticks_across()
+    plot.steps_across()
     return plot
 
 
@@ -168,6 +168,8 @@ def trend(
     few, shown = thinned((steps, values))
     plot.cloud(plot.x(few), plot.y(shown))
     plot.line(plot.x(at), plot.y(mean), "line measured")
+    if at.size == 1:
+        plot.dots(plot.x(at), plot.y(mean), "means measured")
     return plot.markup
 
 

@@ -93,7 +93,7 @@ def over_the_run(summary: Summary) -> Part:
     """Success, three modules wide."""
     lines, subtitle = _success_lines(summary)
     if lines is None:
-        return Left("Success over the run", "no rollout was recorded" if summary.visits is None else NO_MONITOR)
+        return Left("Success over the run", "no rollout was recorded")
     ends = [point.value.mean for point in (lines.measured[0], lines.measured[-1])]
     label = f"Success over the run: {success(ends[0])} at first, {success(ends[-1])} at last."
     if lines.predicted:

@@ -68,7 +68,7 @@ def map_chart(label: str, rows: list[Rows], columns: int, last_step: float, *, w
     left = _NAMES if is_wide else 0
     across = (0.0, max(1.0, last_step))
     plot = Plot(label, (width, height), across, (0.0, 1.0), name="optimizer step", left=left, right=1)
-    plot.ticks_across()
+    plot.steps_across()
     edges = np.linspace(plot.left, plot.right, columns + 1)
     strokes: list[list[str]] = [[] for _ in CLASSES]
     for kind in placed:

@@ -48,7 +48,8 @@ def headline(summary: Summary) -> str:
         return f"{_moved(summary, 'Success', summary.change)}{_compared(summary)}"
     if summary.visits is not None:
         mean, prompts = summary.visits["success"].mean(), len(summary.visits)
-        return f"Mean success is {success(mean)} over {plural(prompts, 'prompt')}, each visited once."
+        each = "each " if prompts > 1 else ""
+        return f"Mean success is {success(mean)} over {plural(prompts, 'prompt')}, {each}visited once."
     if summary.logged_change is None:
         return "No rollout was recorded."
     name, logged = summary.logged_change
@@ -179,7 +180,7 @@ def facts(summary: Summary) -> list[list[str]]:
 def _state(summary: Summary) -> str:
     run = summary.run
     if summary.is_finished is None:
-        return f"{plural(run.step, 'optimizer step')} known"
+        return f"at least {plural(run.step, 'optimizer step')}"
     if summary.is_finished:
         return f"{plural(run.step, 'optimizer step')}, finished"
     return f"step {count(run.step)} of {count(run.max_steps or 0)}"

@@ -19,6 +19,7 @@ from .numbers import MINUS, quantity
 
 
 LETTER = 7.7  # pixels across a letter of 12 px, wider ones included
+_HALF_BAR = 7
 _BELOW = 36  # for the numbers of the horizontal axis and its name
 
 
@@ -96,6 +97,10 @@ class Plot:
             x, half = float(self.x(value)), LETTER * len(text) / 2
             self.text(min(max(x, half), self.width - half), self.bottom + 17, text, "middle")
 
+    def steps_across(self) -> None:
+        """Numbers of an axis of optimizer steps, which are whole."""
+        self.ticks_across([step for step in round_steps(*self._across) if step.is_integer()])
+
     def element(self, tag: str, kind: str, **attributes: str) -> ElementTree.Element:
         """Add an element of a class."""
         return ElementTree.SubElement(self.root, tag, {"class": kind, **attributes})
@@ -128,12 +133,12 @@ class Plot:
             self.element("path", kind, d="".join(strokes))
 
     def band(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, kind: str) -> None:
-        """The area between two lines in pixels; a stroke where there is a single point."""
-        x, low, high = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (x, low, high))
-        if x.size == 1:
-            self.bars(x, low, high, f"{kind} single")
-            return
-        outline = _points(np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]]))
+        """The area between two lines in pixels; a bar where there is a single point."""
+        across, below, above = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (x, low, high))
+        if across.size == 1:
+            across = np.clip(across + [-_HALF_BAR, _HALF_BAR], self.left, self.right)
+            below, above = below.repeat(2), above.repeat(2)
+        outline = _points(np.concatenate([across, across[::-1]]), np.concatenate([below, above[::-1]]))
         self.element("path", kind, d="M" + "L".join(outline) + "Z")
 
     def text(self, x: SupportsFloat, y: SupportsFloat, text: str, anchor: str = "start", kind: str = "") -> None:
