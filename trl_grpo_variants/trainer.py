@@ -20,9 +20,9 @@ from .metrics import RunningMeans
 from .monitor.about import subject_of
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
-from .objective.divergences import ANCHORS
+from .objective.divergences import ANCHORS, KL_METRICS
 from .objective.loss import counted_tokens, term_inputs
-from .objective.ratio import trajectory_log_weight
+from .objective.ratio import ROLLOUT_END, trajectory_log_weight
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
@@ -238,14 +238,25 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         if mode == "eval" and "mirror_per_token_logps" not in inputs:
             # In an evaluation the previous policy of the rollout is the policy itself.
             metrics.pop("mirror_kl", None)
-        self._means.count(mode, metrics, computed)
+        ends_rollout = mode == "train" and self._ends_rollout
+        ends = {
+            f"{ROLLOUT_END}{name}": values for name, values in metrics.items() if ends_rollout and name in KL_METRICS
+        }
+        self._means.count(mode, metrics | ends, computed)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become.
         if mode == "train" and inputs.get("old_per_token_logps") is not None and self._anchors.frozen is None:
             log_weights = trajectory_log_weight(terms.logps, terms.old_logps, terms.mask)
-            self._means.count_trajectories(log_weights, computed)
+            self._means.count_trajectories(log_weights, computed, ends_rollout=ends_rollout)
         if self._guard is not None and mode == "train":
             self._guard.watch(loss, self.state.global_step)
         return loss
+
+    @property
+    def _ends_rollout(self) -> bool:
+        """Whether the micro-batch is of the last optimizer step on its rollout, which serves several."""
+        accumulation = self.args.gradient_accumulation_steps
+        micro_batches = self.args.steps_per_generation * self.num_iterations
+        return accumulation < micro_batches and self._step % micro_batches >= micro_batches - accumulation
 
     # The forward pass inside the parent's loss is where the log-probs of the current policy become known.
     def _get_per_token_logps_and_entropies(

@@ -222,3 +222,11 @@ def test_logs_of_several_steps_tell_no_place_within_a_rollout():
     logs = made(visits_of({"a": [1, 2, 3]}), entries).logs
     assert not logs.is_each_step
     assert logs.by_rollout("kl", last)[1].tolist() == [entry["kl"] for entry in entries]
+    assert not logs.tells_end("kl")
+
+
+def test_what_was_logged_of_the_ends_of_rollouts_is_taken_where_the_place_is_not_known():
+    entries = [entry | {"rollout_end/kl": 9.0} for entry in rollout_logs() if entry["step"] % 4 == 0]
+    logs = made(None, entries).logs
+    assert logs.tells_end("kl") and logs.by_rollout("kl", last)[1].tolist() == [9.0] * 3
+    assert made(None, rollout_logs()).logs.by_rollout("kl", last)[1].tolist() == [4, 3, 2]

@@ -23,7 +23,7 @@ from .summary import Summary
 
 # Beginnings of metrics with a slash that are of no policy term: TRL's, those of other modules, and of evaluations.
 _NO_TERM = (
-    *("clip_ratio/", "completions/", "rewards/", "prompts/", "sampling/", "tools/", "profiling/"),
+    *("clip_ratio/", "completions/", "rewards/", "prompts/", "rollout_end/", "sampling/", "tools/", "profiling/"),
     *("theory/", "trajectory/", "eval_"),
 )
 _MOST_TERM_METRICS = 8
@@ -102,19 +102,21 @@ def _distance(summary: Summary, name: str) -> Part:
             else f"the logs hold none; there is one where `{anchor.coefficient}` is not 0"
         )
         return Left(title, no_logs(summary, because))
-    when = "end of each rollout" if summary.logs.is_each_step else "means between two logs"
+    when = "end of each rollout" if summary.logs.tells_end(anchor.metric) else "means between two logs"
     reading = f"Largest {quantity(series[1].max())}, last {quantity(series[1][-1])}."
     drawing = trend(f"{title}: {reading}", series, summary.last_step)
     return Module(anchor.metric.replace("_", "-"), title, f"Nats per token, {when}. {reading}", {"all": drawing})
 
 
-def _worst(summary: Summary) -> str:
-    return "worst step of each rollout" if summary.logs.is_each_step else "means between two logs"
+def _worst(summary: Summary, name: str) -> str:
+    if summary.logs.is_each_step:
+        return "worst step of each rollout"
+    return "last step of each rollout" if summary.logs.tells_end(name) else "means between two logs"
 
 
 def _effective_size(summary: Summary) -> Part:
     title = TRAJECTORY_METRICS[_EFFECTIVE_SIZE]
-    steps, values = series = summary.logs.by_rollout(_EFFECTIVE_SIZE, worst_low)
+    steps, values = summary.effective_size
     if not values.size:
         return Left(
             title, no_logs(summary, "the logs hold none; weights are 1 where each rollout serves one optimizer step")
@@ -124,8 +126,9 @@ def _effective_size(summary: Summary) -> Part:
     reading = f"Lowest {success(values.min())} at step {at:.0f}."
     # From the lowest, so that what is near 1 can be told apart: the one axis that does not begin at 0.
     lowest = min(0.95, math.floor(values.min() / 0.05) * 0.05)
+    series = summary.logs.by_rollout(_EFFECTIVE_SIZE, worst_low)
     drawing = trend(f"{title}: {reading}", series, summary.last_step, up=(lowest, 1.0))
-    subtitle = f"{_worst(summary).capitalize()}, as a share. {reading}{unused}"
+    subtitle = f"{_worst(summary, _EFFECTIVE_SIZE).capitalize()}, as a share. {reading}{unused}"
     return Module("ess", title, subtitle, {"all": drawing})
 
 
@@ -151,7 +154,7 @@ def _spread(summary: Summary) -> Part:
         )
     reading = f"Largest {quantity(series[1].max())}."
     drawing = trend(f"{title}: {reading}", series, summary.last_step)
-    return Module("spread", title, f"Per √token, {_worst(summary)}. {reading}", {"all": drawing})
+    return Module("spread", title, f"Per √token, {_worst(summary, _SPREAD)}. {reading}", {"all": drawing})
 
 
 def _policy_term(summary: Summary) -> list[Part]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..objective.ratio import ROLLOUT_END
 from ..runs.folder import Run, Series
 from ..runs.intervals import Array
 from ..runs.parts import parts_of_run
@@ -48,15 +49,21 @@ class Logs:
         return steps - 1.0, values
 
     def by_rollout(self, name: str, reduce: Callable[[Array], float]) -> Series:
-        """One value for each rollout, at its last step that has one."""
+        """One value for each rollout, at its last step that has one; else what was logged of its last step, or of all."""
+        if not self.is_each_step:
+            return self.series(f"{ROLLOUT_END}{name}" if self.tells_end(name) else name)
         steps, values = self.series(name)
-        if not self.is_each_step or not self._starts.size or not steps.size:
+        if not self._starts.size or not steps.size:
             return steps, values
         rollouts = np.searchsorted(self._starts, steps, side="right")
         cuts = np.flatnonzero(np.diff(rollouts)) + 1
         members = zip(np.split(steps, cuts), np.split(values, cuts), strict=True)
         ends, reduced = np.array([(at[-1], reduce(part)) for at, part in members]).T
         return ends, reduced
+
+    def tells_end(self, name: str) -> bool:
+        """Whether it is known what a metric was at the last step of a rollout."""
+        return self.is_each_step or bool(self.series(f"{ROLLOUT_END}{name}")[0].size)
 
     def first_not_finite(self) -> tuple[int, str] | None:
         """Step and name of the first metric that was infinite or not a number."""

@@ -14,7 +14,7 @@ from ..runs.folder import Run, Series, is_number
 from ..runs.intervals import change_of_share
 from ..runs.success import evaluations, share_with_interval
 from . import statistics
-from .series import Logs
+from .series import Logs, worst_low
 from .statistics import Agreement, Change, Gap, Interval, Silence
 
 
@@ -149,8 +149,9 @@ class Summary:
 
     @cached_property
     def effective_size(self) -> Series:
-        """Effective sample size of the weights of trajectories, at each step."""
-        return self.logs.series("trajectory/ess")
+        """Effective sample size of the weights of trajectories, at each step or at the ends of rollouts."""
+        name = "trajectory/ess"
+        return self.logs.series(name) if self.logs.is_each_step else self.logs.by_rollout(name, worst_low)
 
     @cached_property
     def clipping(self) -> Clipping | None:
