@@ -201,6 +201,7 @@ def test_the_halves_stand_at_the_height_of_their_rows():
     assert earlier[:, 1].tolist() == later[:, 1].tolist() == [12.5, 22.5, 42.5]
     np.testing.assert_allclose((later[:, 0] - 6) / 340, [0.85, 0.8, 1.0], atol=1e-3)
     np.testing.assert_allclose((earlier[:, 0] - 6) / 340, [0.15, 0.3, 1.0], atol=1e-3)
+    assert "<title>up: 0.15 → 0.85</title>" in drawing
 
 
 def test_where_not_all_rows_are_shown_the_map_says_how_many():

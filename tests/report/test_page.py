@@ -148,6 +148,9 @@ def test_without_a_monitor_there_is_nothing_of_the_prompts(tmp_path):
     expected = [name for name in MODULES if name not in ("gap", "by-prediction", "map", "changes", "signal")]
     assert modules(page) == expected
     assert not {"Against the theory", "Prompt by prompt"} & set(page.texts)
+    # An axis from 0 to 1, whatever the success was.
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert re.search(r'aria-label="Success over the run: 0.50 → 0.50".*?>0.25</text>.*?>1</text>', text)
 
 
 def test_logs_of_stock_trl_alone(tmp_path):

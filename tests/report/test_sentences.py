@@ -299,6 +299,8 @@ def test_why_groups_have_no_signal_is_told_by_reason():
         (numbers.difference(-0.001), "0.00"),
         (numbers.percent(0.514), "51\xa0%"),
         (numbers.percent(0.078), "7.8\xa0%"),
+        (numbers.percent(0.0994), "9.9\xa0%"),
+        (numbers.percent(0.0996), "10\xa0%"),
         (numbers.percent(0.0002), "<0.1\xa0%"),
         (numbers.percent(0.0), "0\xa0%"),
         (numbers.percent(1.0), "100\xa0%"),

@@ -12,7 +12,7 @@ import pytest
 from trl_grpo_variants.report import statistics
 from trl_grpo_variants.report.series import last, means, quarter, worst_high, worst_low
 from trl_grpo_variants.runs.intervals import Z, measured_success
-from trl_grpo_variants.runs.parts import parts_of_run
+from trl_grpo_variants.runs.parts import even_parts, parts_of_run
 from trl_grpo_variants.runs.trajectories import Trajectory, trajectories
 
 from .made import SIZE, made, visits_of
@@ -44,6 +44,12 @@ def test_prompts_that_change_alike_have_the_interval_of_their_completions():
     half = math.hypot(*(mean - low for mean, low, _ in ends))
     assert found.change == pytest.approx((0.25, 0.25 - half, 0.25 + half))
     assert statistics.change([]) is None
+
+
+def test_a_visit_of_fewer_completions_counts_its_own():
+    member = Trajectory("a", np.arange(3.0), np.array([2.0, 9, 3]), np.array([8.0, 20, 4]))
+    found = statistics.change([member])
+    assert (found.first, found.last) == (0.25, 0.75)
 
 
 def test_a_series_changes_by_more_than_its_neighbours_differ():
@@ -184,6 +190,7 @@ def test_parts_hold_equally_many_rollouts():
     assert parts_of_run([0, 0, 1, 2, 2, 3, 4], 2).tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert parts_of_run([5, 6], 12).tolist() == [0, 1]
     assert parts_of_run([], 12).tolist() == []
+    assert [even_parts(number, 12) for number in (0, 1, 12, 13, 19, 24, 25, 48)] == [0, 1, 12, 7, 10, 12, 9, 12]
 
 
 def test_a_mean_of_success_is_over_at_least_four_visits():

@@ -60,7 +60,7 @@ def render(run: Run) -> tuple[str, dict[str, list[str]]]:
         "Behind the curve": behind_the_curve(summary),
         "What it cost": cost(summary),
     }
-    notes = {"Behind the curve": "A dot is one rollout, a line the mean of a twelfth of the run."}
+    notes = {"Behind the curve": "A dot is one rollout, a line the mean of about a twelfth of the run."}
     modules = {title: [part for part in found if isinstance(part, Module)] for title, found in parts.items()}
     left = [part for found in parts.values() for part in found if isinstance(part, Left)]
     left += [Left("Newer logs", why) for why in run.unreadable if run.logs.history]

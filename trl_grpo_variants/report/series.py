@@ -10,11 +10,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..objective.ratio import ROLLOUT_END
 from ..runs.folder import Run, Series
 from ..runs.intervals import Array
-from ..runs.parts import parts_of_run
+from ..runs.parts import even_parts, parts_of_run
 from ..runs.success import training_logs
 from .statistics import TWELFTHS
 
@@ -81,16 +82,20 @@ class Logs:
 
 
 def means(series: Series, most: int = TWELFTHS) -> Series:
-    """Means of the parts of a run, at the means of their steps."""
+    """Means of equal parts of a run, at the means of their steps."""
     steps, values = series
-    parts = parts_of_run(steps, most)
-    count = np.maximum(np.bincount(parts), 1)
-    return np.bincount(parts, steps) / count, np.bincount(parts, values) / count
+    return _means(series, parts_of_run(steps, even_parts(len(np.unique(steps)), most)))
 
 
 def quarter(series: Series, which: int) -> float:
     """Mean of the first, `0`, or of the last quarter, `-1`."""
-    return float(means(series, 4)[1][which])
+    return float(_means(series, parts_of_run(series[0], 4))[1][which])
+
+
+def _means(series: Series, parts: NDArray[np.intp]) -> Series:
+    steps, values = series
+    count = np.maximum(np.bincount(parts), 1)
+    return np.bincount(parts, steps) / count, np.bincount(parts, values) / count
 
 
 def last(values: Array) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..runs.intervals import Array, Z, mean_over_prompts, mean_with_interval, measured_success, wilson_interval
-from ..runs.parts import parts_of_run
+from ..runs.parts import even_parts, parts_of_run
 from ..runs.trajectories import Trajectory
 from ..theory import zero_variance_probability
 
@@ -136,15 +136,15 @@ def change(trajectories: Iterable[Trajectory]) -> Change | None:
     return Change(first, last, Interval(moved, moved - half, moved + half), len(ends))
 
 
-def measured_points(visits: "pd.DataFrame", most: int = TWELFTHS) -> list[Point]:
+def measured_points(visits: "pd.DataFrame") -> list[Point]:
     """Measured success in the parts of a run."""
-    return [Point(members["step"].mean(), _measured(members), len(members)) for members in _parts(visits, most)]
+    return [Point(members["step"].mean(), _measured(members), len(members)) for members in _parts(visits)]
 
 
-def predicted_points(visits: "pd.DataFrame", most: int = TWELFTHS) -> list[Point]:
+def predicted_points(visits: "pd.DataFrame") -> list[Point]:
     """Predicted success in the same parts, over the visits that have a prediction."""
     points = []
-    for members in _parts(visits, most):
+    for members in _parts(visits):
         predicted = members.dropna(subset="predicted")
         if len(predicted) >= min(FEWEST_VISITS, len(members)):
             columns = (
@@ -217,12 +217,12 @@ def by_prediction(visits: "pd.DataFrame") -> list[Point]:
     ]
 
 
-def silences(visits: "pd.DataFrame", most: int = TWELFTHS) -> list[Silence]:
-    """Groups without signal in the parts of a run; predicted where all visits of a part have a prediction."""
+def silences(visits: "pd.DataFrame", number: int | None = None) -> list[Silence]:
+    """Groups without signal in twelfths of a run or so many parts; predicted where all visits of a part have a prediction."""
     # Completions that no function has scored make a group look smaller.
     size = round((visits["completions"] / visits["groups"]).max()) if len(visits) else 0
     found = []
-    for members in _parts(visits, most):
+    for members in _parts(visits, number):
         silent, groups = members["groups_without_signal"], members["groups"].sum()
         # With several groups at a visit, some may be silent for another reason than all of its completions tell.
         why = [silent[members["success"] == end].sum() / groups for end in (1.0, 0.0)]
@@ -303,10 +303,11 @@ def change_of_series(values: Array) -> Change | None:
     return Change(first, last, Interval(last - first, last - first - half, last - first + half), 0)
 
 
-def _parts(visits: "pd.DataFrame", most: int) -> "list[pd.DataFrame]":
-    """The visits of each part of a run, of at least four of them where there are as many."""
-    numbers = parts_of_run(visits["rollout"], max(1, min(most, len(visits) // FEWEST_VISITS)))
-    return [members for _, members in visits.groupby(numbers)]
+def _parts(visits: "pd.DataFrame", number: int | None = None) -> "list[pd.DataFrame]":
+    """The visits of so many parts of a run, twelfths if not given, of at least four visits where there are as many."""
+    number = number or even_parts(visits["rollout"].nunique(), TWELFTHS)
+    parts = parts_of_run(visits["rollout"], max(1, min(number, len(visits) // FEWEST_VISITS)))
+    return [members for _, members in visits.groupby(parts)]
 
 
 def _measured(visits: "pd.DataFrame") -> Interval:

@@ -3,6 +3,8 @@
 
 """Parts of a run, over which means are taken."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,3 +17,8 @@ def parts_of_run(rollouts: ArrayLike, most: int) -> NDArray[np.intp]:
         return np.zeros(0, dtype=np.intp)
     starts = [members[0] for members in np.array_split(distinct, max(1, min(most, distinct.size)))]
     return np.searchsorted(starts, rollouts, side="right") - 1
+
+
+def even_parts(number: int, most: int) -> int:
+    """Into how many parts, at most so many, a number of things can be divided so that each has as many, give or take one."""
+    return math.ceil(number / max(1, math.ceil(number / most)))
