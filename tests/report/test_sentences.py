@@ -142,7 +142,7 @@ def test_the_context_tells_how_far_prompts_are_from_their_predictions():
         "0.07, and the intervals overlap at 100\xa0% of the visits."
     )
     _, apart = sentences.context(made(visits_of(RISING, EXACT)))
-    assert apart.startswith("Prompt by prompt the two agree within what sampling does: a visit lies 0.05 from")
+    assert apart.startswith("Prompt by prompt the two agree as far as sampling can tell: a visit lies 0.05 from")
 
 
 def test_a_finding_takes_the_place_of_the_overlap():
@@ -173,6 +173,8 @@ def test_weights_are_told_where_the_loss_uses_them():
         "No step had an effective sample size below 0.80; of the trajectories 1.0\xa0% were clipped with A > 0 and "
         "2.0\xa0% with A < 0."
     )
+    of_two_steps = [entry | {"step": 2 * entry["step"]} for entry in weights([1.0, 0.8])]
+    assert sentences.context(made(None, of_two_steps))[0].startswith("No log had an effective sample size below 0.80;")
     unused = logged("trajectory/ess", [1.0, 0.1])
     assert not [line for line in sentences.context(made(visits_of(RISING), unused)) if "sample size" in line]
 

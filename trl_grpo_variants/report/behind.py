@@ -230,4 +230,4 @@ def _gradient(summary: Summary) -> Part:
     # One outlier would press the others to the ground.
     up = (0.0, 1.05 * float(np.quantile(series[1], 0.99)) or 1.0)
     drawing = trend(f"Gradient norm: {reading}", series, summary.last_step, up=up)
-    return Module("gradient", "Gradient norm", f"Every step, before clipping. {reading}", {"all": drawing})
+    return Module("gradient", "Gradient norm", f"Every logged step, before clipping. {reading}", {"all": drawing})

@@ -131,5 +131,6 @@ def _distance(summary: Summary) -> Iterator[Figure]:
         yield Figure("KL to the reference", quantity(quarter(series, -1)), note, "kl", "nats/token")
     elif clipped is not None:
         value = f"{' · '.join(map(bare_percent, clipped.means))}{SPACE}%"
-        note = f"of the {clipped.of}; at most {percent(clipped.most)} in a step"
+        of = "step" if summary.logs.is_each_step else "log"
+        note = f"of the {clipped.of}; at most {percent(clipped.most)} in a {of}"
         yield Figure("Clipped, A > 0 and A < 0", value, note, "clipped")

@@ -103,7 +103,7 @@ def context(summary: Summary) -> list[str]:
         f"At the {visit} visit exact iteration would stand at {success(agreement.predicted)}; "
         f"the run stood at {success(agreement.measured)}."
     )
-    verdict = "agree within what sampling does" if agreement.is_sampling else "do not agree"
+    verdict = "agree as far as sampling can tell" if agreement.is_sampling else "do not agree"
     apart = (
         f"Prompt by prompt the two {verdict}: a visit lies {success(agreement.distance.mean)} from its prediction, where "
         f"sampling alone would make {success(agreement.by_sampling)}"
@@ -120,7 +120,8 @@ def _weights(summary: Summary) -> Iterator[str]:
     clipped, sizes = summary.clipping, summary.effective_size[1]
     parts = []
     if sizes.size:
-        parts.append(f"no step had an effective sample size below {success(sizes.min())}")
+        of = "step" if summary.logs.is_each_step else "log"
+        parts.append(f"no {of} had an effective sample size below {success(sizes.min())}")
     if clipped is not None:
         up, down = clipped.means
         parts.append(f"of the {clipped.of} {percent(up)} were clipped with A > 0 and {percent(down)} with A < 0")
