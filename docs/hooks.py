@@ -24,7 +24,8 @@ def linked(page: Path) -> set[Path]:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    for file in files.documentation_pages() + files.media_files():
+    # Those of the theme stay.
+    for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
     waiting, known = [ROOT / "README.md"], {ROOT / "README.md"}
     while waiting:
@@ -37,6 +38,10 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Docstrings name other objects as TRL's do, which Markdown takes for brackets."""
-    return re.sub(r"\[<code>~?([\w.]+)</code>\]", r"<code>\1</code>", html)
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Docstrings name types and other objects as TRL's do, in marks that are Markdown's only in part."""
+    if page.file.src_uri != "docs/api.md":
+        return html
+    html = re.sub(r"\[<code>~?([\w.]+)</code>\]", r"<code>\1</code>", html)
+    marks = re.compile(r"\[`~?|`\]|`|\*(?=optional)|(?<=optional)\*")
+    return re.sub(r"<code>[^<]*`[^<]*</code>", lambda match: marks.sub("", match[0]), html)

@@ -115,12 +115,9 @@ def first_run(tmp_path_factory):
 def test_the_program_of_the_readme_trains(first_run):
     _, namespace = first_run
     success = [entry["success"] for entry in namespace["trainer"].state.log_history if "success" in entry]
-    # As the README says.
-    assert f"{success[0]:.2f} at first" in flat(PAGES[0]) and f"{success[-1]:.2f} at last" in flat(PAGES[0])
-
-
-def flat(path):
-    return " ".join(path.read_text().split())
+    said = re.search(r"success rises:\s+([\d.]+)\s+at\s+first,\s+([\d.]+)\s+at\s+last", PAGES[0].read_text())
+    # On another machine sums are rounded otherwise, and other completions are sampled.
+    assert [success[0], success[-1]] == pytest.approx(list(map(float, said.groups())), abs=0.05)
 
 
 @pytest.mark.parametrize("path", PAGES[1:], ids=lambda path: path.stem)
