@@ -43,8 +43,11 @@ def options(script):
     return set(re.findall(r"\"(--[\w-]+)\"", (ROOT / script).read_text()))
 
 
-def check_command(command):
-    """Run a command of this package; of any other, look whether what it names is there."""
+def check_command(command, capsys):
+    """
+    Run a command of this package, which prints the numbers of its comment; of any other, look whether what it names is
+    there.
+    """
     words = shlex.split(command, comments=True)
     while words and "=" in words[0] and not words[0].startswith("-"):
         words = words[1:]
@@ -55,6 +58,8 @@ def check_command(command):
             raise AssertionError(f"{command!r} trains a model of another place and needs a marker")
         case ["trl-variants", *arguments]:
             assert main(arguments) == 0, command
+            printed = capsys.readouterr().out
+            assert all(number in printed for number in re.findall(r"\d+\.\d+", command.partition(" # ")[2])), printed
         case ["python", script, *arguments]:
             given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
             assert given <= options(script), command
@@ -135,7 +140,7 @@ def test_blocks_of_a_page_run(path, folder, first_run, capsys):
             check_yaml(text, folder)
         elif language == "bash":
             for command in text.replace("\\\n", " ").splitlines():
-                check_command(command)
+                check_command(command, capsys)
         else:
             pytest.fail(f"{where}: {language!r} is no language that is run here")
 
@@ -148,12 +153,13 @@ def test_blocks_of_the_readme_run(folder):
             assert language in ("python", "diff") or NEEDS.match(text.partition("\n")[0])
 
 
-def test_a_block_that_is_wrong_is_seen(folder):
+def test_a_block_that_is_wrong_is_seen(folder, capsys):
     with pytest.raises(ValueError, match="Unknown variant 'tic'"):
         check_yaml("variant: tic\n", folder)
-    for command in ("python examples/theory/advantages.py --colour", "make coffee", "trl-variants run x.py", "curl x"):
+    wrong = ("python examples/theory/advantages.py --colour", "make coffee", "trl-variants run x.py", "curl x")
+    for command in (*wrong, "trl-variants plan --p-ref 0.2 --target 0.8   # beta 0.123456"):
         with pytest.raises(AssertionError):
-            check_command(command)
+            check_command(command, capsys)
 
 
 def messages():
