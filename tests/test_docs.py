@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from trl import TrlParser
 
+import trl_grpo_variants
 from trl_grpo_variants import GRPOVariantConfig, variants
 from trl_grpo_variants.cli import main
 
@@ -179,6 +180,11 @@ def test_quoted_messages_are_those_of_the_code():
     for quote in quotes:
         pattern = re.compile(".*".join(map(re.escape, quote.strip("… ").rstrip(".").split("…"))))
         assert any(pattern.search(text) for text in written), quote
+
+
+def test_the_reference_has_each_public_name():
+    listed = re.findall(r"^::: .*\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(trl_grpo_variants.__all__)
 
 
 def test_what_is_generated_is_up_to_date():
