@@ -13,7 +13,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 from markdown_it import MarkdownIt
+from torch.distributed.run import get_args_parser
 from trl import TrlParser
 
 import trl_grpo_variants
@@ -31,6 +33,10 @@ def fences(path):
     """Blocks of code: language, first line in the file, text."""
     tokens = MarkdownIt("commonmark").parse(path.read_text())
     return [(token.info.strip(), token.map[0] + 1, token.content) for token in tokens if token.type == "fence"]
+
+
+def commands(text):
+    return text.replace("\\\n", " ").splitlines()
 
 
 def generator():
@@ -68,6 +74,17 @@ def check_command(command, capsys):
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
         case _:
             raise AssertionError(f"{command!r} is neither run nor looked at by this test")
+
+
+def check_options(command):
+    """Look whether the options exist of a command that trains with this package where the tests cannot."""
+    words = shlex.split(command, comments=True)
+    if not any("trl" in word for word in words):
+        return
+    parsers = (launch_command_parser(), get_args_parser(), TrlParser((GRPOVariantConfig,)))
+    known = {option for parser in parsers for action in parser._actions for option in action.option_strings}
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert given <= known | {"--config", "--accelerate_config"}, command
 
 
 def check_yaml(text, folder):
@@ -132,15 +149,18 @@ def test_blocks_of_a_page_run(path, folder, first_run, capsys):
     shutil.copytree(place / "runs", folder / "runs")
     own = {"__name__": "docs"}
     for language, line, text in fences(path):
-        where, first = f"{path.relative_to(ROOT)}:{line}", text.partition("\n")[0]
-        if NEEDS.match(first) or language in ("text", "diff"):
+        where = f"{path.relative_to(ROOT)}:{line}"
+        if language in ("text", "diff"):
             continue
-        if language == "python":
+        if NEEDS.match(text.partition("\n")[0]):
+            for command in commands(text):
+                check_options(command)
+        elif language == "python":
             run_python(text, where, own)
         elif language == "yaml":
             check_yaml(text, folder)
         elif language == "bash":
-            for command in text.replace("\\\n", " ").splitlines():
+            for command in commands(text):
                 check_command(command, capsys)
         else:
             pytest.fail(f"{where}: {language!r} is no language that is run here")
@@ -150,13 +170,19 @@ def test_blocks_of_the_readme_run(folder):
     for language, _, text in fences(PAGES[0]):
         if language == "yaml":
             check_yaml(text, folder)
+        elif language == "bash":
+            assert NEEDS.match(text.partition("\n")[0])
+            for command in commands(text):
+                check_options(command)
         else:
-            assert language in ("python", "diff") or NEEDS.match(text.partition("\n")[0])
+            assert language in ("python", "diff")
 
 
 def test_a_block_that_is_wrong_is_seen(folder, capsys):
     with pytest.raises(ValueError, match="Unknown variant 'tic'"):
         check_yaml("variant: tic\n", folder)
+    with pytest.raises(AssertionError):
+        check_options("trl-variants grpo --config recipe.yaml --varient dual")
     wrong = ("python examples/theory/advantages.py --colour", "make coffee", "trl-variants run x.py", "curl x")
     for command in (*wrong, "trl-variants plan --p-ref 0.2 --target 0.8   # beta 0.123456"):
         with pytest.raises(AssertionError):

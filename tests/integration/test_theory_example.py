@@ -3,6 +3,7 @@
 
 """The real trainer does what the theory predicts, and each level's expected gradient is the one that it claims."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_the_figure_shows_what_was_measured(example):
     assert outcome.share_inside == 0.0
 
 
-def test_every_advantage_with_a_signal_is_on_one_line(example):
+def test_every_advantage_with_a_signal_is_on_one_line(example, tmp_path):
     *_, advantages, figures = example
     drawn, without = advantages.lines()
     names = [name for line in drawn for name in line.names]
@@ -93,6 +94,13 @@ def test_every_advantage_with_a_signal_is_on_one_line(example):
         for one, other in zip(light.lines, dark.lines, strict=True):
             np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
             assert one.get_color() != other.get_color()
+
+    figures.save(lambda colors: advantages.figure(drawn, colors), tmp_path / "advantages")
+    for name in ("advantages-light.svg", "advantages-dark.svg"):
+        # As drawn now, and not by an older theory.
+        kept = Path(advantages.__file__).with_name(name)
+        written, stored = (re.findall(">([^<>]+)</text>", path.read_text()) for path in (tmp_path / name, kept))
+        assert written == stored != [], name
 
 
 def test_expected_gradients_of_the_levels(example):
