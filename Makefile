@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm test-deepspeed compat mutation benchmark-gpu lint
+.PHONY: quickstart test test-vllm test-deepspeed docs compat mutation benchmark-gpu lint
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -39,7 +39,12 @@ test-deepspeed:
 		"from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
 	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py tests/integration/test_ranks.py -k zero $(ARGS)
 
-# Every supported line of TRL, half an hour; writes the table of versions in the README.
+# The README and `docs/` as a site, in `site/`. Warnings are errors, and nothing is fetched while it is built; the variable
+# silences a notice about the future of MkDocs.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+# Every supported line of TRL, half an hour; writes the table of versions in `docs/limits.md`.
 compat: $(VENV)/installed-test
 	$(BIN)/python .ci/compat.py $(ARGS)
 
