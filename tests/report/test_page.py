@@ -150,7 +150,19 @@ def test_without_a_monitor_there_is_nothing_of_the_prompts(tmp_path):
     assert not {"Against the theory", "Prompt by prompt"} & set(page.texts)
     # An axis from 0 to 1, whatever the success was.
     text = (tmp_path / "report" / "index.html").read_text()
-    assert re.search(r'aria-label="Success over the run: 0.50 → 0.50".*?>0.25</text>.*?>1</text>', text)
+    assert re.search(
+        r'aria-label="Success over the run: 0.50 at first, 0.50 at last.".*?>0.25</text>.*?>1</text>', text
+    )
+
+
+def test_held_out_success_is_drawn_also_without_a_monitor():
+    evaluations = [
+        {"step": step, "eval_success": share, "eval_success_prompts": 400} for step, share in ((4, 0.3), (12, 0.6))
+    ]
+    text, _ = render(run_of(None, history() + evaluations))
+    assert "Held-out success rose from 0.30 to 0.60" in text
+    # Of each of three drawings, and of the key.
+    assert text.count('class="diamond"') == 3 * 2 + 1
 
 
 def test_logs_of_stock_trl_alone(tmp_path):
