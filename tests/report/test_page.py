@@ -230,8 +230,10 @@ def test_the_largest_page_is_small():
     counts, names = [list(map(int, row)) for row in drawn], [f"{n:05} " + "&" * 150 for n in range(500)]
     predictions = dict(zip(names, predicted.tolist(), strict=True))
     rows = visits_of(dict(zip(names, counts, strict=True)), predictions)
+    # Of 400 rollouts.
+    rows = [row | {"rollout": n // 20, "step": 2 * (n // 20)} for n, row in enumerate(rows)]
     logs = [entry | {f"user/{n}": float(generator.normal()) for n in range(80)} for entry in history() * 60]
-    logs = [entry | {"step": step, "grad_norm": 1.0, "entropy": 0.5} for step, entry in enumerate(logs, 1)]
+    logs = [entry | {"step": step, "grad_norm": 1.0, "entropy": 0.5} for step, entry in enumerate(logs[:800], 1)]
     page_of(run_of(rows, logs, **SETTINGS))
 
 

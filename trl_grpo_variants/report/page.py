@@ -35,7 +35,7 @@ from .summary import Summary
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _MOST_PROMPTS, _MOST_METRICS = 200, 60
-_MOST_BYTES = 200  # of a text of the run
+_MOST_BYTES = 160  # of a text of the run
 
 
 @dataclass(frozen=True)
