@@ -321,6 +321,8 @@ def test_clipped_trajectories_are_shares_of_all_and_of_those_of_their_sign():
     assert told in subtitles(logged) and "of that sign" not in subtitles(logged)
     both = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.2})
     assert f"{told} Of those of that sign 20 % and 15 %." in both and "trajectory/positive Mean" not in both
+    one_sided = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.0})
+    assert told in one_sided and "of that sign" not in one_sided
     tokens = subtitles({"clip_ratio/high_mean": 0.02, "clip_ratio/low_mean": 0.03})
     assert "Share of tokens, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0." in tokens
 
