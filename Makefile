@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm test-deepspeed docs compat mutation benchmark-gpu lint
+.PHONY: quickstart test test-vllm test-deepspeed docs compat mutation benchmark-gpu lint dist licences
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -63,3 +63,11 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Wheel and sdist, built, checked and used from an environment of their own.
+dist: $(VENV)/installed-dist
+	$(BIN)/python .ci/distribution.py
+
+# Whether the licences of what an installation brings along may stand beside that of the package.
+licences: $(VENV)/installed-dist
+	$(BIN)/python .ci/licences.py

@@ -88,6 +88,8 @@ TESTS = {
     "suggest": "test_mistakes.py test_config.py",
     "warn": "test_mistakes.py test_config.py integration/test_trainer.py",
     "compat": "test_compat.py",
+    "doctor/": "test_doctor.py test_recipes.py",
+    "requirements": "test_compat.py test_doctor.py",
     "cli": "test_mistakes.py test_cli.py report integration/test_launch.py",
     "launch": "test_mistakes.py test_cli.py integration/test_launch.py",
     "recipe": "test_mistakes.py test_recipes.py test_cli.py integration/test_launch.py",

@@ -104,11 +104,11 @@ def test_version_names_the_package_and_trl(capsys):
 def test_without_a_command_help_is_printed(capsys):
     assert main([]) == 0
     printed = capsys.readouterr().out
-    for command in ("list", "show", "grpo", "run", "plan", "report", "--version"):
+    for command in ("list", "show", "grpo", "run", "plan", "report", "doctor", "--version"):
         assert command in printed
 
 
-@pytest.mark.parametrize("command", ["run", "grpo", "plan", "report"])
+@pytest.mark.parametrize("command", ["run", "grpo", "plan", "report", "doctor"])
 def test_each_command_has_a_help_of_its_own(command, capsys):
     try:
         assert main([command, "--help"]) == 0

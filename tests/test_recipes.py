@@ -4,6 +4,7 @@
 """The recipes: what their headers claim, how they are launched, and a small twin of each that trains."""
 
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -20,13 +21,13 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 from datasets import Dataset, load_dataset
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
+    AutoProcessor,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen3Config,
 )
@@ -35,6 +36,9 @@ from trl.scripts import grpo as trl_script
 
 from trl_grpo_variants import GRPOVariantConfig, launch, register, unregister
 from trl_grpo_variants.compat import check_backend, sharding_backend
+from trl_grpo_variants.doctor.rehearsal import STEPS, make_policy, small_recipe
+
+from .tiny_modalities import NOT_TO_WRITE, call, image_processor, make_image_policy, make_tool_policy
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -47,9 +51,9 @@ ON_CPU = ["--use_cpu", "true", "--bf16", "false"]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 
 
-def load(name):
-    """A script of the folder as a module; the folder is no package."""
-    spec = importlib.util.spec_from_file_location(f"recipes_{name}", FOLDER / f"{name}.py")
+def load(name, folder=FOLDER):
+    """A script of a folder as a module; the folder is no package."""
+    spec = importlib.util.spec_from_file_location(f"recipes_{name}", folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -58,6 +62,8 @@ def load(name):
 
 memory = load("memory")
 data = load("data")
+calculator = load("calculator")
+own_script = load("grpo_variants", REPOSITORY / "examples" / "scripts")
 
 
 @pytest.fixture
@@ -78,25 +84,31 @@ def header(recipe):
 
 
 def launch_line(recipe):
-    """First command of the header: its environment, and the arguments of `trl-variants grpo`."""
+    """First command of the header: its environment, and its words."""
     line, lines = "", iter(header(recipe))
     while not line or line.endswith("\\"):
         line = line.removesuffix("\\") + next(lines)
     words = shlex.split(line.replace("$MACHINE_RANK", "1").replace("$MAIN_PROCESS_IP", "10.0.0.1"))
-    start = words.index("trl-variants")
-    assert words[start + 1] == "grpo"
-    return dict(word.split("=", 1) for word in words[:start]), words[start + 2 :]
+    start = next(i for i, word in enumerate(words) if "=" not in word)
+    return dict(word.split("=", 1) for word in words[:start]), words[start:]
 
 
-def parse(recipe, *arguments):
-    """What TRL's script gets of a recipe; an unknown key or argument is an error."""
-    return trl_script.make_parser().parse_args_and_config(["--config", str(recipe), *ON_CPU, *arguments])
+def script_of(recipe):
+    """The script that a recipe is for."""
+    words = launch_line(recipe)[1]
+    assert words[:2] in (["trl-variants", "grpo"], ["accelerate", "launch"])
+    return trl_script if words[0] == "trl-variants" else own_script
+
+
+def parse(recipe, *arguments, script=trl_script):
+    """What a script gets of a recipe; an unknown key or argument is an error."""
+    return script.make_parser().parse_args_and_config(["--config", str(recipe), *ON_CPU, *arguments])
 
 
 def parse_for(monkeypatch, recipe, world_size):
     """As one of several processes would parse it."""
     monkeypatch.setattr(transformers.TrainingArguments, "world_size", property(lambda _: world_size))
-    return parse(recipe)
+    return parse(recipe, script=script_of(recipe))
 
 
 def test_every_family_has_a_recipe():
@@ -128,9 +140,9 @@ def test_the_table_lists_every_recipe():
 @every_recipe
 def test_the_config_is_what_the_header_claims(monkeypatch, registered, recipe):
     machine = memory.read_machine(recipe.read_text())
-    script, args, model, mixture = parse_for(monkeypatch, recipe, machine.gpus)
+    script, args, model, *mixture = parse_for(monkeypatch, recipe, machine.gpus)
     assert isinstance(args, GRPOVariantConfig)
-    assert script.dataset_name and not mixture.datasets
+    assert script.dataset_name and not any(part.datasets for part in mixture)
 
     text = "\n".join(header(recipe))
     name, beta, mirror_beta, level = re.search(
@@ -199,7 +211,7 @@ def test_any_number_of_trainers_will_do(monkeypatch, registered, name, trainers)
 
 @every_recipe
 def test_the_backend_supports_what_the_recipe_asks_of_it(monkeypatch, registered, recipe):
-    _, args, _, _ = parse(recipe)
+    _, args, *_ = parse(recipe, script=script_of(recipe))
     sharding = memory.read_machine(recipe.read_text()).sharding
     if sharding == "fsdp2":
         monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
@@ -213,15 +225,21 @@ def test_the_backend_supports_what_the_recipe_asks_of_it(monkeypatch, registered
 @every_recipe
 def test_the_launch_line_is_understood(monkeypatch, registered, recipe):
     """By `trl-variants grpo`, which checks the config, and by accelerate, which reads its own."""
-    environment, arguments = launch_line(recipe)
-    assert arguments[:2] == ["--config", f"examples/recipes/{recipe.name}"]
-    launched = []
+    environment, (command, subcommand, *arguments) = launch_line(recipe)
+    config = ["--config", f"examples/recipes/{recipe.name}"]
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(accelerate_launch, "launch_command", launched.append)
-    launch.launch_grpo([*arguments, *ON_CPU])
-    (args,) = launched
-    assert args.training_script == "trl_grpo_variants.launch"
-    assert args.training_script_args == [trl_script.__file__, *arguments[:2], *ON_CPU]
+    if command == "accelerate":
+        args = accelerate_launch.launch_command_parser().parse_args(arguments)
+        assert args.training_script == "examples/scripts/grpo_variants.py"
+        assert args.training_script_args == config
+    else:
+        assert arguments[:2] == config
+        launched = []
+        monkeypatch.setattr(accelerate_launch, "launch_command", launched.append)
+        launch.launch_grpo([*arguments, *ON_CPU])
+        (args,) = launched
+        assert args.training_script == "trl_grpo_variants.launch"
+        assert args.training_script_args == [trl_script.__file__, *config, *ON_CPU]
 
     machine = memory.read_machine(recipe.read_text())
     args, accelerate_config, _ = accelerate_launch._validate_launch_command(args)
@@ -276,6 +294,7 @@ def test_accelerate_configs_load(path):
 PARAMETERS = {
     "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
     "Qwen/Qwen3-1.7B": 1_720_574_976,
     "Qwen/Qwen3-8B": 8_190_735_360,
 }
@@ -294,18 +313,43 @@ def model_config(shape):
     )
 
 
+# As published; what is not here is the default of transformers.
+VISION = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048}
+
+
+def build(shape):
+    """A model of a shape, without memory for it."""
+    config = model_config(shape)
+    with torch.device("meta"):
+        if not shape.vision:
+            model = AutoModelForCausalLM.from_config(config)
+            language = model.model
+        else:
+            # Its language model is Qwen2.5's, with positions in three dimensions that sum to half of a head's.
+            text = config.to_dict() | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+            text["rope_parameters"]["mrope_section"] = [16, 24, 24]
+            text.pop("model_type")
+            model = Qwen2_5_VLForConditionalGeneration(
+                Qwen2_5_VLConfig(text_config=text, vision_config=VISION, tie_word_embeddings=shape.tied)
+            )
+            language = model.model.language_model
+        if shape.tied:
+            model.lm_head.weight = language.embed_tokens.weight
+    return model
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_shapes_give_the_parameters_of_the_models(name):
     shape = memory.SHAPES[name]
     assert shape.parameters == PARAMETERS[name]
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(shape))
-        if shape.tied:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        assert sum(p.numel() for p in model.parameters()) == shape.parameters
-        peft_model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
-    trained = sum(p.numel() for p in peft_model.parameters() if p.requires_grad)
-    assert trained == shape.adapter_parameters(16)
+    assert sum(p.numel() for p in build(shape).parameters()) == shape.parameters
+    # The layers that see images have linear maps too, of other names than these.
+    for targets in (["q_proj", "v_proj"], ["all-linear"] if not shape.vision else list(memory.LINEARS[:4])):
+        config = LoraConfig(r=16, target_modules=targets[0] if targets == ["all-linear"] else targets)
+        with torch.device("meta"):
+            peft_model = get_peft_model(build(shape), config)
+        trained = sum(p.numel() for p in peft_model.parameters() if p.requires_grad)
+        assert trained == shape.adapter_parameters(16, targets)
 
 
 @pytest.mark.parametrize("stream", [4, 2])
@@ -377,6 +421,11 @@ def test_a_recipe_that_does_not_fit_is_refused(tmp_path):
 ROWS = {
     "gsm8k": {"question": "How many clips?\n", "answer": "She sold 1,200 + 34 = <<1200+34=1234>>1,234.\n#### 1,234"},
     "dapo_math": {"prompt": "What is $1200+34$?", "solution": "1234"},
+    "multimodal_open_r1": {
+        "problem": "What does the picture show?",
+        "solution": "<think>It shows 1234.</think>\n<answer> 1234 </answer>",
+        "image": Image.new("L", (8, 8)),
+    },
 }
 
 
@@ -386,7 +435,8 @@ def test_data_is_what_the_reward_reads(tmp_path, monkeypatch, name):
 
     def from_the_hub(path, config, split):
         asked.append((path, config, split))
-        return Dataset.from_list([ROWS[name] | {"extra": 1}] * 3)
+        large = [{"image": Image.new("RGB", (8, data.LARGEST_IMAGE))}] if "image" in ROWS[name] else []
+        return Dataset.from_list([ROWS[name] | {"extra": 1} | other for other in ({}, {}, *large)])
 
     monkeypatch.setattr(data, "load_dataset", from_the_hub)
     data.prepare(name, tmp_path / name)
@@ -396,8 +446,10 @@ def test_data_is_what_the_reward_reads(tmp_path, monkeypatch, name):
 
     rows = load_dataset(str(tmp_path / name), cache_dir=str(tmp_path / "cache"))
     assert set(rows) == set(data.SOURCES[name].splits)
-    assert rows["train"].column_names == ["prompt", "solution"]
-    assert rows["train"][0]["solution"] == "1234"
+    assert set(rows["train"].column_names) == {"prompt", "solution"} | (ROWS[name].keys() & {"image"})
+    assert len(rows["train"]) == 2
+    assert rows["train"][0]["solution"] in ("1234", "\\boxed{1234}")
+    assert rows["train"][0].get("image", Image.new("RGB", (8, 8))).mode == "RGB"
     (message,) = rows["train"][0]["prompt"]
     assert message["role"] == "user"
     assert message["content"].endswith("\\boxed{}.")
@@ -408,44 +460,90 @@ def test_data_is_what_the_reward_reads(tmp_path, monkeypatch, name):
     assert accuracy_reward(completions, rows["train"]["solution"][:1] * 4) == [1, 1, 0, 0]
 
 
-# The policy of the twins speaks in answers, so that TRL's own reward finds right and wrong ones.
-VOCABULARY = ["<pad>", "<eos>", "?", *(f"\\boxed{{{number}}}" for number in (1, 2))]
+def test_problems_for_a_policy_with_tools_are_told_how_to_answer_by_the_environment():
+    row = data.gsm8k_tools(ROWS["gsm8k"])
+    assert row == {"prompt": [{"role": "user", "content": "How many clips?"}], "solution": "1234"}
+    assert data.multimodal_open_r1({"problem": "?", "solution": "B"})["solution"] == "\\boxed{B}"
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("(3 + 4) * 2.5", "17.5"), ("-2 - -3", "1"), (" 1200+34 ", "1234"), ("1/3", "0.333333333333")],
+)
+def test_the_calculator_calculates(expression, value):
+    assert calculator.Calculator().calculate(expression) == value
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["2 ** 9", "__import__('os')", "a", "1 if 1 else 2", "True", "'a' * 9", "1" + "+1" * 200, "", "1 // 2"],
+)
+def test_the_calculator_runs_nothing_else(expression):
+    with pytest.raises((ValueError, SyntaxError)):
+        calculator.Calculator().calculate(expression)
+
+
+@pytest.mark.parametrize(
+    ("submitted", "reward"),
+    [
+        (["1,234"], 1.0),
+        (["1234.0"], 1.0),
+        (["1235"], 0.0),
+        (["1235", "1234"], 0.0),
+        (["1234", "7"], 1.0),
+        (["x"], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_the_first_submitted_answer_is_rewarded(submitted, reward):
+    environment = calculator.Calculator()
+    for _ in range(2):
+        # Instances are used again.
+        assert "submit" in environment.reset(solution="1234", prompt=[])
+        assert environment.get_reward() == 0.0
+        for answer in submitted:
+            environment.submit(answer)
+        assert environment.get_reward() == reward
+
+
+# The policies of the twins speak in answers, so that rewards find right and wrong ones.
+ANSWERS = [f"\\boxed{{{number}}}" for number in (1, 2)]
+VOCABULARY = ["<pad>", "<eos>", "?", *ANSWERS]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+CALLS = [call("submit", answer="1"), call("submit", answer="2"), call("calculate", expression="1 + 1")]
+
+
+def write_task(kind, folder):
+    """A small policy, and data as `data.py` writes it."""
+    (folder / "data").mkdir()
+    questions = [("?" * number, 1 + number % 2) for number in range(40)]
+    if kind == "tools":
+        make_tool_policy(folder / "policy", CALLS)
+        rows = [data.gsm8k_tools({"question": "?", "answer": f"#### {solution}"}) for _, solution in questions]
+    else:
+        rows = [data._row(question, str(solution)) for question, solution in questions]
+    if kind == "images":
+        make_image_policy(folder / "policy", ANSWERS)
+        rows = [row | {"image": Image.new("RGB", (8 + 8 * (i % 2), 8))} for i, row in enumerate(rows)]
+        Dataset.from_list(rows).to_parquet(folder / "data" / "train.parquet")
+        return
+    if kind == "text":
+        make_policy(folder / "policy", VOCABULARY, TEMPLATE, spaced=True)
+    Dataset.from_list(rows).to_json(folder / "data" / "train.jsonl")
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory):
-    """Folder with a small policy that has a chat template, and data as `data.py` writes it."""
-    folder = tmp_path_factory.mktemp("task")
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", chat_template=TEMPLATE
-    ).save_pretrained(folder / "policy")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(VOCABULARY),
-            hidden_size=64,  # a block of 4-bit quantisation
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            pad_token_id=0,
-            eos_token_id=1,
-            bos_token_id=None,
-            tie_word_embeddings=False,
-            initializer_range=0.1,
-        )
-    ).save_pretrained(folder / "policy")
-    (folder / "data").mkdir()
-    rows = [data._row("?" * number, str(1 + number % 2)) for number in range(40)]
-    Dataset.from_list(rows).to_json(folder / "data" / "train.jsonl")
-    return folder
+def tasks(tmp_path_factory):
+    """Folders of the tasks by their kind."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("text", "tools", "images")}
+    for kind, folder in folders.items():
+        write_task(kind, folder)
+    return folders
 
 
 @every_recipe
-def test_a_small_twin_trains(task, tmp_path, monkeypatch, registered, recipe):
-    """The recipe itself through TRL's script; only the model, the data, sizes and what needs a GPU are replaced."""
+def test_a_small_twin_trains(tasks, tmp_path, monkeypatch, registered, recipe):
+    """The recipe itself through its script; only the model, the data, sizes and what needs a GPU are replaced."""
     pytest.importorskip("math_verify")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -453,27 +551,20 @@ def test_a_small_twin_trains(task, tmp_path, monkeypatch, registered, recipe):
     quantized = values.get("load_in_4bit", False)
     if quantized:
         pytest.importorskip("bitsandbytes")
-    small = {
-        "model_name_or_path": task / "policy",
-        "dataset_name": task / "data",
-        "output_dir": "out",
-        "use_vllm": "false",
-        "dtype": values["dtype"] if quantized else "float32",
-        "max_steps": 2,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "num_generations": 4,
-        "max_completion_length": 3,
-        "temperature": 1.0,
-        "learning_rate": 1e-2,
-        "save_strategy": "no",
-        "disable_tqdm": "true",
-        "dataloader_pin_memory": "false",
-        "seed": 1,
-    }
-    script, args, model, mixture = parse(
-        recipe, *(str(x) for key, value in small.items() for x in (f"--{key}", value))
+    small, without = small_recipe(values, tmp_path)
+    assert without == (["vLLM"] if values.get("use_vllm") else [])
+    kind = (
+        "tools" if "environment_factory" in values else "images" if "-VL-" in values["model_name_or_path"] else "text"
     )
+    changed = {"model_name_or_path": tasks[kind] / "policy", "dataset_name": tasks[kind] / "data"}
+    changed["max_completion_length"] = {"text": 3, "tools": 48, "images": 3}[kind]
+    if kind == "images":
+        changed["generation_kwargs"] = json.dumps(NOT_TO_WRITE)
+        # The processor of the model's own class needs torchvision for videos.
+        monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda *_, **__: image_processor(ANSWERS))
+    script = script_of(recipe)
+    arguments = parse(small, *(str(x) for k, value in changed.items() for x in (f"--{k}", value)), script=script)
+    _, args, *_ = arguments
     assert args.variant == values["variant"]
     losses = []
     from trl import GRPOTrainer  # ours, once registered
@@ -482,20 +573,22 @@ def test_a_small_twin_trains(task, tmp_path, monkeypatch, registered, recipe):
     monkeypatch.setattr(
         GRPOTrainer, "log", lambda self, logs, *rest: (losses.append(logs), original(self, logs, *rest))
     )
-    trl_script.main(script, args, model, mixture)
+    script.main(*arguments)
 
     steps = [logs for logs in losses if "grad_norm" in logs]
-    assert len(steps) == 2
+    assert len(steps) == STEPS
     assert all(torch.isfinite(torch.tensor([logs["loss"], logs["grad_norm"]])).all() for logs in steps)
     assert any(logs["grad_norm"] > 0 for logs in steps)
     if args.mirror_beta:
         assert "mirror_kl" in steps[-1]
+    if kind == "tools":
+        assert any(0 < logs["rewards/Calculator/mean"] < 1 and logs["tools/call_frequency"] > 0 for logs in steps)
     if values.get("use_peft"):
         adapter = load_file("out/adapter_model.safetensors")
         assert any(tensor.any() for name, tensor in adapter.items() if "lora_B" in name)
         # What memory.py counts: an adapter in bf16 over a 4-bit base, else in fp32.
         assert {tensor.dtype for tensor in adapter.values()} == {torch.bfloat16 if quantized else torch.float32}
     else:
-        before = load_file(task / "policy" / "model.safetensors")
+        before = load_file(tasks[kind] / "policy" / "model.safetensors")
         after = load_file("out/model.safetensors")
         assert any(not torch.equal(before[name], after[name]) for name in before)

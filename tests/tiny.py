@@ -8,38 +8,18 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 from trl import GRPOConfig
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant, list_variants
+from trl_grpo_variants.doctor import rehearsal
+from trl_grpo_variants.doctor.rehearsal import WORDS
 from trl_grpo_variants.runs.visits import read_visits
 
 
-WORDS = ["<pad>", "<eos>", *"abcdefgh", "?"]
-
-
 def make_policy(path: Path, hidden_size: int = 16) -> None:
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", padding_side="left"
-    ).save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
+    shape = {"hidden_size": hidden_size, "intermediate_size": 2 * hidden_size, "max_position_embeddings": 64}
+    rehearsal.make_policy(path, WORDS, **shape, initializer_range=0.3)
 
 
 def own_variants(*stock: str) -> list[str]:

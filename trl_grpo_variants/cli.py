@@ -30,6 +30,7 @@ _FORWARDED = {
     "run": (".launch", "main"),
     "plan": (".plan.command", "main"),
     "report": (".report.command", "main"),
+    "doctor": (".doctor.command", "main"),
 }
 
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command line; the exit code.
 
     0, or 2 with one sentence on standard error if the input is wrong or something is not installed; that of the run or
-    the script for `grpo` and `run`.
+    the script for `grpo` and `run`, and 1 for `doctor` if something is missing.
     """
     parser = argparse.ArgumentParser(prog="trl-variants", description="GRPO variants for TRL.")
     parser.add_argument("--version", action="version", version=_versions())
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("run", help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
     commands.add_parser("plan", help="Choose KL coefficients for a target success; see `plan --help`.")
     commands.add_parser("report", help="Make a page of a run; see `report --help`.")
+    commands.add_parser("doctor", help="Say what this machine can run, and train three steps of a tiny model.")
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:
         parser.print_help()

@@ -4,15 +4,14 @@
 """What the trainer needs of the TRL and the backend that it finds; checked before a model is loaded."""
 
 import os
-import tomllib
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from accelerate.utils import parse_flag_from_env
-from packaging.requirements import Requirement
 from packaging.version import Version
+
+from .requirements import requirements
 
 
 if TYPE_CHECKING:
@@ -44,29 +43,12 @@ SEAMS = (
 
 def check_trl(found: str) -> None:
     """Refuse, with an `ImportError`, a version of TRL that this package does not declare to support."""
-    supported = next(r.specifier for r in map(Requirement, _requirements()) if r.name == "trl" and r.marker is None)
+    supported = requirements()["trl"].specifier
     if not supported.contains(found, prereleases=True):
         raise ImportError(
             f"trl_grpo_variants builds on parts of TRL that differ between versions and supports trl{supported}, but "
             f"TRL {found} is installed: run `pip install 'trl{supported}'`."
         )
-
-
-def _requirements() -> list[str]:
-    """What the package declares: in the file that its metadata is made from, or in the metadata."""
-    # A source tree need not be installed, and what is installed may be of another one.
-    source = Path(__file__).parents[1] / "pyproject.toml"
-    if source.is_file():
-        project = tomllib.loads(source.read_text(encoding="utf-8")).get("project", {})
-        if project.get("name") == "trl_grpo_variants":
-            return project["dependencies"]
-    try:
-        return requires("trl_grpo_variants") or []
-    except PackageNotFoundError:
-        raise ImportError(
-            "trl_grpo_variants cannot tell which TRL it supports: it is not installed, and its `pyproject.toml` does "
-            "not lie beside it. Install it, or put the whole source tree on the path."
-        ) from None
 
 
 trl_version = version("trl")

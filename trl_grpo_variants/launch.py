@@ -64,7 +64,7 @@ def launch_grpo(arguments: Sequence[str]) -> int:
     from accelerate.commands.launch import launch_command
 
     try:
-        launch_command(_launch_arguments(normalized(arguments)))
+        launch_command(launch_arguments(normalized(arguments)))
     except subprocess.CalledProcessError as error:
         # Its own process has told why; a signal has no words.
         print(f"trl-variants: the run ended with exit code {error.returncode}.", file=sys.stderr)  # noqa: T201
@@ -72,7 +72,7 @@ def launch_grpo(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _launch_arguments(arguments: list[str]) -> argparse.Namespace:
+def launch_arguments(arguments: list[str]) -> argparse.Namespace:
     """What `accelerate launch` is given to run TRL's script, of a command line that is right."""
     from accelerate.commands.launch import launch_command_parser
     from trl.cli.accelerate_config import resolve_accelerate_config_argument

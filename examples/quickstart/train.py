@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 # By task, the optimizer steps after which the curves are flat or what was predicted is seen.
 STEPS = {"sort": 200, "spread": 400}
+ABOUT = {
+    "sort": "Task: put three to ten digits in order. The policy has seen it done, often wrongly, and is right half the time.",
+    "spread": "Task: put digits in rising or falling order, as the first one says; the policy is right on some prompts and "
+    "hardly ever on others.",
+}
+RUNS = Path("runs/quickstart")
 BASELINE = "grpo"
 
 
@@ -37,10 +44,12 @@ def main() -> None:
     args = parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     console = Console()
+    console.print(ABOUT[args.task])
     if args.compare is None:
         train(args, console)
     elif not compare(args, console):
         raise SystemExit(1)
+    print_next_steps(args, console)
 
 
 def train(args: argparse.Namespace, console: Console) -> None:
@@ -70,7 +79,6 @@ def train(args: argparse.Namespace, console: Console) -> None:
     result = save_result([finished], args)
     print_run(finished, console)
     console.print(f"Wrote {figure}, {result} and the checkpoint in {args.output_dir / 'model'}", soft_wrap=True)
-    print_next_steps(args.variant, console)
 
 
 def compare(args: argparse.Namespace, console: Console) -> bool:
@@ -165,7 +173,7 @@ def save_result(runs: list["Run"], args: argparse.Namespace) -> Path:
     return result
 
 
-def parse_args() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train a small policy with a variant of GRPO, on a CPU.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--variant", default="tic_grpo", help="variant to train with (default: %(default)s)")
@@ -190,19 +198,32 @@ def parse_args() -> argparse.Namespace:
         help="runs of --compare at a time, of one thread each (default: %(default)s)",
     )
     parser.add_argument("--output-dir", type=Path, help="default: a folder of the run's own in runs/quickstart")
-    args = parser.parse_args()
+    return parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = _parser()
+    args = parser.parse_args(argv)
     try:
         for name in args.compare or [args.variant]:
             get_variant(name)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
+    if args.output_dir is None:
+        args.output_dir = RUNS / _name(args)
+        if args.compare is None:
+            args.output_dir = _unused(args.output_dir)
     if args.steps is None:
         args.steps = STEPS[args.task]
-    if args.output_dir is None:
-        args.output_dir = Path("runs/quickstart") / _name(args)
     if args.compare == []:
         args.compare = list_variants()
     return args
+
+
+def _unused(folder: Path) -> Path:
+    """A folder that holds no result: that of an earlier run stays. A comparison goes on in its own."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(path for path in chain([folder], numbered) if not (path / "result.json").exists())
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -210,6 +231,7 @@ def _name(args: argparse.Namespace) -> str:
     what = [args.variant] if args.compare is None else ["compare", *(args.compare or ["all"])]
     seeds = [args.seed] if args.compare is None else args.seeds
     flags = [*(["lora"] if args.lora else []), *([] if args.task == "sort" else [args.task])]
+    flags += [*([] if args.steps is None else [f"{args.steps}steps"]), *(["scratch"] if args.from_scratch else [])]
     return "-".join([*what, *flags, f"seed{'+'.join(map(str, seeds))}"])
 
 
@@ -225,14 +247,29 @@ def print_run(run: "Run", console: Console) -> None:
     console.print(table, markup=False)
 
 
-def print_next_steps(variant: str, console: Console) -> None:
-    other = "mirror" if variant != "mirror" else "tic_grpo"
-    console.print("\nWhat to try next:")
-    for arguments, meaning in (
-        (f"--variant {other}", "another variant"),
-        ("--lora", "a LoRA adapter instead of all weights"),
-        (f"--compare {variant},{other}", "both variants with three seeds each, in a table and a figure"),
-    ):
+def next_steps(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Arguments that were not given now and have left no result, with what they are for."""
+    run = [args.variant] if args.compare is None else args.compare
+    task = "" if args.task == "sort" else f"--task {args.task} "
+    candidates = [(f"{task}--variant {run[0]} --lora", "a LoRA adapter instead of all weights")]
+    for other in [name for name in ("mirror", "tic_grpo", "maxrl", "grpo") if name not in run][:1]:
+        candidates.insert(0, (f"{task}--variant {other}", "another variant"))
+        meaning = "both variants with three seeds each, in a table and a figure"
+        candidates.append((f"{task}--compare {run[0]},{other}", meaning))
+    candidates += [
+        ("--task spread --compare mean_only,maxrl", "a task on which the methods differ: prompts from easy to hard"),
+        ("--compare", "all variants that the task can train"),
+    ]
+    ran = Path(args.output_dir).name
+    done = [ran, *(path.parent.name for path in RUNS.glob("*/result.json"))]
+    return [(text, meaning) for text, meaning in candidates if _name(_parser().parse_args(text.split())) not in done][
+        :3
+    ]
+
+
+def print_next_steps(args: argparse.Namespace, console: Console) -> None:
+    console.print("\nWhat to try next; earlier results stay where they are:")
+    for arguments, meaning in next_steps(args):
         console.print(f'  make quickstart ARGS="{arguments}"\n      {meaning}', highlight=False)
 
 

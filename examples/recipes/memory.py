@@ -13,7 +13,7 @@ recipe names GPUs of which the sum takes at most nine tenths.
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,20 @@ from trl_grpo_variants import get_variant
 
 
 GIB = 2**30
-# Length of a prompt where nothing bounds it; TRL does not cut prompts.
+# Length of a prompt where nothing bounds it; TRL does not cut prompts. An image of 512 x 512 pixels takes 324 of them.
 PROMPT_TOKENS = 512
 # The head turns hidden states into log-probabilities in tiles of this many tokens and words (TRL 1.16), in bf16.
 LM_HEAD_TILE = 4096 * 32768 * 2
 # DeepSpeed's default `stage3_max_live_parameters`.
 ZERO3_LIVE_PARAMETERS = 10**9
 
+# The linear maps of a layer, in the order of `Shape.linears`.
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 @dataclass(frozen=True)
 class Shape:
-    """Public constants of a decoder of the Qwen family, as in its `config.json`."""
+    """Public constants of a decoder of the Qwen family, as in its `config.json`, and the weights before it for images."""
 
     hidden: int
     intermediate: int
@@ -46,6 +49,7 @@ class Shape:
     tied: bool
     qkv_bias: bool
     qk_norm: bool
+    vision: int = 0
 
     @property
     def q(self) -> int:
@@ -57,7 +61,7 @@ class Shape:
 
     @property
     def linears(self) -> list[tuple[int, int]]:
-        """Input and output sizes of the linear maps of one layer: q, k, v, o, gate, up, down."""
+        """Input and output sizes of the linear maps of one layer."""
         h, i = self.hidden, self.intermediate
         return [(h, self.q), (h, self.kv), (h, self.kv), (self.q, h), (h, i), (h, i), (i, h)]
 
@@ -71,11 +75,12 @@ class Shape:
         embeddings = (1 if self.tied else 2) * self.vocabulary * self.hidden
         norms = self.layers * (2 * self.hidden + 2 * self.head_dim * self.qk_norm) + self.hidden
         biases = self.layers * (self.q + 2 * self.kv) * self.qkv_bias
-        return embeddings + self.linear_parameters + norms + biases
+        return embeddings + self.linear_parameters + norms + biases + self.vision
 
-    def adapter_parameters(self, rank: int) -> int:
-        """LoRA on all linear maps of the layers."""
-        return self.layers * sum(rank * (n + m) for n, m in self.linears)
+    def adapter_parameters(self, rank: int, targets: Sequence[str] = ("all-linear",)) -> int:
+        """LoRA on linear maps of the layers, by default on all of them."""
+        chosen = LINEARS if "all-linear" in targets else targets
+        return self.layers * sum(rank * sum(self.linears[LINEARS.index(name)]) for name in chosen)
 
     def kv_bytes(self, element: int) -> int:
         """Keys and values of one token."""
@@ -94,6 +99,7 @@ class Shape:
 SHAPES = {
     "Qwen/Qwen2.5-0.5B-Instruct": Shape(896, 4864, 24, 14, 2, 64, 151936, True, True, False),
     "Qwen/Qwen2.5-7B-Instruct": Shape(3584, 18944, 28, 28, 4, 128, 152064, False, True, False),
+    "Qwen/Qwen2.5-VL-3B-Instruct": Shape(2048, 11008, 36, 16, 2, 128, 151936, True, True, False, 668_684_288),
     "Qwen/Qwen3-1.7B": Shape(2048, 6144, 28, 16, 8, 128, 151936, True, False, True),
     "Qwen/Qwen3-8B": Shape(4096, 12288, 36, 32, 8, 128, 151936, False, False, True),
 }
@@ -141,7 +147,12 @@ def resolve(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a recipe with those of its variant, and TRL's where both leave one out."""
     variant = get_variant(recipe["variant"]).settings
     defaults = {"beta": 0.0, "dtype": "float32", "lora_r": 16, "per_device_train_batch_size": 8}
-    defaults |= {"gradient_accumulation_steps": 1, "max_completion_length": 256, "vllm_mode": "colocate"}
+    defaults |= {
+        "lora_target_modules": ["all-linear"],
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 256,
+        "vllm_mode": "colocate",
+    }
     values = {**defaults, **variant, **recipe}
     if "steps_per_generation" not in values:
         values["steps_per_generation"] = values.get("inner_steps", 1) * values["gradient_accumulation_steps"]
@@ -174,7 +185,7 @@ def terms(recipe: Mapping[str, Any], machine: Machine) -> dict[str, dict[str, fl
     shards = machine.gpus if sharded else 1
     element = {"float32": 4, "bfloat16": 2}[values["dtype"]]
 
-    trained = shape.adapter_parameters(values["lora_r"]) if peft else shape.parameters
+    trained = shape.adapter_parameters(values["lora_r"], values["lora_target_modules"]) if peft else shape.parameters
     # TRL casts the adapter over a 4-bit base to bf16; PEFT keeps other adapters in fp32. ZeRO-3 trains a bf16 copy of
     # fp32 master weights (2 + 4 bytes), with gradients in bf16; FSDP2 shards the fp32 weights and their gradients.
     trained_element = (2 if values.get("load_in_4bit") else 4) if peft else element

@@ -12,7 +12,8 @@ Train a model with a GRPO variant, in the style of TRL's own scripts:
         --output_dir qwen-tic-grpo \
         --use_peft
 
-Every argument also goes into a YAML file that is given with `--config`.
+Every argument also goes into a YAML file that is given with `--config`. Beside TRL's own script it takes an environment,
+whose methods the policy calls as tools.
 """
 
 import importlib
@@ -35,15 +36,23 @@ class GRPOVariantScriptArguments(ScriptArguments):
     Args:
         reward_funcs (`list[str]`):
             Reward functions: names in `trl.rewards`, or dotted import paths.
+        environment_factory (`str`, *optional*):
+            Class whose methods the policy may call as tools, and which may own the reward: a dotted import path.
     """
 
     reward_funcs: list[str] = field(
         default_factory=list,
         metadata={"help": "Reward functions: names in `trl.rewards`, or dotted import paths."},
     )
+    environment_factory: str | None = field(
+        default=None,
+        metadata={
+            "help": "Class whose methods the policy may call as tools, and which may own the reward: a dotted import path."
+        },
+    )
 
 
-def load_reward_func(name: str) -> Callable:
+def load(name: str) -> Callable:
     if "." not in name:
         return getattr(rewards, name)
     module, function = name.rsplit(".", 1)
@@ -64,12 +73,13 @@ def main(script_args: GRPOVariantScriptArguments, training_args: GRPOVariantConf
 
     trainer = GRPOVariantTrainer(
         model=model_args.model_name_or_path,
-        reward_funcs=[load_reward_func(name) for name in script_args.reward_funcs],
+        reward_funcs=[load(name) for name in script_args.reward_funcs],
         args=training_args,
         train_dataset=dataset[script_args.dataset_train_split],
         eval_dataset=dataset[script_args.dataset_test_split] if training_args.eval_strategy != "no" else None,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
+        environment_factory=load(script_args.environment_factory) if script_args.environment_factory else None,
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
 
@@ -78,5 +88,9 @@ def main(script_args: GRPOVariantScriptArguments, training_args: GRPOVariantConf
         trainer.push_to_hub(dataset_name=script_args.dataset_name)
 
 
+def make_parser() -> TrlParser:
+    return TrlParser((GRPOVariantScriptArguments, GRPOVariantConfig, ModelConfig))
+
+
 if __name__ == "__main__":
-    main(*TrlParser((GRPOVariantScriptArguments, GRPOVariantConfig, ModelConfig)).parse_args_and_config())
+    main(*make_parser().parse_args_and_config())

@@ -10,28 +10,31 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
-    LlamaForCausalLM,
     LlamaForSequenceClassification,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
-    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig, GRPOTrainer
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
 
 from .. import reference
 from ..tiny import WORDS, dataset, make_config, reward
+from ..tiny_modalities import (
+    IMAGE_WORDS,
+    NOT_TO_WRITE,
+    call,
+    image_processor,
+    make_image_policy,
+    make_tool_policy,
+    tool_tokenizer,
+    tool_words,
+)
 
 
 TIMES = ("time", "runtime", "per_second")
@@ -108,18 +111,6 @@ def assert_trains(trainer):
     assert all(p.isfinite().all() for p in trainer.model.parameters())
 
 
-def make_tokenizer(words, chat_template, special):
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="?", padding_side="left"
-    )
-    tokenizer.add_tokens(special)
-    tokenizer.chat_template = chat_template
-    return tokenizer
-
-
 def lora():
     return LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 
@@ -131,64 +122,22 @@ def conversations(size=8):
 # ---- tools ---------------------------------------------------------------------------------------------------------
 
 
-def call(name, key):
-    return f'<tool_call>{{"name": "{name}", "arguments": {{"key": "{key}"}}}}</tool_call>'
-
-
-# A whole call is one token, so that an untrained policy makes one now and then, and it ends the turn.
-CALLS = [call("lookup", "a"), call("lookup", "b"), call("missing", "a")]
-TOOL_WORDS = [*WORDS, "<user>", "<assistant>", "<tool>", *CALLS]
-TOOL_TEMPLATE = (
-    "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
-    "{% for call in message.tool_calls or [] %}"
-    '<tool_call>{{ {"name": call.function.name, "arguments": call.function.arguments} | tojson }}</tool_call>'
-    "{% endfor %}{% if message.role == 'assistant' %}<eos>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-RESPONSE_TEMPLATE = {
-    "defaults": {"role": "assistant"},
-    "start_anchor": "<assistant>",
-    "fields": {
-        "tool_calls": {
-            "open": "<tool_call>",
-            "close_pattern": "</tool_call>",
-            "repeats": True,
-            "content": "json",
-            "transform": {"type": "function", "function": "{content}"},
-        },
-        "content": {"close_pattern": "<eos>", "content": "text"},
-    },
-}
+CALLS = [call("lookup", key="a"), call("lookup", key="b"), call("missing", key="a")]
+TOOL_WORDS = tool_words(CALLS)
 TOOL_RUN = {"max_completion_length": 16, "max_tool_calling_iterations": 2}
 
 
 @pytest.fixture(scope="module")
 def tool_policy_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("tool_policy")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(TOOL_WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        eos_token_id=[1, *range(len(TOOL_WORDS) - len(CALLS), len(TOOL_WORDS))],
-        bos_token_id=None,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
+    make_tool_policy(path, CALLS)
     return path
 
 
 def tool_arguments(policy_path, **arguments):
-    tokenizer = make_tokenizer(TOOL_WORDS, TOOL_TEMPLATE, TOOL_WORDS[len(WORDS) :])
-    tokenizer.response_template = RESPONSE_TEMPLATE
     defaults = {
         "model": AutoModelForCausalLM.from_pretrained(policy_path),
-        "processing_class": tokenizer,
+        "processing_class": tool_tokenizer(CALLS),
         "train_dataset": Dataset.from_dict({"prompt": conversations()}),
         "reward_funcs": reward,
     }
@@ -379,79 +328,17 @@ def test_an_environment_owns_its_reward(tool_policy_path, tmp_path, reward_funcs
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
-IMAGE_WORDS = [
-    *WORDS,
-    "<user>",
-    "<assistant>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
-IMAGE_TEMPLATE = (
-    "{% for message in messages %}<{{ message.role }}>{% for part in message.content %}"
-    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
-)
 IMAGE_RUN = {
     "per_device_train_batch_size": 8,
     "steps_per_generation": 4,
-    # An image is the prompt's to hold: the model has no features for a placeholder that it writes itself.
-    "generation_kwargs": {"suppress_tokens": list(range(len(WORDS), len(IMAGE_WORDS)))},
+    "generation_kwargs": NOT_TO_WRITE,
 }
-
-
-class ImageProcessor(Qwen2_5_VLProcessor):
-    """Qwen2.5-VL's without its processor of videos, which needs torchvision."""
-
-    def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
-        self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
-        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
-        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
-        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
 @pytest.fixture(scope="module")
 def image_policy_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("image_policy")
-    token = {
-        name: IMAGE_WORDS.index(f"<|{name}|>") for name in ("vision_start", "vision_end", "image_pad", "video_pad")
-    }
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(IMAGE_WORDS),
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 64,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
-            "pad_token_id": 0,
-            "eos_token_id": 1,
-            "bos_token_id": None,
-            "initializer_range": 0.3,
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 16,
-            "num_heads": 2,
-            "intermediate_size": 32,
-            "out_hidden_size": 16,
-            "patch_size": 4,
-            "spatial_merge_size": 2,
-            "window_size": 16,
-            "fullatt_block_indexes": [1],
-            "initializer_range": 0.3,
-        },
-        image_token_id=token["image_pad"],
-        video_token_id=token["video_pad"],
-        vision_start_token_id=token["vision_start"],
-        vision_end_token_id=token["vision_end"],
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(path)
+    make_image_policy(path)
     return path
 
 
@@ -462,16 +349,9 @@ def pictures(index):
 
 
 def image_arguments(policy_path, **arguments):
-    tokenizer = make_tokenizer(IMAGE_WORDS, IMAGE_TEMPLATE, IMAGE_WORDS[len(WORDS) :])
-    pixels = {"shortest_edge": 64, "longest_edge": 1024}
-    processor = ImageProcessor(
-        Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=pixels),
-        tokenizer,
-        chat_template=IMAGE_TEMPLATE,
-    )
     defaults = {
         "model": Qwen2_5_VLForConditionalGeneration.from_pretrained(policy_path),
-        "processing_class": processor,
+        "processing_class": image_processor(),
         "train_dataset": Dataset.from_dict({"prompt": conversations(), "images": [pictures(i) for i in range(8)]}),
         "reward_funcs": reward,
     }

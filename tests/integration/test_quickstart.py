@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "quickstart"
 sys.path.insert(0, str(FOLDER))
 
 import task  # noqa: E402
+import train as command  # noqa: E402
 
 
 def train(output_dir, *arguments):
@@ -73,66 +74,90 @@ def test_the_shipped_policy_is_small_and_generates():
     assert tokenizer.decode(generated[0, prompt["input_ids"].size(1) :], skip_special_tokens=True).split()
 
 
-@pytest.mark.parametrize("arguments", [[], ["--lora", "--variant", "mirror"]], ids=["default", "lora"])
-def test_a_run_writes_figure_result_checkpoint_and_card(tmp_path, arguments):
-    finished = train(tmp_path, "--steps", "8", *arguments)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    for text in ("step   8", "Success on held-out prompts, with 95 % intervals", "What to try next", "--variant"):
-        assert text in finished.stdout
-    assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
-    (run,) = json.loads((tmp_path / "result.json").read_text())["runs"]
-    assert run["variant"] == ("mirror" if arguments else "tic_grpo")
-    assert 0.3 < run["curve"][0]["success"]["mean"] < 0.6
-    assert run["curve"][0]["kl"] == pytest.approx(0, abs=1e-6)
-    assert run["curve"][-1]["kl"] > 0
-    assert run["variant"] in (tmp_path / "model" / "README.md").read_text()
-    if arguments:
-        base = AutoModelForCausalLM.from_pretrained(FOLDER / "policy")
-        assert PeftModel.from_pretrained(base, tmp_path / "model").active_adapter == "default"
-    else:
-        AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-
-
-def test_runs_have_their_own_folders(tmp_path):
-    names = []
-    for arguments in (
-        [],
-        ["--lora"],
-        ["--variant", "dual"],
-        ["--seed", "1"],
-        ["--task", "spread"],
-        ["--compare", "grpo,dual", "--lora"],
-        ["--compare", "--seeds", "0"],
+def test_a_run_writes_figure_result_checkpoint_and_card(tmp_path):
+    """Also into a folder that was used before, which then holds one kind of weights."""
+    for arguments, variant, weights in (
+        (["--lora", "--variant", "mirror"], "mirror", "adapter_model.safetensors"),
+        ([], "tic_grpo", "model.safetensors"),
     ):
-        parsed = subprocess.run(
-            [sys.executable, "-c", "import train; print(train.parse_args().output_dir)", *arguments],
-            cwd=FOLDER,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        names.append(parsed.stdout.strip())
-    assert names == [
-        f"runs/quickstart/{name}"
-        for name in (
-            "tic_grpo-seed0",
-            "tic_grpo-lora-seed0",
-            "dual-seed0",
-            "tic_grpo-seed1",
-            "tic_grpo-spread-seed0",
-            "compare-grpo-dual-lora-seed0+1+2",
-            "compare-all-seed0",
-        )
-    ]
-
-
-def test_a_folder_that_is_used_again_holds_one_kind_of_weights(tmp_path):
-    for arguments, weights in ((["--lora"], "adapter_model.safetensors"), ([], "model.safetensors")):
-        finished = train(tmp_path, "--steps", "1", *arguments)
+        finished = train(tmp_path, "--steps", "8", *arguments)
         assert finished.returncode == 0, finished.stderr[-3000:]
+        for text in (
+            "Task: put three to ten digits in order",
+            "step   8",
+            "Success on held-out prompts, with 95 % intervals",
+            "What to try next",
+            "--variant",
+        ):
+            assert text in finished.stdout
+        assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
+        (run,) = json.loads((tmp_path / "result.json").read_text())["runs"]
+        assert run["variant"] == variant
+        assert 0.3 < run["curve"][0]["success"]["mean"] < 0.6
+        assert run["curve"][0]["kl"] == pytest.approx(0, abs=1e-6)
+        assert run["curve"][-1]["kl"] > 0
+        assert variant in (tmp_path / "model" / "README.md").read_text()
         assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == [weights]
-    assert not (tmp_path / "model" / "adapter_config.json").exists()
+        if arguments:
+            base = AutoModelForCausalLM.from_pretrained(FOLDER / "policy")
+            assert PeftModel.from_pretrained(base, tmp_path / "model").active_adapter == "default"
+        else:
+            AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+            assert not (tmp_path / "model" / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("", "tic_grpo-seed0"),
+        ("--lora", "tic_grpo-lora-seed0"),
+        ("--variant dual", "dual-seed0"),
+        ("--seed 1", "tic_grpo-seed1"),
+        ("--task spread", "tic_grpo-spread-seed0"),
+        ("--steps 9", "tic_grpo-9steps-seed0"),
+        ("--from-scratch", "tic_grpo-scratch-seed0"),
+        ("--compare grpo,dual --lora", "compare-grpo-dual-lora-seed0+1+2"),
+        ("--compare --seeds 0", "compare-all-seed0"),
+    ],
+)
+def test_runs_have_their_own_folders_and_keep_earlier_results(tmp_path, monkeypatch, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/quickstart") / name
+    folders = []
+    for _ in range(3):
+        folders.append(command.parse_args(arguments.split()).output_dir)
+        folders[-1].mkdir(parents=True, exist_ok=True)
+        (folders[-1] / "result.json").touch()
+    # A comparison goes on in its own.
+    numbers = ("", "", "") if "--compare" in arguments else ("", "-2", "-3")
+    assert folders == [folder.with_name(folder.name + number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "--lora",
+        "--variant mirror",
+        "--compare mirror,tic_grpo",
+        "--task spread",
+        "--compare",
+        "--task spread --lora",
+    ],
+)
+def test_what_is_suggested_can_be_run_and_was_not(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(5):
+        args = command.parse_args(arguments.split())
+        suggested = [command.parse_args(text.split()).output_dir for text, _ in command.next_steps(args)]
+        assert args.output_dir not in suggested
+        assert not any((folder / "result.json").exists() for folder in suggested)
+        if not suggested:
+            break
+        # Whoever does as told is told something else.
+        arguments = command.next_steps(args)[0][0]
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        (args.output_dir / "result.json").touch()
 
 
 def test_a_comparison_that_was_killed_goes_on_where_it_was(tmp_path):
