@@ -98,6 +98,9 @@ def test_the_grpo_preset_is_stock_with_more_metrics(policy_path, tmp_path):
         "trajectory/log_weight_std",
         "trajectory/ess",
         "trajectory/log_weight_std_per_sqrt_token",
+        "rollout_end/trajectory/log_weight_std",
+        "rollout_end/trajectory/ess",
+        "rollout_end/trajectory/log_weight_std_per_sqrt_token",
     }
 
 

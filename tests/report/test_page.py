@@ -150,7 +150,19 @@ def test_without_a_monitor_there_is_nothing_of_the_prompts(tmp_path):
     assert not {"Against the theory", "Prompt by prompt"} & set(page.texts)
     # An axis from 0 to 1, whatever the success was.
     text = (tmp_path / "report" / "index.html").read_text()
-    assert re.search(r'aria-label="Success over the run: 0.50 → 0.50".*?>0.25</text>.*?>1</text>', text)
+    assert re.search(
+        r'aria-label="Success over the run: 0.50 at first, 0.50 at last.".*?>0.25</text>.*?>1</text>', text
+    )
+
+
+def test_held_out_success_is_drawn_also_without_a_monitor():
+    evaluations = [
+        {"step": step, "eval_success": share, "eval_success_prompts": 400} for step, share in ((4, 0.3), (12, 0.6))
+    ]
+    text, _ = render(run_of(None, history() + evaluations))
+    assert "Held-out success rose from 0.30 to 0.60" in text
+    # Of each of three drawings, and of the key.
+    assert text.count('class="diamond"') == 3 * 2 + 1
 
 
 def test_logs_of_stock_trl_alone(tmp_path):
@@ -218,8 +230,10 @@ def test_the_largest_page_is_small():
     counts, names = [list(map(int, row)) for row in drawn], [f"{n:05} " + "&" * 150 for n in range(500)]
     predictions = dict(zip(names, predicted.tolist(), strict=True))
     rows = visits_of(dict(zip(names, counts, strict=True)), predictions)
+    # Of 400 rollouts.
+    rows = [row | {"rollout": n // 20, "step": 2 * (n // 20)} for n, row in enumerate(rows)]
     logs = [entry | {f"user/{n}": float(generator.normal()) for n in range(80)} for entry in history() * 60]
-    logs = [entry | {"step": step, "grad_norm": 1.0, "entropy": 0.5} for step, entry in enumerate(logs, 1)]
+    logs = [entry | {"step": step, "grad_norm": 1.0, "entropy": 0.5} for step, entry in enumerate(logs[:800], 1)]
     page_of(run_of(rows, logs, **SETTINGS))
 
 
@@ -307,6 +321,8 @@ def test_clipped_trajectories_are_shares_of_all_and_of_those_of_their_sign():
     assert told in subtitles(logged) and "of that sign" not in subtitles(logged)
     both = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.2})
     assert f"{told} Of those of that sign 20 % and 15 %." in both and "trajectory/positive Mean" not in both
+    one_sided = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.0})
+    assert told in one_sided and "of that sign" not in one_sided
     tokens = subtitles({"clip_ratio/high_mean": 0.02, "clip_ratio/low_mean": 0.03})
     assert "Share of tokens, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0." in tokens
 

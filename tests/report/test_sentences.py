@@ -179,6 +179,11 @@ def test_weights_are_told_where_the_loss_uses_them():
     assert not [line for line in sentences.context(made(visits_of(RISING), unused)) if "sample size" in line]
 
 
+def test_without_predictions_a_finding_takes_the_place_of_the_reason():
+    told = sentences.context(made(visits_of(QUIET), weights([1.0, 0.9])))
+    assert len(told) == 2 and told[0].startswith("No step") and told[1].startswith("In the last quarter 100")
+
+
 STUCK = {str(n): [0, 0, 0, 0] for n in range(2)}
 QUIET = {str(n): [10, 10, 20, 20] for n in range(8)}
 
@@ -248,7 +253,10 @@ def test_the_facts_are_what_was_done_and_with_which_coefficients():
     ]
     used = made(None, logged("success", [0.5]), step=3, max_steps=40, **settings, all={"epsilon": "0.2"})
     done, chosen = sentences.facts(used)
-    assert done[1] == "step 3 of 40" and "`epsilon`\xa00.2" in chosen
+    assert done[1] == "step 3 of 40" and "`epsilon`\xa00.2" in chosen and "`epsilon_high`" not in str(chosen)
+    both = {"epsilon": 0.2, "epsilon_high": 0.28, "all": {"epsilon": "0.2", "epsilon_high": "0.28"}}
+    assert sentences.facts(made([], **both))[1] == ["`epsilon`\xa00.2", "`epsilon_high`\xa00.28"]
+    assert sentences.facts(made([], **both | {"epsilon_high": 0.2}))[1] == ["`epsilon`\xa00.2"]
     assert sentences.facts(made(None, logged("success", [0.5]), step=3))[0] == ["at least 3\xa0optimizer steps"]
 
 
@@ -270,6 +278,19 @@ def test_key_figures_of_a_run_with_predictions():
     assert found["Prompts clearly better"] == ("8", "0 worse")
     assert found["Groups without signal"] == ("0\xa0%", "last quarter; 0\xa0% in the first")
     assert found["KL to the reference"] == ("0.60", "mean of the last quarter; largest 0.60")
+
+
+def test_held_out_success_is_the_first_key_figure():
+    label, (value, note) = next(iter(figures(made(visits_of(RISING), evaluations(0.3, 0.6))).items()))
+    assert (label, value) == ("Held-out success, first → last", "0.30 → 0.60")
+    assert note.startswith("+0.30 [+0.23, +0.") and note.endswith("over 400\xa0prompts")
+
+
+def test_of_a_single_difference_there_is_no_way():
+    counts = {prompt: values[:2] for prompt, values in RISING.items()}
+    predicted = {prompt: values[:2] for prompt, values in off(0.2).items()}
+    value, note = figures(made(visits_of(counts, predicted)))["Measured − predicted"]
+    assert value == "−0.20" and note.startswith("mean, second visit; a single")
 
 
 def test_weights_and_clipping_take_the_places_of_theory_and_kl():

@@ -20,6 +20,7 @@ MODULE, TALL = (352, 190), (352, 230)
 _STEP = "optimizer step"
 _MOST_DOTS = 400
 _MOST_LENGTHS = 48
+_MOST_BARS = 100
 _LABEL = 15  # pixels from one line of words to the next
 _SHARES = (0.0, 1.0)
 
@@ -205,7 +206,7 @@ def clip_chart(label: str, positive: Series, negative: Series, last_step: float)
     most = max(0.001, positive[1].max(), negative[1].max()) * 1.15
     plot = over_run(label, MODULE, last_step, (-most, most), percent=True, magnitude=True)
     for (steps, shares), sign, kind in ((positive, 1, "measured"), (negative, -1, "negative")):
-        steps, shares = thinned((steps, shares))
+        steps, shares = means((steps, shares), _MOST_BARS)
         plot.bars(
             plot.x(steps)[shares > 0],
             plot.y(0.0 * shares)[shares > 0],

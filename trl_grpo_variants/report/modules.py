@@ -12,7 +12,6 @@ from ..runs.effort import time_unit
 from .charts import (
     MODULE,
     SuccessLines,
-    from_zero,
     gap_chart,
     lines_chart,
     prediction_chart,
@@ -26,6 +25,8 @@ from .sentences import NEVER_PREDICTED, NO_MONITOR, signed_way, way
 from .series import means
 from .statistics import (
     Change,
+    Interval,
+    Point,
     Rows,
     by_prediction,
     measured_points,
@@ -35,8 +36,8 @@ from .statistics import (
 from .summary import Summary
 
 
-WIDE, MIDDLE = (1120, 300), (730, 280)
-_NARROW = (MODULE[0], 250)
+MIDDLE = (730, 280)
+_SIZES = {"wide": (1120, 300), "middle": MIDDLE, "narrow": (MODULE[0], 250)}
 _MOST_BYTES = 200
 
 
@@ -90,49 +91,44 @@ def no_logs(summary: Summary, otherwise: str) -> str:
 
 
 def over_the_run(summary: Summary) -> Part:
-    """Success, three modules wide."""
-    lines, subtitle = _success_lines(summary)
-    if lines is None:
-        return Left("Success over the run", "no rollout was recorded")
-    ends = [point.value.mean for point in (lines.measured[0], lines.measured[-1])]
-    label = f"Success over the run: {success(ends[0])} at first, {success(ends[-1])} at last."
-    if lines.predicted:
-        label += f" Predicted: {success(lines.predicted[-1].value.mean)} at last."
-    sizes = {"wide": WIDE, "middle": MIDDLE, "narrow": _NARROW}
-    key = [("line measured", "measured, mean of a twelfth of the run, 95 % interval")]
-    if lines.predicted:
-        key.append(("line predicted", "predicted for the same visits, 95 % interval"))
-    if lines.held_out is not None:
-        key.append(("diamond", "held-out success"))
-    drawings = {name: success_chart(label, size, lines, summary.last_step) for name, size in sizes.items()}
-    return Module("success", "Success over the run", subtitle, drawings, [*key, ("dots", "one rollout")], span=3)
-
-
-def _success_lines(summary: Summary) -> tuple[SuccessLines | None, str]:
+    """Success, three modules wide: from the visits, else as it was logged, else the reward."""
     visits = summary.visits
     if visits is not None:
         by_rollout = visits.groupby("rollout").agg({"step": "first", "success": "mean"})
         rollouts = (by_rollout["step"].to_numpy(np.float64), by_rollout["success"].to_numpy(np.float64))
         lines = SuccessLines(measured_points(visits), predicted_points(visits), rollouts, summary.evaluated)
-        return lines, "Share of completions that succeed, mean over prompts. The prompts are those of training."
-    return None, ""
-
-
-def logged_success(summary: Summary) -> Part:
-    """Success or reward as it was logged, where nothing was recorded of the prompts."""
+        subtitle = "Share of completions that succeed, mean over prompts. The prompts are those of training."
+        return _success(summary, lines, subtitle, ", 95 % interval")
+    if summary.run.visits is not None:
+        return Left("Success over the run", "no rollout was recorded")
     if summary.logged_change is None:
         return Left("Success over the run", no_logs(summary, "the logs hold neither success nor reward"))
     name, logged = summary.logged_change
     series = summary.logs.series(name)
-    up = (0.0, 1.0) if name == "success" else from_zero(series[1])
     write = success if name == "success" else quantity
     reading = way(logged, write) if isinstance(logged, Change) else write(float(series[1].mean()))
-    sizes = {"wide": WIDE, "middle": MIDDLE, "narrow": _NARROW}
-    label = f"{name.capitalize()} over the run: {reading}"
-    drawings = {kind: trend(label, series, summary.last_step, up=up, size=size) for kind, size in sizes.items()}
     subtitle = f"As it was logged: means of the first and the last tenth {reading}. The prompts are those of training."
+    if name == "success":
+        measured = [Point(step, Interval(mean, mean, mean), 0) for step, mean in zip(*means(series), strict=True)]
+        return _success(summary, SuccessLines(measured, [], series, summary.evaluated), subtitle)
+    label = f"Reward over the run: {reading}"
+    drawings = {window: trend(label, series, summary.last_step, size=size) for window, size in _SIZES.items()}
     key = [("line measured", "mean of a twelfth of the run"), ("dots", "one log")]
-    return Module("success", f"{name.capitalize()} over the run", subtitle, drawings, key, span=3)
+    return Module("success", "Reward over the run", subtitle, drawings, key, span=3)
+
+
+def _success(summary: Summary, lines: SuccessLines, subtitle: str, interval: str = "") -> Module:
+    ends = [point.value.mean for point in (lines.measured[0], lines.measured[-1])]
+    label = f"Success over the run: {success(ends[0])} at first, {success(ends[-1])} at last."
+    key = [("line measured", f"measured, mean of a twelfth of the run{interval}")]
+    if lines.predicted:
+        label += f" Predicted: {success(lines.predicted[-1].value.mean)} at last."
+        key.append(("line predicted", f"predicted for the same visits{interval}"))
+    if lines.held_out is not None:
+        key.append(("diamond", "held-out success"))
+    key.append(("dots", "one rollout" if interval else "one log"))
+    drawings = {window: success_chart(label, size, lines, summary.last_step) for window, size in _SIZES.items()}
+    return Module("success", "Success over the run", subtitle, drawings, key, span=3)
 
 
 def against_theory(summary: Summary) -> list[Part]:

@@ -24,7 +24,6 @@ from .modules import (
     against_theory,
     changed_most,
     cost,
-    logged_success,
     over_the_run,
     prompt_by_prompt,
 )
@@ -36,7 +35,7 @@ from .summary import Summary
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _MOST_PROMPTS, _MOST_METRICS = 200, 60
-_MOST_BYTES = 200  # of a text of the run
+_MOST_BYTES = 160  # of a text of the run
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def render(run: Run) -> tuple[str, dict[str, list[str]]]:
 
     summary = Summary(run)
     parts: dict[str, list[Part]] = {
-        "": [over_the_run(summary) if run.visits is not None else logged_success(summary)],
+        "": [over_the_run(summary)],
         "Against the theory": against_theory(summary),
         "Prompt by prompt": prompt_by_prompt(summary),
         "Behind the curve": behind_the_curve(summary),
@@ -64,7 +63,7 @@ def render(run: Run) -> tuple[str, dict[str, list[str]]]:
     modules = {title: [part for part in found if isinstance(part, Module)] for title, found in parts.items()}
     left = [part for found in parts.values() for part in found if isinstance(part, Left)]
     left += [Left("Newer logs", why) for why in run.unreadable if run.logs.history]
-    by_reason = _by_reason(left)
+    by_reason, metrics = _by_reason(left), _metrics(summary)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -85,8 +84,8 @@ def render(run: Run) -> tuple[str, dict[str, list[str]]]:
         prompts=_prompts(run)[:_MOST_PROMPTS],
         more_prompts=max(0, summary.prompts - _MOST_PROMPTS),
         total_prompts=summary.prompts,
-        metrics=_metrics(summary)[:_MOST_METRICS],
-        more_metrics=max(0, len(_metrics(summary)) - _MOST_METRICS),
+        metrics=metrics[:_MOST_METRICS],
+        more_metrics=max(0, len(metrics) - _MOST_METRICS),
     )
     return page, by_reason
 
