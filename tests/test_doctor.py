@@ -347,6 +347,9 @@ def test_a_small_recipe_leaves_out_what_is_of_the_place_and_says_what_the_machin
         prompt_sampling="signal",
         prompt_success_rates="nowhere.parquet",
         push_to_hub=True,
+        log_completions=True,
+        model_revision="v2",
+        datasets=[{"path": "somewhere/other"}],
         report_to="wandb",
         eval_strategy="steps",
         deepspeed="zero3.json",
@@ -357,7 +360,9 @@ def test_a_small_recipe_leaves_out_what_is_of_the_place_and_says_what_the_machin
         use_vllm=True,
     )
     assert (args.prompt_sampling, args.prompt_success_rates, args.push_to_hub) == ("signal", None, False)
-    assert (args.report_to, args.eval_strategy, args.deepspeed) == ([], "no", None)
+    assert (args.report_to, args.eval_strategy, args.deepspeed, args.log_completions) == ([], "no", None, False)
+    assert model.model_revision == "main"
+    assert "datasets" not in yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert model.load_in_4bit and model.use_peft and not args.use_vllm
     assert without == ["paged_adamw_8bit", "flash attention", "vLLM"]
     assert model.model_name_or_path == str(tmp_path / "policy")
@@ -380,6 +385,20 @@ def test_without_bitsandbytes_the_base_is_whole(registered, tmp_path):
     path, without = rehearsal.small_recipe(RECIPE | {"load_in_4bit": True}, tmp_path, can_quantize=False)
     assert "load_in_4bit" not in yaml.safe_load(path.read_text())
     assert without == ["quantisation"]
+
+
+def test_the_model_is_loaded_as_the_recipe_has_it(registered, monkeypatch):
+    class Loaded(Exception):
+        pass
+
+    def load(args, quantization_config, **_):
+        raise Loaded(args.model_init_kwargs, quantization_config.load_in_4bit)
+
+    monkeypatch.setattr(rehearsal, "GRPOVariantTrainer", load)
+    recipe = RECIPE | {"load_in_4bit": True, "dtype": "bfloat16", "attn_implementation": "eager"}
+    with pytest.raises(Loaded) as loaded:
+        rehearsal.rehearse(recipe, can_quantize=True, can_run_vllm=False)
+    assert loaded.value.args == ({"dtype": "bfloat16", "attn_implementation": "eager"}, True)
 
 
 def test_several_weighted_rewards_are_as_many(registered, tmp_path):

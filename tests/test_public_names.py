@@ -11,6 +11,7 @@ import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from trl import GRPOConfig
@@ -44,7 +45,9 @@ def config_fields():
     """Fields that TRL does not have, with their types and defaults."""
     trls = {field.name for field in fields(GRPOConfig)}
     own = [field for field in fields(GRPOVariantConfig) if field.name not in trls]
-    return {field.name: [str(field.type), repr(field.default)] for field in own}
+    # Parsers of arguments write other types into the fields themselves.
+    hints = get_type_hints(GRPOVariantConfig)
+    return {field.name: [str(hints[field.name]), repr(field.default)] for field in own}
 
 
 def public():

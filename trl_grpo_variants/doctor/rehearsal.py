@@ -135,7 +135,8 @@ def _fitting(recipe: dict[str, Any], can_quantize: bool, can_run_vllm: bool) -> 
         settings["dtype"] = settings.get("dtype", "float32") if quantized else "float32"
         if any(part in str(settings.get("optim")) for part in ("bit", "paged", "bnb")):
             without.append(str(settings.pop("optim")))
-    if not has_gpu and settings.pop("attn_implementation", "sdpa") not in ("sdpa", "eager"):
+    if not has_gpu and settings.get("attn_implementation", "sdpa") not in ("sdpa", "eager"):
+        del settings["attn_implementation"]
         without.append("flash attention")
     if quantized and not can_quantize:
         settings = {name: value for name, value in settings.items() if name not in quantized}
