@@ -13,7 +13,15 @@ import pytest
 import yaml
 from trl import GRPOConfig, TrlParser
 
-from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant, resolution
+from trl_grpo_variants import (
+    GRPOVariantConfig,
+    GRPOVariantFields,
+    Variant,
+    get_variant,
+    list_variants,
+    register_variant,
+    resolution,
+)
 from trl_grpo_variants.objective.choice import chosen_parts
 from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.variants import _VARIANTS
@@ -22,7 +30,7 @@ from trl_grpo_variants.variants import _VARIANTS
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
 
 
-OWN = GRPOVariantConfig.__annotations__
+OWN = GRPOVariantFields.__annotations__
 
 
 def config(**settings):
@@ -235,7 +243,7 @@ def test_an_explicit_value_wins_also_where_it_is_trls_default(name):
     for variant in list_variants():
         if name in get_variant(variant).settings and setting:
             # The rest is free to fit together or not.
-            resolution.resolve(args := unresolved(variant=variant, **setting))
+            resolution.resolve(args := unresolved(variant=variant, **setting), TRL_DEFAULTS)
             assert getattr(args, name) == stock, variant
 
 

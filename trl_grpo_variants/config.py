@@ -12,7 +12,7 @@ import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
-from .checks import UNSET
+from .checks import UNSET, check_flag
 from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts
@@ -34,11 +34,10 @@ def _opened(field_of_trl: Any) -> Any:
 
 
 if TYPE_CHECKING:
-    from trl import GRPOConfig as _OpenConfig
+    # What the fields are mixed into.
+    from trl import GRPOConfig as _OpenFields
 else:
-    _OpenConfig = make_dataclass(
-        "_OpenConfig", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS], bases=(GRPOConfig,)
-    )
+    _OpenFields = make_dataclass("_OpenFields", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS])
 
 
 def _documented(cls: Any) -> Any:
@@ -57,9 +56,9 @@ def _documented(cls: Any) -> Any:
 
 @_documented
 @dataclass
-class GRPOVariantConfig(_OpenConfig):
+class GRPOVariantFields(_OpenFields):
     r"""
-    Configuration class for the [`GRPOVariantTrainer`].
+    Fields of the [`GRPOVariantConfig`], to be mixed into another subclass of [`GRPOConfig`], before it.
 
     This class includes only the parameters that are specific to the variants, and the parameters of [`GRPOConfig`]
     that a variant may set. Those default to `None`, which stands for the variant's value or, without a variant, TRL's
@@ -282,21 +281,22 @@ class GRPOVariantConfig(_OpenConfig):
         generation_batch_size: int | None = None
         steps_per_generation: int = _UNSET
 
-    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + [f"{axis}_kwargs" for axis in AXES]
-
-    # The one that dataclasses write would print tokens.
-    __repr__ = GRPOConfig.__str__
+    # The variant that the fields have been resolved for.
+    _resolved_variant = UNSET
 
     def __post_init__(self) -> None:
-        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantConfig.__annotations__)):
+        self._VALID_DICT_FIELDS = [*super()._VALID_DICT_FIELDS, *(f"{axis}_kwargs" for axis in AXES)]
+        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantFields.__annotations__)):
             # A number of NumPy's is one, but no JSON holds it.
             value = getattr(self, name)
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 setattr(self, name, value.item())
         check_sizes(self)
-        chosen, departures = resolve(self)
+        # Those of the configuration that the fields are mixed into, which need not be TRL's.
+        defaults = {name: getattr(super(_OpenFields, self), name) for name in TRL_DEFAULTS}
+        chosen, departures = resolve(self, defaults)
         self._resolved_variant = self.variant
-        check_resolved(self)
+        self._check_resolved()
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
         given_batch_size = self.generation_batch_size
         if self.steps_per_generation is not None:
@@ -323,14 +323,26 @@ class GRPOVariantConfig(_OpenConfig):
         Raises:
             `ValueError`: If a value or a combination is wrong, or the variant has been replaced, which no longer sets
                 anything.
+            `TypeError`: If the class of the configuration does not resolve the fields.
         """
+        if self._resolved_variant is UNSET:
+            raise TypeError(
+                f"`{type(self).__name__}` leaves the fields of GRPOVariantFields as they are given: let GRPOVariantFields "
+                "stand before GRPOConfig among its bases, and each `__post_init__` call that of its super class."
+            )
         if self.variant != self._resolved_variant:
             raise ValueError(
                 f"`variant={self.variant!r}` was set on a finished configuration (of `variant={self._resolved_variant!r}`"
                 "), where it changes nothing; give it to the constructor."
             )
-        check_resolved(self)
+        self._check_resolved()
         check_filled(self)
+
+    def _check_resolved(self) -> None:
+        for name, kind in GRPOVariantFields.__annotations__.items():
+            if kind is bool:
+                check_flag(name, getattr(self, name))
+        check_resolved(self)
 
     @property
     def parts(self) -> Parts:
@@ -377,3 +389,13 @@ class GRPOVariantConfig(_OpenConfig):
         """Whether a term of the loss looks at the rows of a micro-batch together."""
         has_entropy_term = self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
         return has_entropy_term or self.parts.policy.relates_rows or self.parts.token_advantage.relates_rows
+
+
+@dataclass
+class GRPOVariantConfig(GRPOVariantFields, GRPOConfig):
+    """
+    Configuration class for the [`GRPOVariantTrainer`]: the [`GRPOConfig`] with the fields of [`GRPOVariantFields`].
+    """
+
+    # The one that dataclasses write would print tokens.
+    __repr__ = GRPOConfig.__str__
