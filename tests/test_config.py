@@ -28,6 +28,8 @@ from trl_grpo_variants.variants import _VARIANTS
 
 
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
+# Of a variant, whatever TRL's default is.
+NEWER = {"use_bias_correction_kl": True}
 
 
 OWN = GRPOVariantFields.__annotations__
@@ -94,7 +96,7 @@ PRESETS = {name: PRESETS.get(name, own_row(name)) for name in list_variants()}
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_sets_its_row_and_leaves_the_rest_to_trl(name):
     resolved = config(variant=name)
-    stock = GRPOConfig(**BASE)
+    stock = GRPOConfig(**(BASE if name == "grpo" else BASE | NEWER))
     for field in fields(GRPOConfig):
         if field.name == "generation_batch_size":
             continue
@@ -228,7 +230,7 @@ def test_with_a_field_of_this_package_trl_does_not_compute_the_loss_alone(name):
 def test_a_stock_preset_is_what_trls_own_configuration_would_be(name):
     # `epsilon_high` is that of `epsilon` where TRL is given none.
     fallback = {"epsilon_high": 0.2} if "epsilon" in get_variant(name).settings else {}
-    stock, resolved = GRPOConfig(**(BASE | fallback | STOCK_ROWS[name])), config(variant=name)
+    stock, resolved = GRPOConfig(**(BASE | NEWER | fallback | STOCK_ROWS[name])), config(variant=name)
     assert {f.name: getattr(resolved, f.name) for f in fields(GRPOConfig)} == {
         f.name: getattr(stock, f.name) for f in fields(GRPOConfig)
     }

@@ -3,9 +3,7 @@
 
 """Configuration: the new fields."""
 
-import re
-from dataclasses import dataclass, field, fields, make_dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,8 @@ from trl import GRPOConfig
 from trl.trainer import grpo_config
 
 from .checks import UNSET, check_flag
-from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
+from .combinations import SIZES, check_filled, check_resolved, check_sizes
+from .field_help import documented, opened
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts
 from .objective.loss import Objective
@@ -26,35 +25,14 @@ from .warn import warn_user, warnings_at_the_user
 _UNSET: Any = None
 
 
-def _opened(field_of_trl: Any) -> Any:
-    """A field of TRL's with a default that stands for the variant's value, or TRL's."""
-    sentences = field_of_trl.metadata["help"].replace("%%", "%"), "If not set, the variant's value, or TRL's default,"
-    help_text = f"{' '.join(sentences)} `{field_of_trl.default!r}`.".replace("%", "%%").replace("`", "'")
-    return field_of_trl.name, field_of_trl.type, field(default=UNSET, metadata={"help": help_text})
-
-
 if TYPE_CHECKING:
     # What the fields are mixed into.
     from trl import GRPOConfig as _OpenFields
 else:
-    _OpenFields = make_dataclass("_OpenFields", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS])
+    _OpenFields = make_dataclass("_OpenFields", [opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS])
 
 
-def _documented(cls: Any) -> Any:
-    """Give each field of a configuration, as its help, what the docstring says of it."""
-    text = re.sub(r"\[([^]]*)\]\(http[^)]*\)|\[`?~?([\w.]+)`?\]", r"\1\2", cls.__doc__ or "").replace("`", "'")
-    for name, meaning in re.findall(r"^        (\w+) \('.*\):\n((?: {12}.*\n)+)", text, re.MULTILINE):
-        sentences = [" ".join(meaning.split())]
-        if name in TRL_DEFAULTS:
-            sentences.append("If not set, the variant's value.")
-        if name in (choices := CHOICES | {axis: tuple(parts) for axis, (parts, _) in AXES.items()}):
-            sentences.append(f"Known values: {', '.join(map(repr, choices[name]))}.")
-        field = cls.__dataclass_fields__[name]
-        field.metadata = MappingProxyType({"help": " ".join(sentences).replace("%", "%%")})
-    return cls
-
-
-@_documented
+@documented
 @dataclass
 class GRPOVariantFields(_OpenFields):
     r"""

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 # Fields of TRL that the presets set. The configuration declares them again with a default that stands for nothing, so
 # that a value the user gives can be told from one the user leaves to the variant.
 _SET_BY_PRESETS = {name for preset in PRESETS for name in preset.settings}
-TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_PRESETS}
+# Without it the reference's KL of a variant has another gradient. TRL's default is off before 1.10.
+_CORRECTION = "use_bias_correction_kl"
+TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in {*_SET_BY_PRESETS, _CORRECTION}}
 OWN_DEFAULTS: dict[str, Any] = {
     "advantage": None,
     "advantage_kwargs": None,
@@ -79,7 +81,8 @@ def resolve(args: "GRPOVariantConfig", defaults: Mapping[str, Any]) -> tuple[set
     for axis, (parts, _) in AXES.items():
         named = parts.get(getattr(args, axis)) if isinstance(getattr(args, axis), str) else None
         _fill(args, named.fields or {} if named is not None else {})
-    _fill(args, {**defaults, **OWN_DEFAULTS})
+    _fill(args, {**defaults, **OWN_DEFAULTS, _CORRECTION: UNSET})
+    _fill(args, {_CORRECTION: defaults[_CORRECTION] if _seems_stock(args) else True})
 
     # Each number of rows and each width may be one more compilation.
     compiles = any(getattr(args, name) not in (None, False) for name in _COMPILES)
