@@ -30,6 +30,7 @@ from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
 from .step_times import MeasuredSteps, StepClock
+from .tracking import TrackedObjective
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
@@ -132,7 +133,8 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         self._clock = StepClock(self._means) if args.extends_trl else None
         self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        for callback in (self._clock, self._monitor, self._guard):
+        tracked = TrackedObjective(self.callback_handler) if args.extends_trl else None
+        for callback in (self._clock, self._monitor, self._guard, tracked):
             if callback is not None:
                 self.add_callback(callback)
 
