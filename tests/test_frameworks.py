@@ -4,7 +4,10 @@
 """Frameworks that build their own configuration and trainer over TRL's."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +178,42 @@ def test_a_loss_that_is_not_the_variants_ends_the_run(tmp_path, policy_path):
     assert math.isfinite(stock.state.log_history[0]["loss"])
     with pytest.raises(RuntimeError, match="`OwnLoss.compute_loss` runs instead of the loss of the variant"):
         make_trainer(policy_path, tmp_path, Replaced, variant="mirror", max_steps=1).train()
+
+
+# As unsloth does it when it is imported: a class that is not TRL's, with a loss of its own, under all of TRL's names.
+REBINDING = """
+import sys
+import trl
+from trl.trainer import grpo_config, grpo_trainer
+
+if sys.argv[1] == "before":
+    from trl_grpo_variants import GRPOVariantTrainer
+
+class UnslothGRPOTrainer(trl.GRPOTrainer.__base__):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        raise NotImplementedError
+
+class UnslothGRPOConfig(trl.GRPOConfig):
+    def __init__(self, *, unsloth_num_chunks=-1, **options):
+        super().__init__(**options)
+
+for cls in (UnslothGRPOTrainer, UnslothGRPOConfig):
+    cls.__module__ = "UnslothGRPOTrainer"
+    for module in (trl, trl.trainer, grpo_trainer, grpo_config):
+        setattr(module, cls.__name__.removeprefix("Unsloth"), cls)
+
+from tests.tiny import make_trainer
+make_trainer(sys.argv[2], sys.argv[3], variant="mirror", steps_per_generation=2, max_steps=1).train()
+"""
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_package_that_replaces_trls_classes(tmp_path, policy_path, order):
+    command = [sys.executable, "-W", "ignore", "-c", REBINDING, order, policy_path, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=250)
+    if order == "before":
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "'mirror_kl'" in done.stdout or "'loss'" in done.stdout
+    else:
+        assert "RuntimeError: GRPOVariantTrainer builds on TRL's own GRPOTrainer, but" in done.stderr
+        assert "is UnslothGRPOTrainer.UnslothGRPOTrainer, whose loss would run instead of the variant's" in done.stderr
