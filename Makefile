@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-vllm test-deepspeed compat mutation benchmark-gpu lint dist licences
+.PHONY: quickstart test test-vllm test-deepspeed test-axolotl docs compat mutation benchmark-gpu lint dist licences
 
 # One stamp per extra; installing again is cheap when nothing has changed.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -39,7 +39,22 @@ test-deepspeed:
 		"from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
 	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py tests/integration/test_ranks.py -k zero $(ARGS)
 
-# Every supported line of TRL, half an hour; writes the table of versions in the README.
+# The README and `docs/` as a site, in `site/`. Warnings are errors, and nothing is fetched while it is built; the variable
+# silences a notice about the future of MkDocs.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+# axolotl brings its own versions and asks for a hundred packages, most of which this does not need (3 GB with those that
+# are listed): too much for each commit.
+test-axolotl:
+	test -x .venv-axolotl/bin/python || $(PYTHON) -m venv .venv-axolotl
+	.venv-axolotl/bin/python -m pip install --quiet torch==2.13.0 trl==1.9.0 transformers==5.16.1 peft==0.20.0 \
+		accelerate==1.13.0 datasets==4.8.4 addict colorama evaluate fastcore fire mistral-common numba posthog requests \
+		sentencepiece wandb zstandard --editable ".[test]"
+	.venv-axolotl/bin/python -m pip install --quiet --no-deps axolotl==0.19.0 torchao==0.17.0 triton
+	.venv-axolotl/bin/python -m pytest tests/axolotl $(ARGS)
+
+# Every supported line of TRL, half an hour; writes the table of versions in `docs/limits.md`.
 compat: $(VENV)/installed-test
 	$(BIN)/python .ci/compat.py $(ARGS)
 

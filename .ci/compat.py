@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Try the supported versions of TRL and of what it builds on, and write the table of the README:
+Try the supported versions of TRL and of what it builds on, and write the table of `docs/limits.md`:
 
     make compat                    # all sets of versions, about three minutes each
     make compat ARGS="1.15 1.16"   # these lines of TRL only; prints the rows and writes nothing
@@ -184,15 +184,15 @@ def main(lines: list[str]) -> None:
     shutil.rmtree(ENVIRONMENTS / "row", ignore_errors=True)
     if lines:
         return
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(MARKERS[0])
+    page = ROOT / "docs" / "limits.md"
+    before, _, rest = page.read_text().partition(MARKERS[0])
     _, _, after = rest.partition(MARKERS[1])
     if not after:
-        raise RuntimeError(f"README.md needs the lines {MARKERS[0]} and {MARKERS[1]}, between which the table goes.")
+        raise RuntimeError(f"{page} needs the lines {MARKERS[0]} and {MARKERS[1]}, between which the table goes.")
     machine = (
         f"Python {sys.version_info.major}.{sys.version_info.minor} and PyTorch {TORCH.partition('==')[2]} on the CPU."
     )
-    readme.write_text("\n".join([before + MARKERS[0], *rows, "", machine, MARKERS[1] + after]))
+    page.write_text("\n".join([before + MARKERS[0], *rows, "", machine, MARKERS[1] + after]))
 
 
 if __name__ == "__main__":

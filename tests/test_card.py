@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections import OrderedDict
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -561,7 +562,10 @@ def test_the_card_of_a_trainer_names_its_run(tmp_path, monkeypatch):
     (tmp_path / "my-run" / FIGURE_NAME).touch()
     monkeypatch.setenv("JOB_ID", "1")
     monkeypatch.setattr("trl.trainer.utils.get_trackio_space_url", lambda: "https://new")
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(url="https://wandb")))
+    opened = SimpleNamespace(current_run=ContextVar("run", default="open"), current_project=ContextVar("", default=""))
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(context_vars=opened))
+    wandb_run = SimpleNamespace(url="https://wandb", project="mine")
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=wandb_run))
     trainer = trainer_stub(tmp_path, hub_model_id="me/from-trainer", chat_template="{{ messages }}")
     trainer.accelerator.unwrap_model("wrapped").config.unsloth_version = "1"
     card = trainer_card(trainer, model_name="named")

@@ -13,16 +13,26 @@ import pytest
 import yaml
 from trl import GRPOConfig, TrlParser
 
-from trl_grpo_variants import GRPOVariantConfig, Variant, get_variant, list_variants, register_variant, resolution
+from trl_grpo_variants import (
+    GRPOVariantConfig,
+    GRPOVariantFields,
+    Variant,
+    get_variant,
+    list_variants,
+    register_variant,
+    resolution,
+)
 from trl_grpo_variants.objective.choice import chosen_parts
 from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.variants import _VARIANTS
 
 
 BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"}
+# Of a variant, whatever TRL's default is.
+NEWER = {"use_bias_correction_kl": True}
 
 
-OWN = GRPOVariantConfig.__annotations__
+OWN = GRPOVariantFields.__annotations__
 
 
 def config(**settings):
@@ -86,7 +96,7 @@ PRESETS = {name: PRESETS.get(name, own_row(name)) for name in list_variants()}
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_sets_its_row_and_leaves_the_rest_to_trl(name):
     resolved = config(variant=name)
-    stock = GRPOConfig(**BASE)
+    stock = GRPOConfig(**(BASE if name == "grpo" else BASE | NEWER))
     for field in fields(GRPOConfig):
         if field.name == "generation_batch_size":
             continue
@@ -220,7 +230,7 @@ def test_with_a_field_of_this_package_trl_does_not_compute_the_loss_alone(name):
 def test_a_stock_preset_is_what_trls_own_configuration_would_be(name):
     # `epsilon_high` is that of `epsilon` where TRL is given none.
     fallback = {"epsilon_high": 0.2} if "epsilon" in get_variant(name).settings else {}
-    stock, resolved = GRPOConfig(**(BASE | fallback | STOCK_ROWS[name])), config(variant=name)
+    stock, resolved = GRPOConfig(**(BASE | NEWER | fallback | STOCK_ROWS[name])), config(variant=name)
     assert {f.name: getattr(resolved, f.name) for f in fields(GRPOConfig)} == {
         f.name: getattr(stock, f.name) for f in fields(GRPOConfig)
     }
@@ -235,7 +245,7 @@ def test_an_explicit_value_wins_also_where_it_is_trls_default(name):
     for variant in list_variants():
         if name in get_variant(variant).settings and setting:
             # The rest is free to fit together or not.
-            resolution.resolve(args := unresolved(variant=variant, **setting))
+            resolution.resolve(args := unresolved(variant=variant, **setting), TRL_DEFAULTS)
             assert getattr(args, name) == stock, variant
 
 

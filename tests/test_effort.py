@@ -6,7 +6,9 @@
 import numpy as np
 import pytest
 
-from trl_grpo_variants.report.effort import best_of_figure, price_figure, time_figure
+from trl_grpo_variants.report.behind import behind_the_curve
+from trl_grpo_variants.report.modules import Module, cost
+from trl_grpo_variants.report.summary import Summary
 from trl_grpo_variants.runs.effort import duration, effort, price, successes
 from trl_grpo_variants.runs.folder import Run, TrainerState
 
@@ -84,13 +86,10 @@ def test_the_price_is_what_was_spent_until_each_measurement():
 )
 def test_logs_that_do_not_tell_are_left_out(history):
     assert effort(run(*history)) is None and price(run(*history)) is None
-    assert price_figure(run(*history)) is None and time_figure(run(*history)) is None
 
 
 def test_without_success_there_is_no_price():
     assert price(run(log(4, 10, 1.0, 1.0, 1.0))) is None
-    assert price_figure(run(log(4, 10, 1.0, 1.0, 1.0))) is None
-    assert time_figure(run(log(4, 10, 1.0, 1.0, 1.0))) is not None
 
 
 @pytest.mark.parametrize(
@@ -101,43 +100,36 @@ def test_a_time_is_told_in_a_unit_that_fits(seconds, told):
     assert duration(seconds) == told
 
 
-# ---- figures -------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def lines(axes):
-    return {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
-
-
-def test_success_is_drawn_against_tokens_and_time():
-    against_tokens, against_time = price_figure(RUN).axes
-    assert lines(against_tokens) == {
-        "evaluation held_out": [[0, 0.2], [750, 0.4], [2000, 0.8]],
-        "training rollouts": [[1000, 0.3], [3000, 0.9]],
+def drawn(summary):
+    return {
+        part.id: part.subtitle for part in [*cost(summary), *behind_the_curve(summary)] if isinstance(part, Module)
     }
-    assert lines(against_time)["training rollouts"] == [[40, 0.3], [80, 0.9]]
-    assert against_time.get_xlabel() == "time of optimizer steps, s"
 
 
-def test_time_is_stacked_to_the_whole_step():
-    seconds, shares = time_figure(RUN).axes
-    stacked = {patch.get_label(): patch.get_data() for patch in seconds.patches}
-    assert {name: data.values.tolist() for name, data in stacked.items()} == {
-        "generation": [6, 2],
-        "rewards": [7, 3],
-        "update": [10, 10],
-    }
-    assert stacked["update"].baseline.tolist() == [7, 3] and stacked["update"].edges.tolist() == [0, 4, 8]
-    drawn = np.array([patch.get_data().values for patch in shares.patches])
-    np.testing.assert_allclose(drawn, [[0.6, 0.2], [0.7, 0.3], [1.0, 1.0]])
+def test_the_page_tells_what_success_has_cost_and_where_the_time_went():
+    found = drawn(Summary(RUN))
+    assert found["success-tokens"] == "Success in evaluation held_out. 0.80 after 2,000\xa0tokens."
+    assert found["success-time"] == "Success in evaluation held_out. 0.80 after 60.0\xa0s."
+    assert found["time"] == "Seconds of a step. Of all time: generation 40\xa0% · rewards 10\xa0% · update 50\xa0%."
+    assert drawn(Summary(TRAINING))["success-tokens"] == "Success in training rollouts. 0.90 after 3,000\xa0tokens."
+    nothing = drawn(Summary(run({"step": 4, "loss": 0.1, "success": 0.5})))
+    assert not {"success-tokens", "success-time", "time"} & nothing.keys()
+    without_success = drawn(Summary(run(log(4, 10, 1.0, 1.0, 1.0))))
+    assert "time" in without_success and "success-tokens" not in without_success
 
 
-def test_the_best_of_k_is_drawn_of_evaluations_or_else_of_rollouts():
-    (axes,) = best_of_figure(RUN).axes
-    assert lines(axes) == {"k = 1": [[0, 0.2], [3, 0.4], [6, 0.8]], "k = 2": [[0, 0.3], [3, 0.5]]}
-    assert axes.get_title() == "Evaluations"
-    (axes,) = best_of_figure(TRAINING).axes
-    assert lines(axes) == {"k = 1": [[4, 0.3], [8, 0.9]]} and axes.get_title() == "Training rollouts"
-    assert best_of_figure(run({"step": 1, "success": 0.5})) is None
+def test_the_best_of_k_is_told_of_evaluations_or_else_of_rollouts():
+    told = drawn(Summary(RUN))["best-of"]
+    assert told == (
+        "Share of held-out prompts that one completion of k solves. k = 1: 0.20 → 0.80; k = 2: 0.30 → 0.50."
+    )
+    assert drawn(Summary(TRAINING))["best-of"].endswith(
+        "training prompts that one completion of k solves. k = 1: 0.30 → 0.90."
+    )
+    assert "best-of" not in drawn(Summary(run({"step": 1, "success": 0.5})))
 
 
 # ---- card ----------------------------------------------------------------------------------------------------------

@@ -105,3 +105,12 @@ def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
     means.count_trajectories(log_weights[2:], mask[2:])
     later = means.pop("train")
     assert later.keys() == logged.keys() and all(map(math.isnan, later.values()))
+
+
+def test_weights_at_the_end_of_a_rollout_are_logged_once_more(means):
+    log_weights, mask = torch.tensor([0.0, math.log(3.0)]), torch.ones(2, 4)
+    means.count_trajectories(torch.zeros(2), mask)
+    means.count_trajectories(log_weights, mask, ends_rollout=True)
+    logged = means.pop("train")
+    assert logged["rollout_end/trajectory/ess"] == pytest.approx(4.0**2 / (1.0 + 9.0) / 2)
+    assert logged["trajectory/ess"] == pytest.approx((1.0 + logged["rollout_end/trajectory/ess"]) / 2)

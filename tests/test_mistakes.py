@@ -19,6 +19,7 @@ from trl import TrlParser
 from trl_grpo_variants import (
     Advantage,
     GRPOVariantConfig,
+    GRPOVariantFields,
     GRPOVariantTrainer,
     Variant,
     cli,
@@ -49,7 +50,7 @@ TEXTS += ("advantage", "policy_loss", "token_advantage", "kl_estimator", "kl_pla
 TEXTS += ("prompt_sampling", "prompt_weights", "surplus_groups")
 PATHS = ("prompt_success_rates",)
 DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs", "token_advantage_kwargs")
-FLAGS = tuple(name for name, kind in GRPOVariantConfig.__annotations__.items() if kind is bool)
+FLAGS = tuple(name for name, kind in GRPOVariantFields.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("refill_groups", "gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
@@ -87,7 +88,7 @@ def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
 
 
 def test_every_field_is_tried():
-    assert set(GRPOVariantConfig.__annotations__) <= {*TEXTS, *PATHS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
+    assert set(GRPOVariantFields.__annotations__) <= {*TEXTS, *PATHS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
 
 
 SIGNAL = {"prompt_sampling": "signal"}

@@ -37,7 +37,7 @@ PRESETS = ["reference", "reference_mean_only", "mirror", "mirror_mean_only", "du
 
 
 def state(step=0):
-    return SimpleNamespace(is_world_process_zero=True, global_step=step)
+    return SimpleNamespace(is_world_process_zero=True, global_step=step, max_steps=40)
 
 
 def start(folder, weights=(1.0,), step=0, checkpoint=None, **settings):
@@ -499,6 +499,22 @@ def test_settings_hold_no_path(tmp_path):
     settings = read_visits(tmp_path)[1]
     assert (settings["variant"], settings["beta"], settings["signal"]) == ("dual", 0.05, "smoothed_std")
     assert str(tmp_path) not in str(pq.read_schema(tmp_path / FILE_NAME).metadata)
+
+
+def test_the_file_says_what_is_minimised_and_how_far_the_run_has_come(tmp_path):
+    monitor = start(tmp_path)
+    settings = read_visits(tmp_path)[1]
+    assert (settings["global_step"], settings["max_steps"]) == (0, 40)
+    assert settings["objective"].startswith("(1/T) mean_i sum_t [") and "KL(pi || pi_prev)" in settings["objective"]
+    assert any(line.startswith("`pi_prev`: ") for line in settings["legend"])
+    assert settings["all"]["mirror_beta"] == str(settings["mirror_beta"]) and "seed" in settings["all"]
+    feed(monitor, COUNTS)
+    monitor.on_save(None, state(7), None)
+    assert read_visits(tmp_path)[1]["global_step"] == 7
+    # Also where nothing was rolled out since the last checkpoint.
+    monitor.on_train_end(None, state(9), None)
+    found, settings = read_visits(tmp_path)
+    assert settings["global_step"] == 9 and len(found) == 8 and not (tmp_path / JOURNAL_NAME).exists()
 
 
 # ---- the figure of the card ----------------------------------------------------------------------------------------

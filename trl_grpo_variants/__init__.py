@@ -11,7 +11,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import theory
-    from .config import GRPOVariantConfig
+    from .config import GRPOVariantConfig, GRPOVariantFields
     from .launch import register, unregister
     from .monitor.callback import SuccessMonitor
     from .objective.terms import Advantage, Domain, PolicyTerm, Setting, TermInputs, TermOutput
@@ -23,6 +23,7 @@ __all__ = [
     "Advantage",
     "Domain",
     "GRPOVariantConfig",
+    "GRPOVariantFields",
     "GRPOVariantTrainer",
     "Paper",
     "PolicyTerm",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "GRPOVariantConfig": ".config",
+    **dict.fromkeys(("GRPOVariantConfig", "GRPOVariantFields"), ".config"),
     "GRPOVariantTrainer": ".trainer",
     "SuccessMonitor": ".monitor.callback",
     "Paper": ".papers",
@@ -60,7 +61,7 @@ def __getattr__(name: str) -> Any:
         return import_module(".theory", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("GRPOVariantConfig", "GRPOVariantTrainer"):
+    if name in ("GRPOVariantConfig", "GRPOVariantFields", "GRPOVariantTrainer"):
         # Refuses a TRL that is not supported before anything is missed in it.
         import_module(".compat", __name__)
     return getattr(import_module(_MODULES[name], __name__), name)

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing = commands.add_parser("list", help="List the variants by what makes them.")
     form = listing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="Print JSON instead of text.")
-    form.add_argument("--markdown", action="store_true", help="Print the tables of the README.")
+    form.add_argument("--markdown", action="store_true", help="Print the tables of the documentation.")
     showing = commands.add_parser("show", help="Show one variant: parts, formula, paper, and when it is inert.")
     showing.add_argument("name", help="Name of the variant.")
     commands.add_parser(
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands.add_parser("run", help="Run a script that imports GRPOTrainer and GRPOConfig from trl.")
     commands.add_parser("plan", help="Choose KL coefficients for a target success; see `plan --help`.")
-    commands.add_parser("report", help="Make a page and figures of a run; see `report --help`.")
+    commands.add_parser("report", help="Make a page of a run; see `report --help`.")
     commands.add_parser("doctor", help="Say what this machine can run, and train three steps of a tiny model.")
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:
@@ -147,7 +147,7 @@ def _columns(variant: Variant) -> dict[str, str]:
         policy += " at pi_old"
     schedule = {
         "num_iterations": lambda passes: f"{passes} pass{'es' if passes > 1 else ''}",
-        "inner_steps": lambda steps: f"{steps} steps per rollout",
+        "inner_steps": lambda steps: f"{steps} times the completions",
         "group_preserving_split": lambda _: "whole groups",
     }
     return {
@@ -157,7 +157,7 @@ def _columns(variant: Variant) -> dict[str, str]:
         "loss_type": settings.get("loss_type", "TRL's"),
         "schedule": ", ".join(text(settings[name]) for name, text in schedule.items() if settings.get(name))
         or "TRL's",
-        "steps": str(settings.get("inner_steps", 1) * settings.get("num_iterations", 1)),
+        "steps per rollout": str(settings.get("inner_steps", 1) * settings.get("num_iterations", 1)),
         "besides": ", ".join(
             f"{name}: {value}"
             for name, value in settings.items()
@@ -167,7 +167,7 @@ def _columns(variant: Variant) -> dict[str, str]:
 
 
 def _markdown(variants: list[Variant]) -> str:
-    """The tables of the README, one per axis; what all of an axis have in common stands above its table."""
+    """The tables of the documentation, one per axis; what all of an axis have in common stands above its table."""
     blocks = []
     for axis, members in _grouped(variants).items():
         columns = [_columns(variant) for variant in members]

@@ -140,9 +140,6 @@ def _check_values(args: "GRPOVariantConfig") -> None:
         check_setting(setting, setting.name, getattr(args, setting.name))
     check_whole_number("mirror_sync_steps", args.mirror_sync_steps, optional=True)
     check_whole_number("num_iterations", args.num_iterations)
-    for name, kind in type(args).__annotations__.items():
-        if kind is bool:
-            check_flag(name, getattr(args, name))
     # A stock configuration is TRL's to judge: a newer TRL may know values that are not known here.
     own = not args.has_stock_objective
     parts = args.parts

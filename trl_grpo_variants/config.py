@@ -3,17 +3,16 @@
 
 """Configuration: the new fields."""
 
-import re
-from dataclasses import dataclass, field, fields, make_dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from trl import GRPOConfig
 from trl.trainer import grpo_config
 
-from .checks import UNSET
-from .combinations import CHOICES, SIZES, check_filled, check_resolved, check_sizes
+from .checks import UNSET, check_flag
+from .combinations import SIZES, check_filled, check_resolved, check_sizes
+from .field_help import documented, opened
 from .idle import idle_settings
 from .objective.choice import AXES, Parts, chosen_parts
 from .objective.loss import Objective
@@ -26,40 +25,18 @@ from .warn import warn_user, warnings_at_the_user
 _UNSET: Any = None
 
 
-def _opened(field_of_trl: Any) -> Any:
-    """A field of TRL's with a default that stands for the variant's value, or TRL's."""
-    sentences = field_of_trl.metadata["help"].replace("%%", "%"), "If not set, the variant's value, or TRL's default,"
-    help_text = f"{' '.join(sentences)} `{field_of_trl.default!r}`.".replace("%", "%%").replace("`", "'")
-    return field_of_trl.name, field_of_trl.type, field(default=UNSET, metadata={"help": help_text})
-
-
 if TYPE_CHECKING:
-    from trl import GRPOConfig as _OpenConfig
+    # What the fields are mixed into.
+    from trl import GRPOConfig as _OpenFields
 else:
-    _OpenConfig = make_dataclass(
-        "_OpenConfig", [_opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS], bases=(GRPOConfig,)
-    )
+    _OpenFields = make_dataclass("_OpenFields", [opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS])
 
 
-def _documented(cls: Any) -> Any:
-    """Give each field of a configuration, as its help, what the docstring says of it."""
-    text = re.sub(r"\[([^]]*)\]\(http[^)]*\)|\[`?~?([\w.]+)`?\]", r"\1\2", cls.__doc__ or "").replace("`", "'")
-    for name, meaning in re.findall(r"^        (\w+) \('.*\):\n((?: {12}.*\n)+)", text, re.MULTILINE):
-        sentences = [" ".join(meaning.split())]
-        if name in TRL_DEFAULTS:
-            sentences.append("If not set, the variant's value.")
-        if name in (choices := CHOICES | {axis: tuple(parts) for axis, (parts, _) in AXES.items()}):
-            sentences.append(f"Known values: {', '.join(map(repr, choices[name]))}.")
-        field = cls.__dataclass_fields__[name]
-        field.metadata = MappingProxyType({"help": " ".join(sentences).replace("%", "%%")})
-    return cls
-
-
-@_documented
+@documented
 @dataclass
-class GRPOVariantConfig(_OpenConfig):
+class GRPOVariantFields(_OpenFields):
     r"""
-    Configuration class for the [`GRPOVariantTrainer`].
+    Fields of the [`GRPOVariantConfig`], to be mixed into another subclass of [`GRPOConfig`], before it.
 
     This class includes only the parameters that are specific to the variants, and the parameters of [`GRPOConfig`]
     that a variant may set. Those default to `None`, which stands for the variant's value or, without a variant, TRL's
@@ -282,21 +259,22 @@ class GRPOVariantConfig(_OpenConfig):
         generation_batch_size: int | None = None
         steps_per_generation: int = _UNSET
 
-    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + [f"{axis}_kwargs" for axis in AXES]
-
-    # The one that dataclasses write would print tokens.
-    __repr__ = GRPOConfig.__str__
+    # The variant that the fields have been resolved for.
+    _resolved_variant = UNSET
 
     def __post_init__(self) -> None:
-        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantConfig.__annotations__)):
+        self._VALID_DICT_FIELDS = [*super()._VALID_DICT_FIELDS, *(f"{axis}_kwargs" for axis in AXES)]
+        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantFields.__annotations__)):
             # A number of NumPy's is one, but no JSON holds it.
             value = getattr(self, name)
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 setattr(self, name, value.item())
         check_sizes(self)
-        chosen, departures = resolve(self)
+        # Those of the configuration that the fields are mixed into, which need not be TRL's.
+        defaults = {name: getattr(super(_OpenFields, self), name) for name in TRL_DEFAULTS}
+        chosen, departures = resolve(self, defaults)
         self._resolved_variant = self.variant
-        check_resolved(self)
+        self._check_resolved()
         # A resolved config holds both sizes of the rollout, of which TRL takes one and derives the other.
         given_batch_size = self.generation_batch_size
         if self.steps_per_generation is not None:
@@ -323,14 +301,26 @@ class GRPOVariantConfig(_OpenConfig):
         Raises:
             `ValueError`: If a value or a combination is wrong, or the variant has been replaced, which no longer sets
                 anything.
+            `TypeError`: If the class of the configuration does not resolve the fields.
         """
+        if self._resolved_variant is UNSET:
+            raise TypeError(
+                f"`{type(self).__name__}` leaves the fields of GRPOVariantFields as they are given: let GRPOVariantFields "
+                "stand before GRPOConfig among its bases, and each `__post_init__` call that of its super class."
+            )
         if self.variant != self._resolved_variant:
             raise ValueError(
                 f"`variant={self.variant!r}` was set on a finished configuration (of `variant={self._resolved_variant!r}`"
                 "), where it changes nothing; give it to the constructor."
             )
-        check_resolved(self)
+        self._check_resolved()
         check_filled(self)
+
+    def _check_resolved(self) -> None:
+        for name, kind in GRPOVariantFields.__annotations__.items():
+            if kind is bool:
+                check_flag(name, getattr(self, name))
+        check_resolved(self)
 
     @property
     def parts(self) -> Parts:
@@ -377,3 +367,13 @@ class GRPOVariantConfig(_OpenConfig):
         """Whether a term of the loss looks at the rows of a micro-batch together."""
         has_entropy_term = self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
         return has_entropy_term or self.parts.policy.relates_rows or self.parts.token_advantage.relates_rows
+
+
+@dataclass
+class GRPOVariantConfig(GRPOVariantFields, GRPOConfig):
+    """
+    Configuration class for the [`GRPOVariantTrainer`]: the [`GRPOConfig`] with the fields of [`GRPOVariantFields`].
+    """
+
+    # The one that dataclasses write would print tokens.
+    __repr__ = GRPOConfig.__str__

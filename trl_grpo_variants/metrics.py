@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
-from .objective.ratio import TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
+from .objective.ratio import ROLLOUT_END, TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
 from .objective.rewards import success_counts
 
 
@@ -88,7 +88,7 @@ class RunningMeans:
         self.add_up(mode, "success_prompts", counts["success_all"][1])
 
     @torch.no_grad()
-    def count_trajectories(self, log_weights: torch.Tensor, mask: torch.Tensor) -> None:
+    def count_trajectories(self, log_weights: torch.Tensor, mask: torch.Tensor, *, ends_rollout: bool = False) -> None:
         """
         Count a micro-batch of training; with the last one of an optimizer step, statistics over all its trajectories.
 
@@ -97,6 +97,8 @@ class RunningMeans:
                 Logarithms `(B,)` of the trajectories' weights.
             mask (`torch.Tensor`):
                 Tokens `(B, T)` that count; a trajectory without any does not.
+            ends_rollout (`bool`, *optional*, defaults to `False`):
+                Whether the optimizer step is the last of several on its rollout.
         """
         self._trajectories.append(torch.stack([log_weights, mask.sum(dim=1)], dim=1))
         if not self._accelerator.sync_gradients:
@@ -114,7 +116,8 @@ class RunningMeans:
         )
         for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
             is_known = not value.isnan()
-            self.add("train", name, value.item() if is_known else 0.0, float(is_known))
+            for prefix in ("", ROLLOUT_END)[: 1 + ends_rollout]:
+                self.add("train", f"{prefix}{name}", value.item() if is_known else 0.0, float(is_known))
 
     def start_run(self) -> None:
         """Leave out what is left of an earlier run of the same trainer."""

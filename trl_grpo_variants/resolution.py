@@ -5,6 +5,7 @@
 
 import copy
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 # Fields of TRL that the presets set. The configuration declares them again with a default that stands for nothing, so
 # that a value the user gives can be told from one the user leaves to the variant.
 _SET_BY_PRESETS = {name for preset in PRESETS for name in preset.settings}
-TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in _SET_BY_PRESETS}
+# Without it the reference's KL of a variant has another gradient. TRL's default is off before 1.10.
+_CORRECTION = "use_bias_correction_kl"
+TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in {*_SET_BY_PRESETS, _CORRECTION}}
 OWN_DEFAULTS: dict[str, Any] = {
     "advantage": None,
     "advantage_kwargs": None,
@@ -60,8 +63,12 @@ _BELONGINGS = {
 _COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 
 
-def resolve(args: "GRPOVariantConfig") -> tuple[set[str], list[str]]:
-    """Give every field its value, and tell which ones the user has chosen and how that departs from the variant."""
+def resolve(args: "GRPOVariantConfig", defaults: Mapping[str, Any]) -> tuple[set[str], list[str]]:
+    """
+    Give every field its value, and tell which ones the user has chosen and how that departs from the variant.
+
+    `defaults` are those of the fields of TRL.
+    """
     # TRL's own aliases, so that what follows compares names.
     if isinstance(args.scale_rewards, bool):
         args.scale_rewards = "group" if args.scale_rewards else "none"
@@ -74,7 +81,8 @@ def resolve(args: "GRPOVariantConfig") -> tuple[set[str], list[str]]:
     for axis, (parts, _) in AXES.items():
         named = parts.get(getattr(args, axis)) if isinstance(getattr(args, axis), str) else None
         _fill(args, named.fields or {} if named is not None else {})
-    _fill(args, TRL_DEFAULTS | OWN_DEFAULTS)
+    _fill(args, {**defaults, **OWN_DEFAULTS, _CORRECTION: UNSET})
+    _fill(args, {_CORRECTION: defaults[_CORRECTION] if _seems_stock(args) else True})
 
     # Each number of rows and each width may be one more compilation.
     compiles = any(getattr(args, name) not in (None, False) for name in _COMPILES)
@@ -83,7 +91,7 @@ def resolve(args: "GRPOVariantConfig") -> tuple[set[str], list[str]]:
         args.trim_padding = saves
     if args.skip_inert_rows is None:
         args.skip_inert_rows = saves and not args.relates_rows
-    chosen = {name for name, value in given.items() if value != (TRL_DEFAULTS | OWN_DEFAULTS)[name]}
+    chosen = {name for name, value in given.items() if value != {**defaults, **OWN_DEFAULTS}[name]}
     return chosen, departures
 
 
@@ -93,7 +101,7 @@ def _is_open(args: "GRPOVariantConfig", name: str) -> bool:
     return value is UNSET or (value is None and args.__dataclass_fields__[name].default is None)
 
 
-def _fill(args: "GRPOVariantConfig", values: dict[str, Any]) -> None:
+def _fill(args: "GRPOVariantConfig", values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if _is_open(args, name):
             setattr(args, name, value)

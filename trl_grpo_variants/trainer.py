@@ -12,16 +12,17 @@ from trl.trainer import grpo_trainer
 
 from .checks import check_model
 from .compat import check_backend, check_parent
-from .config import GRPOVariantConfig
+from .config import GRPOVariantConfig, GRPOVariantFields
 from .forward.lean import LeanForward
 from .guards import FiniteGuard, NonFiniteError, RewardDomainError, check_rewards
 from .hub import PublishedRun
 from .metrics import RunningMeans
+from .monitor.about import subject_of
 from .monitor.callback import SuccessMonitor
 from .objective.aggregation import token_weight
-from .objective.divergences import ANCHORS
+from .objective.divergences import ANCHORS, KL_METRICS
 from .objective.loss import counted_tokens, term_inputs
-from .objective.ratio import trajectory_log_weight
+from .objective.ratio import ROLLOUT_END, trajectory_log_weight
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
@@ -30,6 +31,7 @@ from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
 from .step_times import MeasuredSteps, StepClock
+from .tracking import TrackedObjective
 from .vllm.adapter import adapter_generation
 from .vllm.client import GenerationServerError
 from .warn import warnings_at_the_user
@@ -64,14 +66,14 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         reward_funcs (`RewardFunc` or `list[RewardFunc]`, *optional*):
             Reward functions, see [`GRPOTrainer`].
         args ([`GRPOVariantConfig`], *optional*):
-            Configuration. If not given, a default one.
+            Configuration, or another subclass of [`GRPOConfig`] with [`GRPOVariantFields`]. If not given, a default one.
         peft_config ([`~peft.PeftConfig`], *optional*):
             PEFT configuration. With it, unlike in [`GRPOTrainer`], `sync_ref_model=True` works, on a copy of the adapter.
         kwargs:
             Further arguments of [`GRPOTrainer`].
 
     Raises:
-        `TypeError`: If `args` is not a [`GRPOVariantConfig`], or `model` neither a model nor a `str`.
+        `TypeError`: If `args` has no [`GRPOVariantFields`], or `model` neither a model nor a `str`.
         `NotImplementedError`: If the backend cannot run a variant.
         `RuntimeError`: If [`GRPOTrainer`] has been replaced or lacks a method that is overridden here.
     """
@@ -96,10 +98,10 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         if args is None:
             model_name = model if isinstance(model, str) else model.config._name_or_path
             args = GRPOVariantConfig(f"{model_name.split('/')[-1]}-GRPO")
-        if not isinstance(args, GRPOVariantConfig):
+        if not isinstance(args, GRPOVariantFields):
             raise TypeError(
                 f"`args` must be a GRPOVariantConfig, got {type(args).__name__}: import it from trl_grpo_variants, it "
-                "takes every argument of GRPOConfig."
+                "takes every argument of GRPOConfig; a framework's configuration needs GRPOVariantFields as a base."
             )
         args.check_changes()
         check_parent(GRPOVariantTrainer.__bases__[-1], args)
@@ -130,9 +132,10 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             self.add_callback(SyncSnapshotCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self._means = RunningMeans(self.accelerator)
         self._clock = StepClock(self._means) if args.extends_trl else None
-        self._monitor = SuccessMonitor(args, self.reward_weights) if args.success_monitor else None
+        self._monitor = SuccessMonitor(args, self.reward_weights, subject_of(self)) if args.success_monitor else None
         self._guard = FiniteGuard(self.accelerator) if args.extends_trl and args.stop_on_nonfinite else None
-        for callback in (self._clock, self._monitor, self._guard):
+        tracked = TrackedObjective(self.callback_handler) if args.extends_trl else None
+        for callback in (self._clock, self._monitor, self._guard, tracked):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -195,8 +198,16 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._computed_loss = False
         with self._anchors.training_step():
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        # Before the gradient reaches the weights.
+        if not self._computed_loss and not self.args.has_stock_objective:
+            raise RuntimeError(
+                f"`{self.compute_loss.__qualname__}` runs instead of the loss of the variant; leave `compute_loss` to "
+                "TRL's GRPOTrainer, or leave the variant unset."
+            )
+        return loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not self.args.extends_trl:
@@ -205,6 +216,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._anchors.freeze()
+        self._computed_loss = True
         self._loss_inputs = dict(inputs)
         try:
             loss = super()._compute_loss(model, self._loss_inputs)
@@ -237,14 +249,25 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         if mode == "eval" and "mirror_per_token_logps" not in inputs:
             # In an evaluation the previous policy of the rollout is the policy itself.
             metrics.pop("mirror_kl", None)
-        self._means.count(mode, metrics, computed)
+        ends_rollout = mode == "train" and self._ends_rollout
+        ends = {
+            f"{ROLLOUT_END}{name}": values for name, values in metrics.items() if ends_rollout and name in KL_METRICS
+        }
+        self._means.count(mode, metrics | ends, computed)
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become.
         if mode == "train" and inputs.get("old_per_token_logps") is not None and self._anchors.frozen is None:
             log_weights = trajectory_log_weight(terms.logps, terms.old_logps, terms.mask)
-            self._means.count_trajectories(log_weights, computed)
+            self._means.count_trajectories(log_weights, computed, ends_rollout=ends_rollout)
         if self._guard is not None and mode == "train":
             self._guard.watch(loss, self.state.global_step)
         return loss
+
+    @property
+    def _ends_rollout(self) -> bool:
+        """Whether the micro-batch is of the last optimizer step on its rollout, which serves several."""
+        accumulation = self.args.gradient_accumulation_steps
+        micro_batches = self.args.steps_per_generation * self.num_iterations
+        return accumulation < micro_batches and self._step % micro_batches >= micro_batches - accumulation
 
     # The forward pass inside the parent's loss is where the log-probs of the current policy become known.
     def _get_per_token_logps_and_entropies(

@@ -7,11 +7,13 @@ Draws the signal of every advantage, and where it leads:
     python examples/theory/advantages.py
 
 Left, Omega(p) = A(right) - A(wrong) over the success of a prompt; right, success over exact iterations with the same
-coefficients for all. Advantages with the same signal share a line. Writes `advantages.png` beside itself, or where
-`--output` says. Theory for large groups in NumPy: nothing is trained.
+coefficients for all. Advantages whose signals differ by a factor only share a line, that of the first. Writes
+`advantages-light.svg`, `advantages-dark.svg` and `advantages.png` beside itself, or where `--output` says. Theory for
+large groups in NumPy: nothing is trained.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,30 +24,65 @@ from trl_grpo_variants import theory
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from figures import LABEL, NOTE, SUBTITLE, TITLE, WIDTH, new_figure, pixels, save, style  # noqa: E402
+
+
 START, ITERATIONS = 0.1, 20
 COEFFICIENTS = {"beta": 0.5, "mirror_beta": 2.0}
 # Where another value than the default is of more interest.
 SETTINGS = {"pass_at_k": {"k": 4}}
 RATES = np.linspace(0.0, 1.0, 1001)
-# Signals that differ by less look the same.
+# Shapes that differ by less look the same.
 ALIKE = 0.01
 HIGHEST_SIGNAL = 5.0
-INK, MUTED, GRID = "#1B1F24", "#57606A", "#E9EDF1"
-COLORS = ("#0B63B5", "#57606A", "#157A5A", "#9A6700", "#B4500B", "#8F2F74", "#2C7A8C", "#6E4FB0")
+HEIGHT = 388
+# Left edge and width of the panels, in pixels.
+PANELS = ((38, 280), (404, 210))
+
+
+@dataclass(frozen=True)
+class Look:
+    """
+    How a line is drawn.
+
+    Parameters:
+        label (`str`):
+            Its name in the figure.
+        color (`str`):
+            Name of its color.
+        place (`tuple[float, float]`):
+            Where the name stands in the left panel.
+    """
+
+    label: str
+    color: str
+    place: tuple[float, float]
+
+
+# By the first of the advantages that share a line.
+LOOKS = {
+    "mean_only": Look("mean", "grey", (0.58, 1.18)),
+    "smoothed_std": Look("mean + std", "blue", (0.63, 3.6)),
+    "risk_sensitive": Look("RS-GRPO", "green", (0.86, 0.76)),
+    "maximum_likelihood": Look("MaxRL", "orange", (0.345, 4.15)),
+    "pass_at_k": Look("pass@4", "plum", (0.33, 0.26)),
+}
 
 
 @dataclass(frozen=True)
 class Line:
     """
-    Advantages with one signal.
+    Advantages whose signals have one shape.
 
     Parameters:
         names (`list[str]`):
             Their names.
         signal (`np.ndarray`):
-            Omega at `RATES`.
+            Omega of the first at `RATES`.
         path (`np.ndarray`):
-            Success after 0, ..., `ITERATIONS` exact iterations.
+            Its success after 0, ..., `ITERATIONS` exact iterations.
     """
 
     names: list[str]
@@ -54,10 +91,12 @@ class Line:
 
 
 def lines() -> tuple[list[Line], list[str]]:
-    """All advantages by their signals, and the names of those that have none."""
+    """All advantages by the shapes of their signals, and the names of those that have none."""
     found: list[Line] = []
     without = []
-    for name in ADVANTAGES:
+    middle = len(RATES) // 2
+    # Those with a look first, so that they name their line.
+    for name in [*LOOKS, *(name for name in ADVANTAGES if name not in LOOKS)]:
         settings = {"advantage": name, "advantage_kwargs": SETTINGS.get(name)}
         try:
             signal = theory.omega(RATES, **settings)
@@ -65,7 +104,8 @@ def lines() -> tuple[list[Line], list[str]]:
             without.append(name)
             continue
         inner = slice(10, -10)
-        alike = [line for line in found if np.allclose(line.signal[inner], signal[inner], rtol=ALIKE)]
+        shape = signal[inner] / signal[middle]
+        alike = [line for line in found if np.allclose(line.signal[inner] / line.signal[middle], shape, rtol=ALIKE)]
         if alike:
             alike[0].names.append(name)
         else:
@@ -92,77 +132,67 @@ def spread(heights: list[float], least: float) -> list[float]:
     return moved
 
 
-def figure(drawn: list[Line], without: list[str]) -> Any:
+def figure(drawn: list[Line], colors: dict[str, str]) -> Any:
     """
-    Both panels, with a key of all names below.
+    Both panels.
 
     Args:
         drawn (`list[Line]`):
             Advantages by their signals.
-        without (`list[str]`):
-            Names of those without one.
+        colors (`dict[str, str]`):
+            Light or dark.
 
     Returns:
         [`~matplotlib.figure.Figure`]:
-            7.6 inches wide.
+            The figure.
     """
-    from matplotlib.figure import Figure
-
-    rows = len(drawn) + 1
-    height = 3.3 + 0.19 * rows
-    drawing = Figure(figsize=(7.6, height), facecolor="white")
-    bottom = (0.72 + 0.19 * rows) / height
-    left, right = (drawing.add_axes((x, bottom, 0.315, 1.0 - bottom - 0.62 / height)) for x in (0.05, 0.435))
-    least = 0.088
-    ends = spread([float(line.path[-1]) for line in drawn], least)
-    for index, (line, end) in enumerate(zip(drawn, ends, strict=True)):
-        color = COLORS[index % len(COLORS)]
-        shown = np.where(line.signal <= HIGHEST_SIGNAL, line.signal, np.nan)
-        left.plot(RATES, shown, color=color, linewidth=2.0)
-        right.plot(range(ITERATIONS + 1), line.path, color=color, linewidth=2.0)
-        right.plot([ITERATIONS, ITERATIONS + 0.9], [line.path[-1], end], color=color, linewidth=0.8, clip_on=False)
-        words = f"{label(line.names[0]).partition(' (')[0]} {line.path[-1]:.2f}"
-        right.text(ITERATIONS + 1.2, end, words, color=color, fontsize=8.5, va="center", weight="bold")
-        y = 1.0 - (height - 0.19 * (rows - index) - 0.02) / height
-        drawing.text(0.05, y, "—", color=color, fontsize=11, weight="bold", va="center")
-        drawing.text(0.085, y, ", ".join(label(name) for name in line.names), color=INK, fontsize=8.5, va="center")
-    note = f"no function of a prompt's success, or none in large groups: {', '.join(without)}"
-    drawing.text(0.05, (0.19 + 0.02) / height, note, color=MUTED, fontsize=8, va="center")
-    left.set(xlim=(0.0, 1.0), ylim=(0.0, HIGHEST_SIGNAL), xlabel="success of the prompt")
-    right.set(xlim=(0.0, ITERATIONS), ylim=(0.0, 1.02), xlabel="iteration")
-    quarters = [0.0, 0.25, 0.5, 0.75, 1.0]
-    left.set_xticks(quarters, [f"{tick:g}" for tick in quarters])
-    right.set_yticks(quarters, [f"{tick:g}" for tick in quarters])
-    titles = {
-        left: ("How hard a prompt is pushed", "signal Ω(p) = A(right) − A(wrong)"),
-        right: (
-            "Where it leads",
-            f"success from {START:g}, exact iteration, beta {COEFFICIENTS['beta']:g}, mirror_beta "
-            f"{COEFFICIENTS['mirror_beta']:g}",
-        ),
-    }
-    for axes, (title, subtitle) in titles.items():
-        axes.text(0.0, 1.145, title, transform=axes.transAxes, fontsize=11.5, weight="bold", color=INK)
-        axes.text(0.0, 1.055, subtitle, transform=axes.transAxes, fontsize=8.5, color=MUTED)
-        axes.grid(axis="y", color=GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
-        axes.xaxis.label.set(color=MUTED, fontsize=8.5)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.spines["bottom"].set_color("#D5DBE1")
+    drawing = new_figure(HEIGHT, colors)
+    left, right = (drawing.add_axes((x / WIDTH, 74 / HEIGHT, width / WIDTH, 230 / HEIGHT)) for x, width in PANELS)
+    ends = spread([float(line.path[-1]) for line in drawn], 0.07)
+    for line, end in zip(drawn, ends, strict=True):
+        look = LOOKS[line.names[0]]
+        color = colors[look.color]
+        words = {"color": color, "fontsize": pixels(LABEL), "weight": "bold", "va": "center"}
+        left.plot(RATES, np.where(line.signal <= HIGHEST_SIGNAL, line.signal, np.nan), color=color, linewidth=1.7)
+        left.text(*look.place, look.label, ha="center", **words)
+        right.plot(range(ITERATIONS + 1), line.path, color=color, linewidth=1.7, clip_on=False)
+        right.plot([ITERATIONS, ITERATIONS + 0.8], [line.path[-1], end], color=color, linewidth=0.8, clip_on=False)
+        right.text(ITERATIONS + 1.1, end, f"{look.label} {line.path[-1]:.2f}", **words)
+    left.set(xlim=(0.0, 1.0), ylim=(0.0, HIGHEST_SIGNAL))
+    right.set(xlim=(0.0, ITERATIONS), ylim=(0.0, 1.0), yticks=[0.0, 0.25, 0.5, 0.75, 1.0])
+    left.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    for axes in (left, right):
+        style(axes, colors, "y")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+    said = (
+        ("How hard a prompt is pushed", "signal Ω(p) = A(right) − A(wrong)", "success p of the prompt"),
+        ("Where it leads", f"success from {START:g}, exact iterations", "iteration"),
+    )
+    for (x, width), (title, subtitle, across) in zip(PANELS, said, strict=True):
+        edge = (x - 22) / WIDTH
+        drawing.text(edge, 1 - 32 / HEIGHT, title, fontsize=pixels(TITLE), weight="bold", color=colors["text"])
+        drawing.text(edge, 1 - 54 / HEIGHT, subtitle, fontsize=pixels(SUBTITLE), color=colors["muted"])
+        corner = (x + width) / WIDTH, 40 / HEIGHT
+        drawing.text(*corner, across, ha="right", fontsize=pixels(LABEL), color=colors["muted"])
+    note = (
+        f"Theory for large groups, not a training run: beta {COEFFICIENTS['beta']:g}, mirror_beta "
+        f"{COEFFICIENTS['mirror_beta']:g} for all, so sizes differ as well as shapes."
+    )
+    drawing.text(PANELS[0][0] / WIDTH - 0.029, 13 / HEIGHT, note, fontsize=pixels(NOTE), color=colors["muted"])
     return drawing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".png"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(""), help="Path without an ending.")
     args = parser.parse_args()
     drawn, without = lines()
-    figure(drawn, without).savefig(args.output, dpi=160)
+    save(lambda colors: figure(drawn, colors), args.output)
     for line in drawn:
-        print(f"{line.path[-1]:.2f} after {ITERATIONS} iterations: {', '.join(map(label, line.names))}")  # noqa: T201
-    print(f"without a signal: {', '.join(without)}")  # noqa: T201
+        names = ", ".join(map(label, line.names))
+        print(f"{line.path[-1]:.2f} after {ITERATIONS} iterations: {names}")  # noqa: T201
+    print(f"no function of a prompt's success, or none in large groups: {', '.join(without)}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ def result(trainer: Any) -> dict[str, Any]:
 def run(policy_path: str, folder: Path, backend: str) -> dict[str, Any]:
     """For every case: the run that was killed, or else stopped, and resumed; and the one that was not."""
     results = {}
+    # Before the processes meet: later, one of them may see a folder that the other has just made.
+    killed = [name for name in CASES if (folder / name).exists()]
     for name in CASES_OF.get(backend, CASES):
-        if not (folder / name).exists():
+        if name not in killed:
             make(policy_path, folder, name, backend, max_steps=KILLED_AT).train()
         resumed = make(policy_path, folder, name, backend)
         resumed.train(resume_from_checkpoint=True)

@@ -135,3 +135,28 @@ def test_tables_go_between_the_markers(on_gpu, tmp_path):
     assert on_gpu.README == BENCHMARKS / "README.md" and all(
         mark in on_gpu.README.read_text() for mark in on_gpu.MARKERS
     )
+
+
+def test_the_figure_of_costs_has_the_values_of_the_tables(tmp_path):
+    cost = load("cost")
+    figures = sys.modules["figures"]
+    text = cost.README.read_text()
+    drawn, noise, _ = cost.rows(text.replace("| **0.37** | **0.55** |", "| **0.31** | **0.51** |"))
+    shares = {row.label: (row.time, row.memory) for row in drawn}
+    assert shares["30 % of groups without signal"] == (0.31, 0.51)
+    assert shares["the same, with share_prompt"] == (0.26, 0.27)
+    assert noise == (0.90, 1.03)
+
+    (axes,) = cost.figure(text, figures.LIGHT).axes
+    widths = [bar.get_width() for bar in axes.patches if bar.get_x() == 0.0]
+    drawn, *_ = cost.rows(text)
+    assert widths == [share for row in drawn if row.time for share in (row.time, row.memory)]
+    del sys.modules["cost"]
+
+    cost.save(lambda colors: cost.figure(text, colors), tmp_path / "cost")
+    for name in ("cost-light.svg", "cost-dark.svg"):
+        # Of these tables, and not of older ones.
+        written, kept = (
+            re.findall(">([^<>]+)</text>", (folder / name).read_text()) for folder in (tmp_path, BENCHMARKS)
+        )
+        assert written == kept != [], name

@@ -4,11 +4,13 @@
 """The success monitor in real runs: it changes nothing, counts what was sampled, and continues where a run resumes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from trl_grpo_variants import GRPOVariantTrainer
+from trl_grpo_variants.runs.visits import read_visits
 
 from ..tiny import dataset, make_config, make_trainer, reward, visits
 from . import monitor_worker
@@ -124,6 +126,19 @@ def test_a_stream_of_prompts_is_monitored(policy_path, tmp_path):
     stream = dataset(4).to_iterable_dataset()
     GRPOVariantTrainer(policy_path, reward, args, train_dataset=stream).train()
     assert [row["visit"] for row in visits(tmp_path)] == [1] * 4 + [2] * 4
+
+
+def test_the_file_says_what_was_trained(policy_path, tmp_path):
+    settings = SETTINGS | {"variant": "dual", "max_steps": 2, "seed": 7}
+    make_trainer(policy_path, tmp_path, **settings).train()
+    told = read_visits(tmp_path)[1]
+    assert (told["global_step"], told["max_steps"]) == (2, 2)
+    subject = told["subject"]
+    # A folder is named without those that it is in.
+    assert (subject["model"], subject["data"]) == (Path(policy_path).name, "24 rows")
+    assert (subject["rewards"], subject["seed"]) == ("reward", "7")
+    assert {"begun", "trl_grpo_variants", "trl", "transformers", "torch"} <= subject.keys()
+    assert str(policy_path) not in str(told)
 
 
 def test_growth_with_length_is_that_of_the_log_weights(policy_path, tmp_path):

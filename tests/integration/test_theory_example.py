@@ -3,6 +3,7 @@
 
 """The real trainer does what the theory predicts, and each level's expected gradient is the one that it claims."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,9 +20,10 @@ def example():
     sys.path.insert(0, folder)
     import advantages
     import agreement
+    import figures
     import gradients
 
-    yield agreement, gradients, advantages
+    yield agreement, gradients, advantages, figures
     sys.path.remove(folder)
 
 
@@ -64,33 +66,45 @@ def test_the_figure_shows_what_was_measured(example):
     assert outcome.share_inside == 0.0
 
 
-def test_every_advantage_with_a_signal_is_drawn_once(example):
-    *_, advantages = example
+def test_every_advantage_with_a_signal_is_on_one_line(example, tmp_path):
+    *_, advantages, figures = example
     drawn, without = advantages.lines()
     names = [name for line in drawn for name in line.names]
     assert sorted([*names, *without]) == sorted(ADVANTAGES)
     assert all(ADVANTAGES[name].omega is None or name == "best_of_group" for name in without)
     together = {frozenset(line.names) for line in drawn if len(line.names) > 1}
-    assert any({"mean_only", "leave_one_out", "length_weighted"} <= line for line in together)
+    assert any({"mean_only", "leave_one_out", "length_weighted", "success_weight"} <= line for line in together)
     assert any({"smoothed_std", "group_std", "quantile"} <= line for line in together)
 
-    left, right = advantages.figure(drawn, without).axes
-    texts = [text.get_text() for text in [*left.figure.texts, *right.texts]]
+    (light_axes, dark_axes) = (advantages.figure(drawn, colors).axes for colors in (figures.LIGHT, figures.DARK))
+    left, right = light_axes
+    texts = [text.get_text() for text in [*left.texts, *right.texts]]
     for line, signal, path in zip(drawn, left.lines, right.lines[::2], strict=True):
-        settings = {"advantage": line.names[-1], "advantage_kwargs": advantages.SETTINGS.get(line.names[-1])}
+        name = line.names[0]
+        settings = {"advantage": name, "advantage_kwargs": advantages.SETTINGS.get(name)}
         expected = theory.success_path(0.1, 20, **advantages.COEFFICIENTS, **settings)
-        np.testing.assert_allclose(path.get_ydata(), expected, atol=1e-3)
+        np.testing.assert_allclose(path.get_ydata(), expected)
         shown = np.isfinite(signal.get_ydata())
-        np.testing.assert_allclose(
-            signal.get_ydata()[shown], theory.omega(signal.get_xdata()[shown], **settings), rtol=0.01
-        )
-        assert f"{line.names[0]} {expected[-1]:.2f}" in texts
-        assert ", ".join(map(advantages.label, line.names)) in texts
+        np.testing.assert_allclose(signal.get_ydata()[shown], theory.omega(signal.get_xdata()[shown], **settings))
+        label = advantages.LOOKS[name].label
+        assert f"{label} {expected[-1]:.2f}" in texts and label in texts
     assert right.lines[0].get_xdata().size == 21
+    # The same marks, in other colors.
+    for light, dark in zip(light_axes, dark_axes, strict=True):
+        for one, other in zip(light.lines, dark.lines, strict=True):
+            np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+            assert one.get_color() != other.get_color()
+
+    figures.save(lambda colors: advantages.figure(drawn, colors), tmp_path / "advantages")
+    for name in ("advantages-light.svg", "advantages-dark.svg"):
+        # As drawn now, and not by an older theory.
+        kept = Path(advantages.__file__).with_name(name)
+        written, stored = (re.findall(">([^<>]+)</text>", path.read_text()) for path in (tmp_path / name, kept))
+        assert written == stored != [], name
 
 
 def test_expected_gradients_of_the_levels(example):
-    _, gradients, _ = example
+    _, gradients, *_ = example
     errors = {error.level: error for error in gradients.measure(1, (0.05,))}
     assert errors.keys() == gradients.LEVELS.keys()
     # Exact up to float32, and only there.

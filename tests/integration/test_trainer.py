@@ -974,6 +974,31 @@ def test_metrics_do_not_depend_on_the_micro_batch(policy_path, tmp_path, logging
             assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_end_of_a_rollout_is_logged_once_more(policy_path, tmp_path, accumulation):
+    """Two rollouts of four optimizer steps; logs of one step and of four."""
+    settings = {"variant": "dual", "num_iterations": 2, "steps_per_generation": 2 * accumulation, "max_steps": 8}
+    settings |= {"per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation}
+    histories = []
+    for logging_steps in (1, 4):
+        trainer = make_trainer(policy_path, tmp_path, logging_steps=logging_steps, **settings)
+        trainer.train()
+        histories.append([entry for entry in trainer.state.log_history if "loss" in entry])
+    single, several = histories
+    names = ("kl", "mirror_kl", "trajectory/ess")
+    assert [entry["step"] for entry in single if "rollout_end/kl" in entry] == [4, 8]
+    for entry, later in zip(single[3::4], several, strict=True):
+        for name in names:
+            assert later[f"rollout_end/{name}"] == entry[f"rollout_end/{name}"] == pytest.approx(entry[name])
+    assert several[1]["mirror_kl"] < several[1]["rollout_end/mirror_kl"]
+
+
+def test_a_rollout_of_one_optimizer_step_has_no_end_of_its_own(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, variant="reference", max_steps=2)
+    trainer.train()
+    assert not [name for entry in trainer.state.log_history for name in entry if name.startswith("rollout_end/")]
+
+
 @pytest.mark.parametrize("sync_steps", [None, 8])
 def test_evaluation_reports_no_constants(policy_path, tmp_path, sync_steps):
     trainer = make_trainer(

@@ -4,7 +4,6 @@
 """The card of what a trainer has trained: where a trainer holds the facts."""
 
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ..runs.effort import price
 from ..runs.folder import Run, TrainerState
 from ..runs.success import success_rows
+from ..tracking import open_trackers
 from .rendering import Subject, as_list, model_card
 
 
@@ -34,7 +34,7 @@ def trainer_card(
 
     The name of the model is that of the output folder unless another is given.
     """
-    from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
+    from trl.trainer.utils import get_config_model_id
 
     args, state = trainer.args, trainer.state
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -57,10 +57,8 @@ def trainer_card(
         further.append("unsloth")
     if "JOB_ID" in os.environ:
         further.append("hf_jobs")
-    # A run of Weights & Biases is open only if the module has been imported.
-    wandb_url = getattr(getattr(sys.modules.get("wandb"), "run", None), "url", None)
-    links = {"Trackio": get_trackio_space_url(), "Comet": get_comet_experiment_url(), "Weights & Biases": wandb_url}
-    if links["Trackio"] is not None:
+    links = {tracker.name: tracker.address for tracker in open_trackers() if tracker.address is not None}
+    if "Trackio" in links:
         further = [tag for tag in further if not tag.startswith("trackio:")] + [f"trackio:{links['Trackio']}"]
 
     return model_card(
@@ -72,7 +70,7 @@ def trainer_card(
         price=price(Run(subject.name, logs=TrainerState(state.log_history))),
         steps=state.global_step,
         figure=FIGURE_NAME if (Path(args.output_dir) / FIGURE_NAME).is_file() else None,
-        links=[(name, address) for name, address in links.items() if address is not None],
+        links=links.items(),
     )
 
 

@@ -24,6 +24,7 @@ from ..runs.figures import save, success_figure
 from ..runs.prompts import Prompt
 from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 from ..theory import zero_variance_probability
+from .about import settings_of
 from .forecast import Counts, Forecast, why_not
 
 
@@ -71,14 +72,17 @@ class SuccessMonitor(TrainerCallback):
             Resolved configuration.
         reward_weights (`torch.Tensor`):
             Weights of the reward functions, of shape `(F,)`.
+        subject (`dict[str, str]`, *optional*):
+            What is trained, see [`subject_of`].
     """
 
-    def __init__(self, args: Any, reward_weights: torch.Tensor) -> None:
+    def __init__(self, args: Any, reward_weights: torch.Tensor, subject: dict[str, str] | None = None) -> None:
         self._weights = reward_weights.cpu()
         self.reason = why_not(args, self._weights.tolist())
         self._forecast = Forecast.from_config(args) if self.reason is None else None
         self._folder = Path(args.output_dir)
-        self._visits = Visits(self._folder, _settings(args, self._forecast, self.reason))
+        settings = settings_of(args, self._forecast, self.reason)
+        self._visits = Visits(self._folder, settings | {"subject": subject or {}})
         self._prompts: dict[str, _Known] = {}
         self._rollouts = 0
         self._warned = False
@@ -89,15 +93,18 @@ class SuccessMonitor(TrainerCallback):
             return
         if self.reason is not None:
             logger.warning(f"The success of each prompt is recorded but not predicted: {self.reason}.")
+        self._visits.update(max_steps=state.max_steps, global_step=state.global_step)
         # A rollout is made after the checkpoint of its step, so that one of the same step is made again.
         self._restore(Path(self.checkpoint).parent if self.checkpoint else self._folder, state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
+            self._visits.update(global_step=state.global_step)
             self._visits.merge()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
+            self._visits.update(global_step=state.global_step)
             self._visits.merge()
 
     def observe(
@@ -276,33 +283,6 @@ class SuccessMonitor(TrainerCallback):
                 "There are rewards other than 0 and 1, which the theory is not about: nothing is predicted from visits "
                 "that have them."
             )
-
-
-def _settings(args: Any, forecast: Forecast | None, reason: str | None) -> dict[str, Any]:
-    """What a report says about the run: neither a path nor a token."""
-    names = (
-        "variant",
-        "beta",
-        "mirror_beta",
-        "importance_sampling_level",
-        "loss_type",
-        "scale_rewards",
-        "reward_variance_epsilon",
-        "mask_zero_variance_groups",
-        "epsilon",
-        "epsilon_high",
-        "num_generations",
-        "num_iterations",
-        "steps_per_generation",
-        "gradient_accumulation_steps",
-        "learning_rate",
-        "max_completion_length",
-    )
-    return {name: getattr(args, name) for name in names} | {
-        "signal": None if forecast is None else forecast.signal.name,
-        "not_predicted_because": reason,
-        "metrics": dict(args.parts.policy.metrics),
-    }
 
 
 def _counts(pairs: Iterable[tuple[float, float]]) -> Counts:

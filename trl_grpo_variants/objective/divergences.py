@@ -35,6 +35,7 @@ ANCHORS = {
     "reference": Anchor("beta", "pi_ref", "the reference policy", "kl", DEEPSEEKMATH),
     "previous": Anchor("mirror_beta", "pi_prev", "the previous policy", "mirror_kl", GRPO_DYNAMICS),
 }
+KL_METRICS = tuple(anchor.metric for anchor in ANCHORS.values())
 
 
 def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:

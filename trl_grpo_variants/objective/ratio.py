@@ -23,6 +23,9 @@ TRAJECTORY_METRICS = {
     "trajectory/log_weight_std": "Spread of log-weights",
     "trajectory/log_weight_std_per_sqrt_token": "Spread per root of a token",
 }
+# Before the names of what is logged a second time, of the last optimizer step on each rollout alone: at the first step
+# the policy is still the one that made it, which a mean over all steps hides.
+ROLLOUT_END = "rollout_end/"
 
 
 def bounded_anchor(anchor_logps: torch.Tensor, logps: torch.Tensor, limit: float) -> torch.Tensor:

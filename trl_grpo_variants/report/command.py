@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""`trl-variants report`: a page and figures of a run."""
+"""`trl-variants report`: a page of a run."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..parser import Parser
 from ..runs.folder import read_run
-from .page import panels, render
+from .page import render
 
 
 PAGE_NAME = "index.html"
@@ -20,23 +20,15 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     run = read_run(arguments.run_dir)
     output = arguments.output or arguments.run_dir / "report"
+    page, left = render(run)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        shown = panels(run)
-        page = render(run, shown)
-        for panel in shown:
-            if panel.figure is not None:
-                _write(output / f"{panel.name}.png", panel.png)
         _write(output / PAGE_NAME, page.encode())
     except OSError as error:
         raise ValueError(f"The report cannot be written to {output}: {error.strerror}.") from error
-    print(f"Wrote {output / PAGE_NAME} and {sum(p.figure is not None for p in shown)} figures.")  # noqa: T201
-    for panel in shown:
-        if panel.figure is None:
-            print(f"Left out: {panel.title}, because {panel.missing}.")  # noqa: T201
-    if run.logs.history:
-        for state in run.unreadable:
-            print(f"Left out: {state}.")  # noqa: T201
+    print(f"Wrote {output / PAGE_NAME}: {len(page.encode()) / 1000:.0f} kB.")  # noqa: T201
+    for because, titles in left.items():
+        print(f"Left out: {', '.join(titles)}, because {because}.")  # noqa: T201
     return 0
 
 
@@ -56,8 +48,8 @@ def _folder(given: str) -> Path:
 def _parser() -> Parser:
     parser = Parser(
         prog="trl-variants report",
-        description="Make a page and figures of a run: predicted against measured success, what became of each "
-        "prompt, what success has cost, KLs, weights of trajectories, and completion lengths.",
+        description="Make a page of a run that needs no other file, no script and no network: what happened, measured "
+        "against predicted success, what became of each prompt, what lies behind it, and what it cost.",
     )
     parser.add_argument(
         "run_dir", type=_folder, metavar="RUN_DIR", help="Output folder of a run, finished or cut off."

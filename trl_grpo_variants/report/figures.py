@@ -1,100 +1,136 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""The figures that only a report shows. A function returns `None` where there is nothing to draw."""
+"""The key figures: few numbers, each with what it is made of."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..runs.figures import BLUE, FEW_POINTS, GREEN, RED, add_legend, label_steps, new_figure
-from ..runs.folder import Run, Series
-from ..runs.trajectories import Trajectory
+from .numbers import SPACE, bare_percent, count, difference, interval, ordinal, percent, plural, quantity, success
+from .rows import KIND_WORDS
+from .sentences import signed_way, way, why_silent
+from .series import last, quarter
+from .statistics import Gap
+from .summary import Summary
 
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_MOST_LINES = 25
-
-
-def prompts_figure(by_kind: dict[str, list[Trajectory]]) -> "Figure | None":
-    """Success of each prompt over the run, one axes per kind of trajectory."""
-    if not by_kind:
-        return None
-    across = {1: 1, 2: 2, 4: 2}.get(len(by_kind), 3)
-    down = -(-len(by_kind) // across)
-    figure = new_figure(3.9 * across, 2.9 * down + 0.3)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(by_kind) :]:
-        axes.set_axis_off()
-    for place, (axes, (kind, members)) in enumerate(zip(grid.flat, by_kind.items(), strict=False)):
-        # Spread over the members, so that which are shown does not depend on the order of the data.
-        shown = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, _MOST_LINES).astype(int))]
-        opacity = 0.35 if len(shown) > 5 else 0.8
-        for trajectory in shown:
-            axes.plot(trajectory.steps, trajectory.success, color=BLUE, alpha=opacity, linewidth=1.0, marker=".")
-        some = f", {len(shown)} shown" if len(shown) < len(members) else ""
-        axes.set_title(f"{kind}: {len(members)} prompt{'' if len(members) == 1 else 's'}{some}", fontsize=10)
-        axes.set_ylim(-0.05, 1.05)
-        if place + across >= len(by_kind):
-            label_steps(axes)
-            axes.tick_params(labelbottom=True)
-        if place % across == 0:
-            axes.set_ylabel("success")
-    return figure
-
-
-def metrics_figure(run: Run, panels: dict[str, dict[str, str]], lowest: float | None = None) -> "Figure | None":
+@dataclass(frozen=True)
+class Figure:
     """
-    Metrics over the run, one axes per panel, side by side; those without any logged metric are left out.
+    A key figure.
 
-    Panels are labels by metric, by title. The vertical axes begin at the lowest value, if one is given.
+    Parameters:
+        label (`str`):
+            What it is.
+        value (`str`):
+            Its value.
+        unit (`str`):
+            What stands smaller beside it.
+        note (`str`):
+            What it is made of.
+        link (`str`):
+            Id of the module that it is about.
+        bar (`list[tuple[str, float]]`):
+            Kinds of prompts, with their shares, if it is about those.
     """
-    logged = {
-        title: {label: series for name, label in metrics.items() if (series := run.series(name))[0].size}
-        for title, metrics in panels.items()
-    }
-    logged = {title: lines for title, lines in logged.items() if lines}
-    if not logged:
-        return None
-    across = len(logged) if len(logged) < 4 else 2
-    down = -(-len(logged) // across)
-    figure = new_figure(max(5.5, 3.9 * across), 3.5 * down)
-    for axes, (title, lines) in zip(figure.subplots(down, across, squeeze=False).flat, logged.items(), strict=True):
-        for (label, series), color, style in zip(lines.items(), (BLUE, RED, GREEN), ("-", "--", ":"), strict=False):
-            _plot(axes, series, color, style, label)
-        axes.set_title(title)
-        if lowest is not None:
-            axes.set_ylim(bottom=lowest)
-        if len(lines) > 1 or next(iter(lines)):
-            add_legend(axes, len(lines))
-    return figure
+
+    label: str
+    value: str
+    note: str
+    link: str
+    unit: str = ""
+    bar: list[tuple[str, float]] = field(default_factory=list)
 
 
-def length_figure(run: Run) -> "Figure | None":
-    """Length of the completions over the run, and how many were cut off."""
-    mean, cut = run.series("completions/mean_length"), run.series("completions/clipped_ratio")
-    if not mean[0].size:
-        return None
-    figure = new_figure(8.5 if cut[0].size else 5.5, 3.5)
-    lengths, *others = figure.subplots(1, 2 if cut[0].size else 1, squeeze=False).flat
-    (low_steps, low), (high_steps, high) = (run.series(f"completions/{end}_length") for end in ("min", "max"))
-    if np.array_equal(low_steps, mean[0]) and np.array_equal(high_steps, mean[0]):
-        lengths.fill_between(low_steps, low, high, color=BLUE, alpha=0.15, linewidth=0, label="shortest to longest")
-    _plot(lengths, mean, BLUE, label="mean")
-    lengths.set(title="Completion length", ylabel="tokens")
-    lengths.set_ylim(bottom=0.0)
-    add_legend(lengths, 2)
-    for axes in others:
-        _plot(axes, cut, RED)
-        axes.set(title="Share cut off at the limit", ylim=(-0.03, 1.03))
-    return figure
+def key_figures(summary: Summary) -> list[Figure]:
+    """At most five; each only where its numbers are known."""
+    return [
+        *_success(summary),
+        *_theory_or_weights(summary),
+        *_prompts(summary),
+        *_signal(summary),
+        *_distance(summary),
+    ]
 
 
-def _plot(axes: "Axes", series: Series, color: str, style: str = "-", label: str | None = None) -> None:
-    steps, values = series
-    marker = "o" if steps.size <= FEW_POINTS else None
-    axes.plot(steps, values, color=color, linestyle=style, marker=marker, markersize=3.5, label=label)
-    label_steps(axes)
+def _success(summary: Summary) -> Iterator[Figure]:
+    if summary.held_out is not None:
+        moved, prompts = summary.held_out.change, summary.held_out.prompts
+        over = f" over {plural(prompts, 'prompt')}" if prompts else ""
+        note = f"{difference(moved.mean)} {interval(moved.low, moved.high)}{over}"
+        yield Figure("Held-out success, first → last", way(summary.held_out), note, "success")
+    elif summary.change is not None:
+        moved = summary.change.change
+        note = f"{difference(moved.mean)} {interval(moved.low, moved.high)} over {plural(summary.change.prompts, 'prompt')}"
+        yield Figure("Success, first → last visit", way(summary.change), note, "success")
+    elif summary.visits is not None:
+        mean = summary.visits["success"].mean()
+        yield Figure("Success", success(mean), "mean of the only visits", "success")
+    elif summary.logged_change is not None:
+        name, logged = summary.logged_change
+        write = success if name == "success" else quantity
+        if isinstance(logged, tuple):
+            yield Figure(name.capitalize(), write(float(logged[1].mean())), "mean of the logs", "success")
+        else:
+            note = "means of the first and the last tenth of the logs"
+            yield Figure(f"{name.capitalize()}, first → last tenth", way(logged, write), note, "success")
+
+
+def _theory_or_weights(summary: Summary) -> Iterator[Figure]:
+    steps, sizes = summary.effective_size
+    if summary.gaps and summary.agreement is not None:
+        first, end = summary.gaps[0], summary.gaps[-1]
+        off = f"a single visit is {success(summary.agreement.distance.mean)} off"
+        value, when = signed_way(first.value.mean, end.value.mean), f"{_visits_of(first)} → last visit"
+        if first is end:
+            value, when = difference(first.value.mean), f"{_visits_of(first)} visit"
+        note = f"mean, {when}; {off}"
+        yield Figure("Measured − predicted", value, note, "gap")
+    elif summary.uses_weights and sizes.size:
+        at = count(steps[sizes.argmin()] + 1)
+        note = f"at step {at}; 1 is best, median {np.median(sizes):.3f}"
+        yield Figure("Worst effective sample size", success(sizes.min()), note, "ess")
+
+
+def _visits_of(gap: Gap) -> str:
+    """Which visits a difference is over, in words."""
+    numbers = dict.fromkeys((gap.first_visit, gap.last_visit))
+    return " to ".join(map(ordinal, numbers))
+
+
+def _prompts(summary: Summary) -> Iterator[Figure]:
+    if not summary.kinds:
+        return
+    numbers = summary.kinds
+    others = {"worsened": numbers.get("worsened", 0), **numbers}
+    note = " · ".join(f"{count(number)} {KIND_WORDS[kind]}" for kind, number in others.items() if kind != "amplified")
+    order = ("amplified", "saturated", "oscillating", "unchanged", "worsened", "stuck at 0")
+    bar = [(kind, numbers[kind] / summary.prompts) for kind in order if kind in numbers]
+    better = count(numbers.get("amplified", 0))
+    yield Figure("Prompts clearly better", better, note, "map", f"of {count(summary.prompts)}", bar)
+
+
+def _signal(summary: Summary) -> Iterator[Figure]:
+    if summary.quarters is None:
+        return
+    first, end = summary.quarters
+    note = f"last quarter; {percent(first.total)} in the first"
+    if end.total > 0:
+        why = why_silent(summary)
+        note += f"; {why}"
+    yield Figure("Groups without signal", bare_percent(end.total) + f"{SPACE}%", note, "signal")
+
+
+def _distance(summary: Summary) -> Iterator[Figure]:
+    series = summary.logs.by_rollout("kl", last)
+    clipped = summary.clipping
+    if series[1].size:
+        note = f"mean of the last quarter; largest {quantity(series[1].max())}"
+        yield Figure("KL to the reference", quantity(quarter(series, -1)), note, "kl", "nats/token")
+    elif clipped is not None:
+        value = f"{' · '.join(map(bare_percent, clipped.means))}{SPACE}%"
+        of = "step" if summary.logs.is_each_step else "log"
+        note = f"of the {clipped.of}; at most {percent(clipped.most)} in a {of}"
+        yield Figure("Clipped, A > 0 and A < 0", value, note, "clipped")

@@ -1,273 +1,132 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""The page of a report: which figures there are, what stands beside them, and why others are left out."""
+"""The page: one file that needs no other, no script and no network."""
 
-from base64 import b64encode
-from dataclasses import dataclass, replace
-from functools import cached_property
-from io import BytesIO
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ..objective.divergences import ANCHORS
-from ..objective.policies import POLICY_TERMS
-from ..objective.ratio import TRAJECTORY_METRICS
-from ..runs.effort import duration, effort
-from ..runs.figures import save, success_figure
-from ..runs.folder import Run
+import numpy as np
+from markupsafe import Markup, escape
+
+from ..runs.folder import Run, is_number
 from ..runs.trajectories import KINDS
-from .effort import best_of_figure, price_figure, time_figure
-from .figures import length_figure, metrics_figure, prompts_figure
-
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TEMPLATE = Path(__file__).parents[1] / "templates" / "report.html"
-
-_MOST_EXAMPLES = 3
-# Beginnings of metrics with a slash that are of no policy term: TRL's, those of other panels, and of evaluations.
-_NO_TERM = (
-    *("clip_ratio/", "completions/", "rewards/", "sampling/", "tools/", "profiling/"),
-    *("theory/", "trajectory/", "eval_"),
+from . import sentences
+from .behind import behind_the_curve
+from .charts import sparkline
+from .figures import key_figures
+from .modules import (
+    Left,
+    Module,
+    Part,
+    against_theory,
+    changed_most,
+    cost,
+    over_the_run,
+    prompt_by_prompt,
 )
-_NO_MONITOR = "the success of each prompt was not recorded; a run records it with `success_monitor: true`"
+from .numbers import beginning, percent, quantity, success
+from .rows import KIND_WORDS
+from .summary import Summary
+
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+_MOST_PROMPTS, _MOST_METRICS = 200, 60
+_MOST_BYTES = 160  # of a text of the run
 
 
 @dataclass(frozen=True)
-class Panel:
-    """
-    One part of the page.
+class Section:
+    """Modules that belong together."""
 
-    Parameters:
-        name (`str`):
-            Name of the figure's file, without its ending.
-        title (`str`):
-            Heading.
-        text (`str`):
-            What the figure shows.
-        figure (`matplotlib.figure.Figure` or `None`):
-            Figure, `None` where there is nothing to draw.
-        missing (`str`):
-            Why there is none.
-    """
-
-    name: str
     title: str
-    text: str
-    figure: "Figure | None"
-    missing: str
-
-    @property
-    def width(self) -> int:
-        """Width on the page in pixels, so that letters are of one size in all figures."""
-        assert self.figure is not None
-        return round(92 * self.figure.get_figwidth())
-
-    @cached_property
-    def png(self) -> bytes:
-        """The figure as a file."""
-        assert self.figure is not None
-        file = BytesIO()
-        save(self.figure, file)
-        return file.getvalue()
+    modules: list[Module]
+    note: str = ""
 
 
-def panels(run: Run) -> list[Panel]:
-    """Parts of the page in their order, those without a figure among them."""
-    has_predictions = run.visits is not None and bool(run.visits["predicted"].notna().any())
-    return [*_visit_panels(run, has_predictions), *_effort_panels(run), *_logged_panels(run, has_predictions)]
+def render(run: Run) -> tuple[str, dict[str, list[str]]]:
+    """The page of a run as HTML, and the titles of what is left out of it, by the reason."""
+    from jinja2 import Environment, FileSystemLoader
 
-
-def _visit_panels(run: Run, has_predictions: bool) -> list[Panel]:
-    return [
-        Panel(
-            "success",
-            "Predicted and measured success" if has_predictions else "Success",
-            "Left: means over prompts, at most 40 points, with 95 % intervals: of the measured success from the "
-            "sampling of completions, of the predicted one from what earlier groups leave open about the anchors. "
-            "Right: visits by their prediction, in tenths; larger dots stand for more of them."
-            if has_predictions
-            else "Means over prompts, at most 40 points, with 95 % intervals from the sampling of completions.",
-            None if run.visits is None else success_figure(run.visits),
-            _NO_MONITOR if run.visits is None else "no rollout was recorded",
-        ),
-        Panel(
-            "prompts",
-            "Success of each prompt",
-            "Prompts with at least two visits, by what became of them: "
-            + "; ".join(f"{kind}, {meaning}" for kind, meaning in KINDS.items())
-            + ". Clear is what the sampling of completions would rarely do by itself.",
-            prompts_figure(run.trajectories),
-            _NO_MONITOR if run.visits is None else "no prompt was visited twice",
-        ),
-    ]
-
-
-def _effort_panels(run: Run) -> list[Panel]:
-    missing = "the logs hold none; runs of a variant log them"
-    return [
-        Panel(
-            "best_of",
-            "Success of the best of k",
-            "Share of prompts of which one completion of k succeeds, estimated without bias from the groups.",
-            best_of_figure(run),
-            missing,
-        ),
-        Panel(
-            "price",
-            "Success against what it cost",
-            "Tokens of all completions that training has generated, and the time of its optimizer steps, without "
-            "evaluations. Training rollouts are means since the last log.",
-            price_figure(run),
-            missing,
-        ),
-        Panel(
-            "time",
-            "Where the time of a step goes",
-            "Generation with the transfer of weights before it, reward functions, and the update, which is all else.",
-            time_figure(run),
-            missing,
-        ),
-    ]
-
-
-def _logged_panels(run: Run, has_predictions: bool) -> list[Panel]:
-    has_residual = run.series("theory/renyi_residual")[0].size > 0
-    signal = {
-        "Groups without signal": {
-            "theory/groups_without_signal": "counted",
-            "theory/expected_groups_without_signal": "expected",
-        },
-        "Rényi residual": {"theory/renyi_residual": ""},
+    summary = Summary(run)
+    parts: dict[str, list[Part]] = {
+        "": [over_the_run(summary)],
+        "Against the theory": against_theory(summary),
+        "Prompt by prompt": prompt_by_prompt(summary),
+        "Behind the curve": behind_the_curve(summary),
+        "What it cost": cost(summary),
     }
-    divergence = {f"KL to {anchor.meaning}": {anchor.metric: ""} for anchor in ANCHORS.values()}
-    coefficients = " or ".join(f"`{anchor.coefficient}`" for anchor in ANCHORS.values())
-    weights = {title: {name: ""} for name, title in TRAJECTORY_METRICS.items()}
-    shown = [
-        Panel(
-            "signal",
-            "Groups without signal" + (", and the Rényi residual" if has_residual else ""),
-            "Groups whose rewards are all equal have no advantage."
-            + (" Expected are those that the predicted success makes." if has_predictions else "")
-            + (" The Rényi residual of a dual run, in log-odds, is 0 under exact iteration." if has_residual else ""),
-            metrics_figure(run, signal),
-            "the logs hold none",
-        ),
-        Panel(
-            "divergence",
-            "KL to the anchors",
-            "Estimates per token, in nats, as the loss has them.",
-            metrics_figure(run, divergence, lowest=0.0),
-            f"the logs hold no KL; there is one where {coefficients} is not 0",
-        ),
-        Panel(
-            "weights",
-            "Weights of trajectories",
-            "Importance weights of whole completions: their effective sample size as a share, and the spread of their "
-            "logarithms. Per root of a token, that spread does not depend on the length: over T tokens it grows to about "
-            "√T times as much.",
-            metrics_figure(run, weights, lowest=0.0),
-            "the logs hold none; weights are 1 where each rollout serves one optimizer step",
-        ),
-        _term_panel(run),
-        Panel(
-            "length",
-            "Completions",
-            "Length in tokens, and the share that reached the limit without an end.",
-            length_figure(run),
-            "the logs hold no lengths",
-        ),
-    ]
-    if run.logs.history:
-        return shown
-    missing = ", ".join(run.unreadable) or "there are no logs; a run writes them with its checkpoints"
-    return [replace(panel, missing=missing) for panel in shown]
-
-
-def _term_panel(run: Run) -> Panel:
-    """Metrics of the run's own policy term: what descriptions say of them, and by their names alone those of others."""
-    kept = run.settings.get("metrics")
-    declared = dict(kept) if isinstance(kept, dict) else {}
-    declared |= {name: meaning for part in POLICY_TERMS.values() for name, meaning in part.metrics.items()}
-    logged = dict.fromkeys(name for entry in run.logs.history for name in entry if "/" in name)
-    names = [name for name in logged if name in declared or not name.startswith(_NO_TERM)]
-    told = "; ".join(f"{name}, {declared[name]}" for name in names if name in declared)
-    return Panel(
-        "term",
-        "Policy term",
-        f"Means over the tokens or completions of a step{f': {told}' if told else ''}.",
-        metrics_figure(run, {name: {name: ""} for name in names}),
-        "the logs hold no metric of one",
+    notes = {"Behind the curve": "A dot is one rollout, a line the mean of about a twelfth of the run."}
+    modules = {title: [part for part in found if isinstance(part, Module)] for title, found in parts.items()}
+    left = [part for found in parts.values() for part in found if isinstance(part, Left)]
+    left += [Left("Newer logs", why) for why in run.unreadable if run.logs.history]
+    by_reason, metrics = _by_reason(left), _metrics(summary)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-
-
-def render(run: Run, shown: list[Panel]) -> str:
-    """The page of these parts as HTML, one file that needs no other and no network."""
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    environment.filters["code"] = _code
+    environment.filters["drawing"] = Markup
+    page = environment.get_template("report.html").render(
         run=run,
-        facts=facts(run),
-        panels=[(panel, b64encode(panel.png).decode()) for panel in shown if panel.figure is not None],
-        missing=[panel for panel in shown if panel.figure is None],
-        kinds={
-            kind: (len(members), sorted(members, key=lambda t: -abs(t.change))[:_MOST_EXAMPLES])
-            for kind, members in run.trajectories.items()
-        },
-        notes=_notes(run),
+        title=sentences.title(summary),
+        headline=sentences.headline(summary),
+        context=sentences.context(summary),
+        facts=sentences.facts(summary),
+        figures=key_figures(summary),
+        sections=[Section(title, found, notes.get(title, "")) for title, found in modules.items() if found],
+        changed=changed_most(summary),
+        left=by_reason,
+        reading=_reading(summary),
+        settings=_settings(run),
+        prompts=_prompts(run)[:_MOST_PROMPTS],
+        more_prompts=max(0, summary.prompts - _MOST_PROMPTS),
+        total_prompts=summary.prompts,
+        metrics=metrics[:_MOST_METRICS],
+        more_metrics=max(0, len(metrics) - _MOST_METRICS),
     )
+    return page, by_reason
 
 
-def facts(run: Run) -> dict[str, str]:
-    """The run in numbers: values by name, written out."""
-    names = ("variant", "beta", "mirror_beta", "num_generations", "learning_rate")
-    written = {name: str(run.settings[name]) for name in names if run.settings.get(name) is not None}
-    if run.logs.step is not None:
-        written["logs until step"] = str(run.logs.step)
-    spent = effort(run)
-    if spent is not None:
-        written |= {"generated tokens": f"{spent.tokens[-1]:,.0f}", "time of steps": duration(spent.time[-1])}
-        written |= {f"share of {name}": f"{share:.0%}" for name, share in spent.shares.items()}
-    visits = run.visits
-    if visits is None or visits.empty:
-        return written
-    by_prompt = visits.groupby("prompt_id", sort=False)
-    written |= {
-        "rollouts": str(visits["rollout"].nunique()),
-        "prompts": str(by_prompt.ngroups),
-        "visits": str(len(visits)),
-        "success at first visits": f"{visits['success'][visits['visit'] == 1].mean():.3f}",
-        "success at last visits": f"{by_prompt['success'].last().mean():.3f}",
-    }
-    predicted = visits.dropna(subset="predicted")
-    if predicted.empty:
-        return written
-    overlap = (predicted["low"] <= predicted["predicted_high"]) & (predicted["predicted_low"] <= predicted["high"])
-    return written | {
-        "visits with a prediction": str(len(predicted)),
-        "predicted success": f"{predicted['predicted'].mean():.3f}",
-        "measured success": f"{predicted['success'].mean():.3f}",
-        "mean gap": f"{predicted['gap'].mean():+.3f}",
-        "mean absolute gap": f"{predicted['gap'].abs().mean():.3f}",
-        "visits whose intervals overlap": f"{overlap.mean():.1%}",
-    }
+def _code(text: str) -> Markup:
+    """Text in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _notes(run: Run) -> list[str]:
-    notes = [f"Left out: {', '.join(run.unreadable)}."] if run.unreadable else []
-    if run.visits is None or run.visits.empty:
-        return notes
-    reason = run.settings.get("not_predicted_because")
-    if reason is not None:
-        return [*notes, f"The theory predicts nothing for this run: {reason.replace('`', '')}."]
-    if run.visits["predicted"].isna().all():
-        return [*notes, "Nothing was predicted: that takes a second visit to a prompt, after rewards of 0 and 1."]
-    first = run.visits[run.visits["visit"] == 1]
+def _by_reason(left: list[Left]) -> dict[str, list[str]]:
+    """Titles by why they are left out."""
+    titles: dict[str, list[str]] = {}
+    for part in left:
+        titles.setdefault(part.because, []).append(part.title)
+    return titles
+
+
+def _reading(summary: Summary) -> list[str]:
+    """How to read the page."""
+    lines = [
+        "A visit is what one rollout holds of a prompt. A completion succeeds if every reward function of positive weight "
+        "that scored it gave at least 1.",
+        "A prompt is clearly better or worse if the later half of its visits differs from the earlier by more than 1.96 "
+        "standard deviations of sampling, or its last visit from its first by more than 2.58. By chance alone about 5\N{NO-BREAK SPACE}% of "
+        f"prompts do, of {summary.prompts} about {0.05 * summary.prompts:.0f}.",
+        "The kinds: " + "; ".join(f"{KIND_WORDS[kind]}, {meaning}" for kind, meaning in KINDS.items()) + ".",
+        "Intervals hold 95 %. That of a line of success is over the sampling of completions, that of a difference over "
+        "prompts, that of a prompt's half over its completions (Wilson).",
+        "Shares of tokens and trajectories are of those that were computed: with `skip_inert_rows` completions whose "
+        "advantage is 0 are not among them.",
+        "The sentences above name a finding from these thresholds on, which are choices: "
+        f"{percent(sentences.CUT_OFF)} of a rollout cut off, an effective sample size below {sentences.EFFECTIVE_SIZE}, "
+        f"{percent(sentences.CLIPPED)} clipped, {percent(sentences.WORSE)} of the prompts worse, "
+        f"{percent(sentences.STUCK)} stuck at 0, {percent(sentences.SILENT)} of the groups without signal in the last "
+        "quarter; and any value that is not finite.",
+    ]
+    if not summary.has_predictions or summary.visits is None:
+        return lines
+    first = summary.visits[summary.visits["visit"] == 1]
     return [
-        *notes,
+        *lines,
         "A prediction is what exact iteration would do (arXiv 2503.06639): the maximum of the objective over all "
         "policies, between two visits to a prompt, with the signal that its groups had. Practice takes a few clipped "
         "gradient steps, on other prompts too, so a gap is to be expected and its size is what there is to learn.",
@@ -275,3 +134,45 @@ def _notes(run: Run) -> list[str]:
         f"{(first['step'] > 0).sum()} were first visited after the first update, when the policy was the reference no "
         "more.",
     ]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The formula with its legend, what was trained, and the settings by name; each empty where the run does not say."""
+    told = run.settings
+    subject, kept, legend = (told.get(name) for name in ("subject", "all", "legend"))
+    plain = {
+        name: value for name, value in told.items() if isinstance(value, str | int | float) and name != "objective"
+    }
+    return {
+        "formula": str(told.get("objective") or ""),
+        "legend": [str(line) for line in legend] if isinstance(legend, list) else [],
+        "subject": subject if isinstance(subject, dict) else {},
+        "all": kept if isinstance(kept, dict) else plain,
+    }
+
+
+def _prompts(run: Run) -> list[tuple[str, str, str, int, str]]:
+    """Text, earlier and later half, visits and kind of each prompt, those that changed most first in each kind."""
+    rows = []
+    for kind, members in run.trajectories.items():
+        for member in sorted(members, key=lambda member: -abs(member.change)):
+            earlier, later = map(success, np.divide(*member.halves))
+            rows.append((beginning(member.prompt, _MOST_BYTES), earlier, later, len(member.steps), KIND_WORDS[kind]))
+    return rows
+
+
+def _metrics(summary: Summary) -> list[tuple[str, Markup, list[str]]]:
+    """Name, line, and first, last, lowest and highest value of everything that was logged."""
+    rows = []
+    for name in summary.logs.names():
+        values = summary.logs.series(name)[1]
+        if values.size:
+            numbers = (values[0], values[-1], values.min(), values.max())
+            rows.append(
+                (
+                    beginning(name, _MOST_BYTES),
+                    Markup(sparkline(values)),
+                    [quantity(number) for number in numbers if is_number(number)],
+                )
+            )
+    return rows

@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""How figures are set up, and the one of success, which card and report show. matplotlib is imported when one is drawn."""
+"""How figures are set up, and the one of success, which the card shows. matplotlib is imported when one is drawn."""
 
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .intervals import mean_with_interval, measured_success
+from .parts import parts_of_run
 
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 # A line through so few points, or a band, would not show how many there are.
-FEW_POINTS = 12
+_FEW_POINTS = 12
 _MOST_POINTS = 40
 _TENTHS = np.linspace(0.0, 1.0, 11)
 
@@ -62,9 +63,7 @@ def success_figure(visits: "pd.DataFrame") -> "Figure | None":
     """Predicted and measured success over the rollouts, and against each other if anything was predicted."""
     if visits.empty:
         return None
-    rollouts = np.unique(visits["rollout"])
-    starts = [members[0] for members in np.array_split(rollouts, min(_MOST_POINTS, rollouts.size))]
-    visits = visits.assign(point=np.searchsorted(starts, visits["rollout"], side="right"))
+    visits = visits.assign(point=parts_of_run(visits["rollout"], _MOST_POINTS))
     predicted = visits.dropna(subset="predicted")
     figure = new_figure(7.5 if predicted.empty else 11.0, 4.6)
     if predicted.empty:
@@ -89,7 +88,7 @@ def _draw_means(axes: "Axes", visits: "pd.DataFrame", kind: str, label: str, col
     if not points:
         return
     steps, mean, low, high = np.array(points).T
-    if steps.size <= FEW_POINTS:
+    if steps.size <= _FEW_POINTS:
         axes.errorbar(steps, mean, yerr=[mean - low, high - mean], color=color, fmt="none", capsize=3.0)
     else:
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -29,10 +29,14 @@ _LOGGED = "reward"
 
 @dataclass(frozen=True)
 class TrainerState:
-    """Entries that a trainer has logged, and the optimizer step at which they were written, `None` without any."""
+    """
+    Entries that a trainer has logged, the optimizer step at which they were written and that at which training ends,
+    each `None` where it is not known.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     step: int | None = None
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,19 @@ class Run:
     def trajectories(self) -> dict[str, list[Trajectory]]:
         """The prompts that were visited at least twice, by what became of them."""
         return {} if self.visits is None else trajectories(self.visits)
+
+    @property
+    def step(self) -> int:
+        """The newest optimizer step that is known of."""
+        known = [self.logs.step, self.settings.get("global_step")]
+        known += [int(self.visits["step"].max())] if self.visits is not None and len(self.visits) else []
+        return max((int(step) for step in known if is_number(step)), default=0)
+
+    @property
+    def max_steps(self) -> int | None:
+        """The optimizer step at which training ends; `None` where no file says so."""
+        told = self.settings.get("max_steps", self.logs.max_steps)
+        return int(told) if is_number(told) and told > 0 else None
 
     def series(self, name: str) -> Series:
         """Optimizer steps and finite values of a metric, two arrays of one length; empty if it was not logged."""
@@ -117,10 +134,11 @@ def _read_state(path: Path) -> TrainerState | str:
     if not isinstance(history, list) or not is_number(step):
         return "is no state of a trainer"
     entries = [entry for entry in history if isinstance(entry, dict) and is_number(entry.get("step"))]
-    return TrainerState(entries, int(step))
+    end: Any = state.get("max_steps")
+    return TrainerState(entries, int(step), int(end) if is_number(end) else None)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a log is a finite number."""
     # JSON's whole numbers may be too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

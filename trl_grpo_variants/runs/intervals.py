@@ -51,3 +51,16 @@ def mean_with_interval(values: Array, low: Array, high: Array) -> tuple[float, f
     squares."""
     mean, half = float(values.mean()), float(np.linalg.norm((high - low) / 2.0) / values.size)
     return mean, mean - half, mean + half
+
+
+def mean_over_prompts(values: Array) -> tuple[float, float, float]:
+    """Mean of the values `(n,)` of prompts, at least two, with the interval that their own spread makes."""
+    mean, half = float(values.mean()), float(Z * values.std(ddof=1) / np.sqrt(values.size))
+    return mean, mean - half, mean + half
+
+
+def change_of_share(before: Array, after: Array) -> tuple[float, float, float]:
+    """Difference of two shares, each with its ends as `(share, low, high)`, with Newcombe's interval."""
+    (p, p_low, p_high), (q, q_low, q_high) = before, after
+    below, above = np.hypot(q - q_low, p_high - p), np.hypot(q_high - q, p - p_low)
+    return float(q - p), float(q - p - below), float(q - p + above)

@@ -83,6 +83,15 @@ def evaluations(history: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return entries
 
 
+def share_with_interval(entry: dict[str, Any], prefix: str = "eval_") -> tuple[float, float | None, float | None]:
+    """A success that was logged, with the ends of its interval: as they were logged, else over its prompts if counted."""
+    share, prompts = entry[f"{prefix}success"], _whole(entry.get(f"{prefix}success_prompts"))
+    low, high = entry.get("eval_success_low"), entry.get("eval_success_high")
+    if (low is None or high is None) and prompts:
+        low, high = map(float, wilson_interval(share, prompts))
+    return share, low, high
+
+
 def _data_set(entry: dict[str, Any]) -> str:
     """Name of the data set of an evaluation, which TRL's metrics do not tell; those of the loop around it do."""
     names = [key for key in entry if key.startswith("eval_") and key.endswith("_runtime")]
@@ -102,10 +111,9 @@ def _row(source: str, prefix: str, seen: list[tuple[str, dict[str, Any]]]) -> Su
     """From what was logged, and when."""
     cells, counted = [], []
     for when, entry in [seen[0], seen[-1]][: len(seen)]:
-        share, prompts = entry[f"{prefix}success"], _whole(entry.get(f"{prefix}success_prompts"))
-        low, high = entry.get("eval_success_low"), entry.get("eval_success_high")
-        if (low is None or high is None) and prompts:
-            low, high = wilson_interval(share, prompts)
+        share, low, high = share_with_interval(entry, prefix)
+        prompts = _whole(entry.get(f"{prefix}success_prompts"))
+        if prompts and (entry.get("eval_success_low") is None or entry.get("eval_success_high") is None):
             counted.append(prompts)
         interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
         cells.append(f"{share:.2f}{interval} ({when})")

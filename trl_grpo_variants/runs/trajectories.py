@@ -41,24 +41,46 @@ class Trajectory:
             Beginning of its text.
         steps (`np.ndarray`):
             Optimizer steps of the visits.
-        success (`np.ndarray`):
-            Shares of successes.
+        successes (`np.ndarray`):
+            Successful completions of each visit.
+        completions (`np.ndarray`):
+            Completions of each visit.
     """
 
     prompt: str
     steps: Array
-    success: Array
+    successes: Array
+    completions: Array
+
+    @property
+    def success(self) -> Array:
+        """Share of successes at each visit."""
+        return self.successes / self.completions
+
+    @property
+    def halves(self) -> tuple[Array, Array]:
+        """Successes and completions of the earlier and of the later half of the visits, of shape `(2,)` each."""
+        return halves(self.successes, self.completions)
 
     @property
     def change(self) -> float:
-        """Success at the last visit minus that at the first."""
-        return float(self.success[-1] - self.success[0])
+        """Success in the later half of the visits minus that in the earlier."""
+        successes, completions = self.halves
+        earlier, later = successes / completions
+        return float(later - earlier)
+
+
+def halves(successes: Array, completions: Array) -> tuple[Array, Array]:
+    """Sums over the earlier and the later half of at least two visits; a middle one belongs to neither."""
+    half = len(successes) // 2
+    earlier, later = (np.array([k[:half].sum(), k[-half:].sum()]) for k in (successes, completions))
+    return earlier, later
 
 
 def trajectories(visits: "pd.DataFrame") -> dict[str, list[Trajectory]]:
     """Those of the prompts that were visited at least twice, by which of `KINDS` they are of, those without any left out."""
-    columns = ("step", "success", "successes", "completions")
-    steps, success, *counts = (visits[name].to_numpy(np.float64) for name in columns)
+    columns = ("step", "successes", "completions")
+    steps, *counts = (visits[name].to_numpy(np.float64) for name in columns)
     prompts = visits["prompt"].fillna("").to_numpy()
     numbers = visits.groupby("prompt_id", sort=False).ngroup().to_numpy()
     order = np.argsort(numbers, kind="stable")
@@ -66,8 +88,9 @@ def trajectories(visits: "pd.DataFrame") -> dict[str, list[Trajectory]]:
     # Rows of one prompt after the other: as tables of their own, those of thousands take seconds.
     for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
         if len(rows) > 1:
-            kind = kind_of(*(values[rows] for values in counts))
-            by_kind[kind].append(Trajectory(prompts[rows[0]], steps[rows], success[rows]))
+            successes, completions = (values[rows] for values in counts)
+            member = Trajectory(prompts[rows[0]], steps[rows], successes, completions)
+            by_kind[kind_of(successes, completions)].append(member)
     return {kind: members for kind, members in by_kind.items() if members}
 
 
@@ -84,11 +107,13 @@ def kind_of(successes: Array, completions: Array) -> str:
         return "stuck at 0"
     if (successes == completions).all():
         return "saturated"
-    shares, half = _estimates(successes, completions), len(successes) // 2
+    shares = _estimates(successes, completions)
     if _clear_moves(*shares) >= 3:
         return "oscillating"
-    halves = _estimates(*(np.array([k[:half].sum(), k[-half:].sum()]) for k in (successes, completions)))
-    changes = {_direction(*halves, 0, 1, _CLEAR), _direction(*shares, 0, -1, _CLEAR_VISITS)}
+    changes = {
+        _direction(*_estimates(*halves(successes, completions)), 0, 1, _CLEAR),
+        _direction(*shares, 0, -1, _CLEAR_VISITS),
+    }
     if changes >= {1, -1}:
         return "oscillating"
     return "amplified" if 1 in changes else "worsened" if -1 in changes else "unchanged"

@@ -55,14 +55,19 @@ class Visits:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._path, self._journal = folder, folder / FILE_NAME, folder / JOURNAL_NAME
-        self._metadata = {"format": FORMAT, "settings": json.dumps(settings)}
+        self._settings = settings
+
+    def update(self, **settings: Any) -> None:
+        """Say more about the run, the next time that the file is written."""
+        self._settings = self._settings | settings
 
     def start(self, visits: pd.DataFrame) -> None:
         """Make the file hold these visits, in the order in which they were made, and no others."""
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         with open(partial, "wb") as file:
-            pq.write_table(_table(visits).replace_schema_metadata(self._metadata), file)
+            metadata = {"format": FORMAT, "settings": json.dumps(self._settings)}
+            pq.write_table(_table(visits).replace_schema_metadata(metadata), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, self._path)
@@ -75,8 +80,8 @@ class Visits:
             file.write(lines)
 
     def merge(self) -> None:
-        """Move the journal into the Parquet file."""
-        if self._journal.exists():
+        """Move the journal into the Parquet file, with what is said about the run by now."""
+        if self._path.exists() or self._journal.exists():
             self.start(read_visits(self._folder)[0])
 
 
@@ -123,11 +128,13 @@ def _table(visits: pd.DataFrame) -> pa.Table:
 
 
 def _is_plausible(visits: pd.DataFrame) -> bool:
-    """Whether each visit has its counts, and they are counts."""
+    """Whether each visit has its counts, they are counts, and what was predicted is a share."""
     if visits[_NEVER_NULL].isna().any(axis=None):
         return False
     successes, completions = visits["successes"], visits["completions"]
-    return bool((successes.between(0, completions) & (completions > 0)).all())
+    silent, groups, predicted = visits["groups_without_signal"], visits["groups"], visits["predicted"]
+    are_counts = successes.between(0, completions) & (completions > 0) & silent.between(0, groups) & (groups > 0)
+    return bool((are_counts & (predicted.isna() | predicted.between(0.0, 1.0))).all())
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:

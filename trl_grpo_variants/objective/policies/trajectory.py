@@ -65,7 +65,9 @@ def trajectory_term(inputs: TermInputs, *, trajectory_clip: str, epsilon: float,
             clipped |= (weights > 1 + epsilon_high) & (advantages > 0)
             clipped |= (weights < 1 - epsilon) & (advantages < 0)
     signs = {"positive": advantages > 0, "negative": advantages < 0}
-    return TermOutput(losses, {f"trajectory/clipped_{name}": clipped & sign for name, sign in signs.items()})
+    metrics = {f"trajectory/clipped_{name}": clipped & sign for name, sign in signs.items()}
+    # Completions without an advantage are of neither sign, so that a clipped share of all says little by itself.
+    return TermOutput(losses, metrics | {f"trajectory/{name}": sign for name, sign in signs.items()})
 
 
 def _formula(values: Mapping[str, Any]) -> str:
@@ -98,5 +100,7 @@ TRAJECTORY = PolicyTerm(
     metrics={
         "trajectory/clipped_positive": "completions with a positive advantage whose weight is clipped",
         "trajectory/clipped_negative": "completions with a negative advantage whose weight is clipped",
+        "trajectory/positive": "completions with a positive advantage",
+        "trajectory/negative": "completions with a negative advantage",
     },
 )
