@@ -20,7 +20,7 @@ from trl.generation.vllm_client import VLLMClient
 # What the network raises. A full disk is an `OSError` too, and so is all that the client's `requests` raises.
 NETWORK_ERRORS: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, HTTPException, URLError)
 try:
-    from requests import RequestException  # type: ignore[import-untyped]
+    from requests import RequestException
 except ImportError:
     # Then TRL has no client.
     pass
