@@ -3,8 +3,11 @@
 
 """The real trainer's loss and gradient against the formulas of `reference.py`, on random log-probs."""
 
+from importlib.metadata import version
+
 import pytest
 import torch
+from packaging.version import Version
 from trl import GRPOTrainer
 
 from trl_grpo_variants.objective.divergences import DIVERGENCES
@@ -87,6 +90,8 @@ class ScoredBy:
 @pytest.fixture
 def trainer_for(policy_path, tmp_path):
     def make(mode="train", **settings):
+        # TRL's own loss, which a test may compare with, has it off before 1.10.
+        settings = {"use_bias_correction_kl": True} | settings
         settings |= {
             "max_completion_length": MAX_LENGTH,
             "gradient_accumulation_steps": ACCUMULATION,
@@ -95,7 +100,12 @@ def trainer_for(policy_path, tmp_path):
         if settings.get("trainer_class") is not GRPOTrainer:
             # The forward pass that stands in does not look at what it is given.
             settings = {"trim_padding": False, "skip_inert_rows": False} | settings
-        trainer = make_trainer(policy_path, tmp_path, **settings)
+        try:
+            trainer = make_trainer(policy_path, tmp_path, **settings)
+        except NotImplementedError as error:
+            # By an old TRL.
+            assert Version(version("trl")) < Version("1.10")
+            pytest.skip(str(error))
         trainer.current_gradient_accumulation_steps = ACCUMULATION
         trainer.model.train(mode == "train")
         return trainer
