@@ -42,7 +42,7 @@ SEAMS = (
 )
 
 # Loss types whose normaliser TRL has changed since 1.9.0.
-_REDIVIDED = ("cispo", "dapo", "luspo", "vespo")
+REDIVIDED = ("cispo", "dapo", "luspo", "vespo")
 
 
 def check_trl(found: str) -> None:
@@ -100,7 +100,7 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
             f"`{lines[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
             "or leave it off."
         )
-    if args.loss_type in _REDIVIDED and not args.has_stock_objective and Version(trl_version) < Version("1.10"):
+    if args.loss_type in REDIVIDED and not args.has_stock_objective and Version(trl_version) < Version("1.10"):
         raise NotImplementedError(
             f"`loss_type={args.loss_type!r}` divides by another number in TRL {trl_version} than in later versions, which "
             "the terms of a variant do not follow; use 'grpo', 'dr_grpo' or 'bnpo', or TRL 1.10 or newer."
