@@ -249,6 +249,16 @@ def test_an_explicit_value_wins_also_where_it_is_trls_default(name):
             assert getattr(args, name) == stock, variant
 
 
+def test_a_variant_has_the_gradient_of_its_kl_whatever_trls_default_is(monkeypatch):
+    """Before 1.10 the default is off, which for TRL's own methods is what they are."""
+    monkeypatch.setattr(GRPOConfig, "use_bias_correction_kl", False)
+    off_policy = {"steps_per_generation": 2}
+    assert config(variant="reference", **off_policy).use_bias_correction_kl
+    assert not config(variant="reference", use_bias_correction_kl=False, **off_policy).use_bias_correction_kl
+    assert not config(variant="grpo", beta=0.1).use_bias_correction_kl
+    assert not config(beta=0.1).use_bias_correction_kl
+
+
 def unresolved(**settings):
     args = object.__new__(GRPOVariantConfig)
     for field in fields(GRPOVariantConfig):

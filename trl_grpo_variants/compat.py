@@ -40,6 +40,9 @@ SEAMS = (
     "training_step",
 )
 
+# Loss types whose normaliser TRL has changed since 1.9.0.
+REDIVIDED = ("cispo", "dapo", "luspo", "vespo")
+
 
 def check_trl(found: str) -> None:
     """Refuse, with an `ImportError`, a version of TRL that this package does not declare to support."""
@@ -59,7 +62,7 @@ check_trl(trl_version)
 def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
     """
     Refuse, with a `RuntimeError`, a parent class that is not TRL's own or lacks a method, and, with a
-    `NotImplementedError`, a TRL that would bypass the loss or cannot score lines.
+    `NotImplementedError`, a TRL that would bypass the loss, divides it otherwise or cannot score lines.
     """
     if (parent.__module__, parent.__name__) != ("trl.trainer.grpo_trainer", "GRPOTrainer"):
         raise RuntimeError(
@@ -78,6 +81,11 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
         raise NotImplementedError(
             f"`{lines[0]}=True` needs the fused LM head of a newer TRL than {trl_version}; install TRL 1.16 or newer, "
             "or leave it off."
+        )
+    if args.loss_type in REDIVIDED and not args.has_stock_objective and Version(trl_version) < Version("1.10"):
+        raise NotImplementedError(
+            f"`loss_type={args.loss_type!r}` divides by another number in TRL {trl_version} than in later versions, which "
+            "the terms of a variant do not follow; use 'grpo', 'dr_grpo' or 'bnpo', or TRL 1.10 or newer."
         )
     if args.use_liger_kernel and not args.has_stock_objective and Version(trl_version) < Version("1.14"):
         raise NotImplementedError(
