@@ -83,6 +83,8 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
         if self.accelerator.is_main_process:
             self._save_adapter()
             client = self.vllm_client
+            # Not before what it makes with the adapter of before is done.
+            client.raise_failure()
             # Without `load_inplace` the server would keep an adapter that it knows by this name.
             response = client.session.post(
                 f"{client.base_url}/v1/load_lora_adapter",
