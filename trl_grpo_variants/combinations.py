@@ -15,6 +15,7 @@ from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
 from .objective.rewards import success_sizes
 from .objective.terms import Part, Setting
 from .prompts.settings import check_prompt_settings
+from .reward_workers import check_reward_workers
 from .suggest import did_you_mean
 from .vllm.settings import check_vllm_settings
 
@@ -84,6 +85,7 @@ def check_resolved(args: "GRPOVariantConfig") -> None:
     _check_divergences(args)
     _check_advantages(args)
     check_prompt_settings(args)
+    check_reward_workers(args)
     if args.pack_rollout and args.share_prompt:
         raise ValueError(
             "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."

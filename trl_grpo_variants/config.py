@@ -188,6 +188,15 @@ class GRPOVariantConfig(_OpenConfig):
             next rollout, with the log-probs of the policy that made them. It costs one forward pass per rollout where
             TRL needs none for them.
 
+        > Parameters that control how rewards are computed
+
+        reward_num_workers (`int`, *optional*, defaults to `0`):
+            Processes, for each process that trains, in which synchronous reward functions are called, several of them at
+            the same time; `0` calls them in the trainer's, as TRL does. A function gets one completion at a time (lists
+            of one) with the columns of its row, and nothing of the trainer (`trainer_state`, `log_extra`, `log_metric`).
+        reward_timeout (`float`, *optional*):
+            Seconds that a reward function in such a process may take for a completion before the run ends.
+
         > Parameters that control the cost of the update
 
         trim_padding (`bool`, *optional*):
@@ -279,6 +288,8 @@ class GRPOVariantConfig(_OpenConfig):
     refill_groups: int | None = None
     surplus_groups: str = _UNSET
     prefetch_rollout: bool = _UNSET
+    reward_num_workers: int = 0
+    reward_timeout: float | None = None
     trim_padding: bool = _UNSET
     skip_inert_rows: bool = _UNSET
     pack_rollout: bool = False

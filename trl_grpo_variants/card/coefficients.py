@@ -82,6 +82,8 @@ _HOSTING = (
     "ds3_",
     "num_completions",
     "success_monitor",
+    "reward_num_workers",
+    "reward_timeout",
 )
 
 
