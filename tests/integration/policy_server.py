@@ -24,7 +24,7 @@ class PolicyServer(StandIn):
     def __init__(self, policy_path: str, fails_in: str | None = None) -> None:
         super().__init__(Path(policy_path), fails_in)
         self.policy_path = policy_path
-        self.model = self.fresh()
+        self.model, self.adapter = self.fresh(), None
         self.asked: list[tuple[list[list[int]], dict[str, torch.Tensor]]] = []
 
     def fresh(self) -> Any:
@@ -34,9 +34,7 @@ class PolicyServer(StandIn):
         self.model.load_state_dict({name: weights.detach().clone() for name, weights in named_params}, strict=False)
 
     def post(self, *args: Any, json: dict[str, Any], **kwargs: Any) -> Any:
-        # A server draws from no numbers of the trainer's.
-        with torch.random.fork_rng(devices=[]):
-            self.model = PeftModel.from_pretrained(self.fresh(), json["lora_path"])
+        self.adapter = json["lora_path"]
         return super().post()
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -46,6 +44,10 @@ class PolicyServer(StandIn):
     def generate(
         self, prompts: list[list[int]], n: int, max_tokens: int, generation_kwargs: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
+        if self.adapter is not None:
+            # As vLLM, which reads it again for each request. A server draws from no numbers of the trainer's.
+            with torch.random.fork_rng(devices=[]):
+                self.model = PeftModel.from_pretrained(self.fresh(), self.adapter)
         self.asked.append((prompts, self.weights()))
         if self.fails("generating"):
             raise ConnectionError("reset")
