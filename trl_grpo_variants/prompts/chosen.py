@@ -72,11 +72,6 @@ class ChosenPrompts(GRPOTrainer):
                 f"`refill_groups={self.args.refill_groups}` takes rollouts of text apart, but the training data has the "
                 f"column {media.pop()!r}; leave it unset."
             )
-        if refills and self.tools:
-            raise ValueError(
-                f"`refill_groups={self.args.refill_groups}` takes rollouts of single completions apart, but there are "
-                "`tools`; leave one of them unset."
-            )
         size, path = len(self.train_dataset), self.args.prompt_success_rates
         self._prompts = PromptSource(
             size,
