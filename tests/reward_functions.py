@@ -55,6 +55,12 @@ def dies_on_b(prompts: list[str], **_: Any) -> list[float]:
     return [1.0]
 
 
+def fails_for_the_last_rank(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    if os.environ["RANK"] == "1":
+        raise ValueError("no judge")
+    return [1.0] * len(completion_ids)
+
+
 def gives_two(**_: Any) -> list[float]:
     return [1.0, 2.0]
 
