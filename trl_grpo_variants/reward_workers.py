@@ -190,7 +190,11 @@ class _Worker:
         except (EOFError, OSError) as error:
             self._process.join()
             # A script that trains whenever it is imported ends a worker, which imports it.
-            hint = "" if self._is_ready else ", before it could be called (is the script's `__main__` guarded?),"
+            hint = (
+                ""
+                if self._is_ready
+                else ", before it could be called (a script trains under `if __name__ == '__main__':`),"
+            )
             raise _WorkerFailure(f"ended its process with exit code {self._process.exitcode}{hint}") from error
         if failure is not None:
             raise _WorkerFailure(failure)
