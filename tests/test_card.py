@@ -235,6 +235,11 @@ def test_every_symbol_of_the_formula_is_explained_and_no_other(tmp_path, setting
             "expected gradient that of uniform draws",
             False,
         ),
+        (
+            {"prefetch_rollout": True, "use_vllm": True, "vllm_mode": "server"},
+            "the policy that made it is one rollout older",
+            False,
+        ),
         ({}, None, False),
     ],
 )

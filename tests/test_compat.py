@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 FROZEN = {"variant": "no_is_frozen"}
 ANCHOR = {"variant": "mirror", "mirror_sync_steps": 8}
 MOVING = {"variant": "reference", "sync_ref_model": True}
+AHEAD = {"prefetch_rollout": True, "use_vllm": True, "vllm_mode": "server"}
 
 
 def refusal(check):
@@ -144,7 +145,7 @@ def check(tmp_path, settings, *, zero_stage=None, moves_adapter=False, **config)
     return sharding_backend(args)
 
 
-@pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING])
+@pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING, AHEAD])
 def test_fsdp2_takes_snapshots_wherever_it_is_configured(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
@@ -154,7 +155,7 @@ def test_fsdp2_takes_snapshots_wherever_it_is_configured(tmp_path, monkeypatch, 
     assert check(tmp_path, settings, fsdp=True, fsdp_config={"version": 2}) == "FSDP"
 
 
-@pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING])
+@pytest.mark.parametrize("settings", [FROZEN, ANCHOR, MOVING, AHEAD])
 def test_fsdp1_takes_none_wherever_it_is_configured(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
@@ -180,7 +181,7 @@ def test_no_gradient_is_frozen_under_deepspeed(tmp_path, stage):
         check(tmp_path, FROZEN, zero_stage=stage)
 
 
-@pytest.mark.parametrize("settings", [ANCHOR, MOVING])
+@pytest.mark.parametrize("settings", [ANCHOR, MOVING, AHEAD])
 def test_deepspeed_takes_snapshots_of_whole_parameters(tmp_path, settings):
     moves_adapter = "sync_ref_model" in settings
     assert check(tmp_path, settings, zero_stage=2, moves_adapter=moves_adapter) == "DeepSpeed"
@@ -199,6 +200,12 @@ def test_an_older_trl_is_told_before_a_model_is_loaded(tmp_path, monkeypatch, se
     monkeypatch.delattr("trl.trainer.utils.add_fused_lm_head", raising=False)
     with pytest.raises(NotImplementedError, match=f"`{setting}=True` needs the fused LM head"):
         GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path, **{setting: True}))
+
+
+def test_prefetching_is_refused_with_an_older_trl(tmp_path, monkeypatch):
+    monkeypatch.setattr(compat, "trl_version", "1.15.0")
+    with pytest.raises(NotImplementedError, match="`prefetch_rollout=True` asks the server as TRL does from 1.16 on"):
+        GRPOVariantTrainer("no/such/model", reward, make_config(tmp_path, **AHEAD))
 
 
 def test_a_replaced_parent_is_refused(tmp_path, monkeypatch):

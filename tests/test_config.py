@@ -214,6 +214,7 @@ OWN_VALUES = {
     "prompt_success_rates": None,
     "refill_groups": None,
     "surplus_groups": None,
+    "prefetch_rollout": None,
 }
 
 

@@ -56,6 +56,7 @@ COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "genera
 COUNTS += ("refill_groups", "gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
 NUMBERS = ("epsilon", "epsilon_high", "delta", "reward_variance_epsilon", "beta", "mirror_beta")
 NUMBERS += ("top_entropy_quantile", "length_weight_power")
+WORKERS, SECONDS = ("reward_num_workers",), ("reward_timeout",)
 NO_VALUES = [[1], {}, (), b"x", object]
 WRONG: dict[tuple[str, ...], list[Any]] = {
     DICTIONARIES: [[1], (1,), b"x", object, 5, "abc", {1: 2}, {"no_setting": 1}],
@@ -63,6 +64,8 @@ WRONG: dict[tuple[str, ...], list[Any]] = {
     PATHS: [*NO_VALUES, 5, float("nan"), ""],
     FLAGS: [*NO_VALUES, "no", "false", 0, 1, 2.5, float("nan")],
     COUNTS: [*NO_VALUES, "8", "abc", 0, -1, 2.5, 8.0, float("nan"), float("inf"), True, np.float32(2.5)],
+    WORKERS: [*NO_VALUES, "8", "abc", -1, 2.5, 8.0, float("nan"), float("inf"), True, np.float32(2.5)],
+    SECONDS: [*NO_VALUES, "0.1", "abc", 0, -1, float("nan"), float("inf"), True, np.float32("nan")],
     NUMBERS: [*NO_VALUES, "0.1", "abc", -1, float("nan"), float("inf"), True, 1e30, 10**400, np.float32("nan")],
 }
 
@@ -88,12 +91,22 @@ def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
 
 
 def test_every_field_is_tried():
-    assert set(GRPOVariantFields.__annotations__) <= {*TEXTS, *PATHS, *FLAGS, *COUNTS, *NUMBERS, *DICTIONARIES}
+    assert set(GRPOVariantFields.__annotations__) <= {name for names in WRONG for name in names} | {"variant"}
 
 
 SIGNAL = {"prompt_sampling": "signal"}
 KEPT = {"refill_groups": 2, "surplus_groups": "keep"}
 REFUSED = [
+    ({"reward_timeout": 5.0}, "`reward_timeout=5.0` stops a call in a process of its own, but `reward_num_workers=0`"),
+    ({"prefetch_rollout": True}, "`prefetch_rollout=True` lets a server .* without `use_vllm=True` generation takes"),
+    (
+        {"prefetch_rollout": True, "use_vllm": True},
+        "but with `vllm_mode='colocate'` generation takes .*; use .*'server'",
+    ),
+    (
+        {"prefetch_rollout": True, "use_vllm": True, "vllm_mode": "server", "refill_groups": 2},
+        "`refill_groups=2` asks for further groups .* `prefetch_rollout=True` has asked for already; leave one",
+    ),
     ({"prompt_weights": "unbiased"}, "`prompt_weights='unbiased'` is about .*; it needs `prompt_sampling='signal'`"),
     ({"prompt_success_rates": "a.jsonl"}, "`prompt_success_rates='a.jsonl'` is about .*; it needs `prompt_sampling"),
     ({"surplus_groups": "keep"}, "`surplus_groups='keep'` is about groups .*; it needs `refill_groups`"),

@@ -171,6 +171,7 @@ def adapting(mode, folder):
         peft_config={"default": LoraConfig(r=8)},
         save_pretrained=lambda *args, **kwargs: None,
     )
+    generation.vllm_client = SimpleNamespace(raise_failure=lambda: None)
     return generation
 
 

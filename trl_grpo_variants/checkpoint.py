@@ -120,6 +120,7 @@ def objective_of(args: "GRPOVariantConfig", rewards: list[tuple[str, float]]) ->
         ("kl_placement",): args.kl_placement != "loss",
         ("prompt_sampling", "prompt_weights"): args.prompt_sampling != "uniform",
         ("refill_groups", "surplus_groups"): args.refill_groups is not None,
+        ("prefetch_rollout",): args.prefetch_rollout,
         ("mirror_sync_steps",): args.mirror_beta != 0.0,
         ("use_bias_correction_kl", "sync_ref_model"): args.beta != 0.0,
         ("ref_model_mixup_alpha", "ref_model_sync_steps"): args.sync_ref_model,

@@ -15,7 +15,9 @@ from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
 from .objective.rewards import success_sizes
 from .objective.terms import Part, Setting
 from .prompts.settings import check_prompt_settings
+from .reward_workers import check_reward_workers
 from .suggest import did_you_mean
+from .vllm.settings import check_vllm_settings
 
 
 if TYPE_CHECKING:
@@ -76,12 +78,14 @@ def check_resolved(args: "GRPOVariantConfig") -> None:
     Check each value of a resolved configuration, and whether they mean something together; a `ValueError` if not.
     """
     _check_values(args)
+    check_vllm_settings(args)
     _check_choices_agree(args)
     _check_uses(args)
     _check_policy_term(args)
     _check_divergences(args)
     _check_advantages(args)
     check_prompt_settings(args)
+    check_reward_workers(args)
     if args.pack_rollout and args.share_prompt:
         raise ValueError(
             "`pack_rollout=True` and `share_prompt=True` are two ways to lay out the same rows; set one of them."
@@ -162,9 +166,6 @@ def _check_values(args: "GRPOVariantConfig") -> None:
     if args.sync_ref_model:
         check_whole_number("ref_model_sync_steps", args.ref_model_sync_steps)
         check_number("ref_model_mixup_alpha", args.ref_model_mixup_alpha, at_least=0.0, at_most=1.0)
-    if args.use_vllm:
-        modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
-        check_choice("vllm_importance_sampling_mode", args.vllm_importance_sampling_mode, modes)
 
 
 def check_setting(setting: Setting, name: str, value: Any, *, optional: bool = False) -> None:

@@ -87,6 +87,11 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
             f"`loss_type={args.loss_type!r}` divides by another number in TRL {trl_version} than in later versions, which "
             "the terms of a variant do not follow; use 'grpo', 'dr_grpo' or 'bnpo', or TRL 1.10 or newer."
         )
+    if args.prefetch_rollout and Version(trl_version) < Version("1.16"):
+        raise NotImplementedError(
+            f"`prefetch_rollout=True` asks the server as TRL does from 1.16 on, and TRL {trl_version} is installed; install "
+            "TRL 1.16 or newer, or leave it off."
+        )
     if args.use_liger_kernel and not args.has_stock_objective and Version(trl_version) < Version("1.14"):
         raise NotImplementedError(
             f"`use_liger_kernel=True` bypasses the loss that variants extend in TRL {trl_version}; use TRL 1.14 or "
@@ -118,6 +123,7 @@ def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
         "`no_is_gradient='frozen'`": args.no_is_gradient == "frozen",
         f"`mirror_sync_steps={args.mirror_sync_steps}`": args.mirror_sync_steps is not None,
         "`sync_ref_model=True` with PEFT": moves_adapter,
+        "`prefetch_rollout=True`": args.prefetch_rollout,
     }
     setting = next((name for name, needs_snapshot in users.items() if needs_snapshot), None)
     if setting is None:

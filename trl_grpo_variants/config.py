@@ -165,6 +165,15 @@ class GRPOVariantFields(_OpenFields):
             next rollout, with the log-probs of the policy that made them. It costs one forward pass per rollout where
             TRL needs none for them.
 
+        > Parameters that control how rewards are computed
+
+        reward_num_workers (`int`, *optional*, defaults to `0`):
+            Processes, for each process that trains, in which synchronous reward functions are called, several of them at
+            the same time; `0` calls them in the trainer's, as TRL does. A function gets one completion at a time (lists
+            of one) with the columns of its row, and nothing of the trainer (`trainer_state`, `log_extra`, `log_metric`).
+        reward_timeout (`float`, *optional*):
+            Seconds that a reward function in such a process may take for a completion before the run ends.
+
         > Parameters that control the cost of the update
 
         trim_padding (`bool`, *optional*):
@@ -207,6 +216,15 @@ class GRPOVariantFields(_OpenFields):
 
         > Parameters that control vLLM generation
 
+        prefetch_rollout (`bool`, *optional*, defaults to `False`):
+            Whether a vLLM server makes the next rollout, with the policy as it is when this one is there, while this one
+            is scored and trained. Each rollout but a run's first is then sampled by the policy of one rollout before,
+            never an older one, and that policy's log-probs are the old ones: ratios, clips, the correction for the
+            mismatch to the engine, the previous policy of `mirror_beta` and that of `no_is_gradient="frozen"` are its. It
+            costs a copy of the trainable parameters. Prompts come in the order of TRL's sampler, and beliefs about them
+            are one rollout older too. An evaluation waits for the rollout in the making. A run that resumes asks the
+            policy that was asked for it again: it is the same if requests have a seed (`generation_kwargs`). Text only, in
+            a single turn.
         vllm_lora_sync (`bool`, *optional*, defaults to `True`):
             Whether the engine runs a LoRA adapter beside the base and is given the new adapter before each rollout,
             instead of a merged model. Where vLLM cannot, TRL's way is taken with a warning, or refused over a 4-bit
@@ -246,6 +264,9 @@ class GRPOVariantFields(_OpenFields):
     prompt_success_rates: str | None = None
     refill_groups: int | None = None
     surplus_groups: str = _UNSET
+    prefetch_rollout: bool = _UNSET
+    reward_num_workers: int = 0
+    reward_timeout: float | None = None
     trim_padding: bool = _UNSET
     skip_inert_rows: bool = _UNSET
     pack_rollout: bool = False
@@ -355,12 +376,12 @@ class GRPOVariantFields(_OpenFields):
     def is_on_policy(self) -> bool:
         """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
         one_step = self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
-        return one_step and self.surplus_groups != "keep"
+        return one_step and self.surplus_groups != "keep" and not self.prefetch_rollout
 
     @property
     def chooses_prompts(self) -> bool:
-        """Whether the prompts of a rollout are others than those of TRL's sampler."""
-        return self.prompt_sampling != "uniform" or self.refill_groups is not None
+        """Whether the prompts of a rollout are not those that TRL's dataloader has fetched for it."""
+        return self.prompt_sampling != "uniform" or self.refill_groups is not None or self.prefetch_rollout
 
     @property
     def relates_rows(self) -> bool:

@@ -53,6 +53,7 @@ OWN_DEFAULTS: dict[str, Any] = {
     "prompt_success_rates": None,
     "refill_groups": None,
     "surplus_groups": "drop",
+    "prefetch_rollout": False,
 }
 # What belongs to a preset's part on an axis and is dropped with it when an explicit value replaces the part.
 _BELONGINGS = {

@@ -31,9 +31,9 @@ from .compat import sharding_backend
 from .config import GRPOVariantConfig
 from .metrics import RunningMeans
 from .monitor.callback import SuccessMonitor
-from .prompts.chosen import ChosenPrompts
 from .rollout import start_epoch
 from .snapshot import Anchors
+from .vllm.prefetch import PrefetchedRollout
 
 
 logger = get_logger(__name__)
@@ -53,7 +53,7 @@ class _UnloggedLoss(NamedTuple):
     logged_at: int
 
 
-class ExactResume(ChosenPrompts):
+class ExactResume(PrefetchedRollout):
     """
     Trainer whose checkpoints hold all that the next step depends on.
 

@@ -22,10 +22,7 @@ from .metrics import replace_last
 from .objective.loss import Objective, counted_tokens
 from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
 from .replaced import replaced
-
-
-class RewardFunctionError(RuntimeError):
-    """A reward function has raised in one of several processes, and all of them stop."""
+from .reward_workers import RewardFunctionError, RewardWorkers
 
 
 @contextmanager
@@ -78,6 +75,9 @@ def rewards_or_failure(
 
 def _sentence(error: Exception) -> str:
     """An error and the place where TRL's code was left for the user's."""
+    if isinstance(error, RewardFunctionError):
+        # Of a worker, which has said it all.
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     last = max(i for i, frame in enumerate(frames) if frame.filename in (grpo_trainer.__file__, __file__))
     place = frames[min(last + 1, len(frames) - 1)]
@@ -88,6 +88,13 @@ class ScoredRollout(LeanForward):
     """Trainer whose rollouts have the rewards and the advantages of its configuration."""
 
     _method: Objective
+    _reward_workers: RewardWorkers
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._reward_workers.close()
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
         calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)

@@ -206,6 +206,7 @@ class Anchors:
     - `frozen`: policy of the last rollout, at which the gradient is taken.
     - `mirror`: policy of a rollout at most `mirror_sync_steps` optimizer steps ago.
     - `reference`: reference that moves, TRL's own or, with `copies_adapter`, a copy of the adapter.
+    - `sampler`: policy that has been asked for the next rollout, if that is made while this one is trained.
 
     Args:
         args ([`GRPOVariantConfig`]):
@@ -235,6 +236,7 @@ class Anchors:
         self._until_backward: ExitStack | None = None
         self.frozen = PolicySnapshot(policy) if args.no_is_gradient == "frozen" else None
         self.mirror = PolicySnapshot(policy) if args.mirror_sync_steps is not None else None
+        self.sampler = PolicySnapshot(policy) if args.prefetch_rollout else None
         self.reference: Anchor | None = None
         if copies_adapter:
             if "ref" in policy.peft_config:
@@ -246,7 +248,8 @@ class Anchors:
 
     def named(self) -> dict[str, Anchor]:
         """Those that there are, by the names that checkpoints know them by."""
-        anchors = {"frozen": self.frozen, "mirror": self.mirror, "reference": self.reference}
+        anchors: dict[str, Anchor | None] = {"frozen": self.frozen, "mirror": self.mirror}
+        anchors |= {"reference": self.reference, "sampler": self.sampler}
         return {name: anchor for name, anchor in anchors.items() if anchor is not None}
 
     def refresh(self, step: int) -> None:

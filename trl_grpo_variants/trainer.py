@@ -26,6 +26,7 @@ from .objective.ratio import ROLLOUT_END, trajectory_log_weight
 from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
+from .reward_workers import RewardWorkers
 from .rewards import ScoredRollout, kept_rewards
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
@@ -114,6 +115,9 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
 
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         fixed_reference = replaced(args, sync_ref_model=args.sync_ref_model and not moves_adapter)
+        self._reward_workers = RewardWorkers(args.reward_num_workers, args.reward_timeout)
+        if args.reward_num_workers:
+            reward_funcs = self._reward_workers.take(reward_funcs)
         generation = adapter_generation(args, model, peft_config, kwargs.get("quantization_config"))
         with fixed_reference, generation, warnings_at_the_user(grpo_trainer):
             super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)

@@ -13,7 +13,9 @@ import torch
 from trl import GRPOTrainer
 
 from trl_grpo_variants.guards import NonFiniteError, RewardDomainError
+from trl_grpo_variants.rewards import RewardFunctionError
 
+from ..reward_functions import fails_for_the_last_rank
 from ..tiny import dataset, make_trainer, reward
 
 
@@ -37,7 +39,7 @@ def of_two_prompts(prompts: list[str], **_: Any) -> list[float]:
 def stopped(trainer: Any) -> str:
     try:
         trainer.train()
-    except (NonFiniteError, RewardDomainError) as error:
+    except (NonFiniteError, RewardDomainError, RewardFunctionError) as error:
         return str(error)
     return "It was not stopped."
 
@@ -54,6 +56,7 @@ def run(policy_path: str, folder: Path) -> dict[str, Any]:
     results = {"evaluation": {name: metrics[f"eval_{name}"] for name in names}}
     results["reward"] = stopped(make("reward", reward_funcs=on_the_last_rank))
     results["domain"] = stopped(make("domain", variant="maxrl", reward_funcs=negative_on_the_last_rank))
+    results["worker"] = stopped(make("worker", reward_funcs=fails_for_the_last_rank, reward_num_workers=1))
 
     compute = GRPOTrainer._compute_loss
 

@@ -37,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "served": REFILL
     | {"surplus_groups": "keep", "variant": "mean_only", "num_iterations": 1, "use_vllm": True}
     | {"vllm_mode": "server", "vllm_server_base_url": ADDRESS},
+    "prefetched": {"prefetch_rollout": True, "prompt_sampling": "signal", "variant": "dual", "use_vllm": True}
+    | {"vllm_mode": "server", "vllm_server_base_url": ADDRESS},
     "exhausted": REFILL | {"max_steps": 30},
     "raises": REFILL,
 }
@@ -77,9 +79,10 @@ def run(policy_path: str, output_dir: Path, backend: str = "ddp") -> dict[str, A
     """Parameters and history of every case, or the error that ends it."""
     results: dict[str, Any] = {}
     for case, settings in CASES.items():
-        if case == "served" and not hasattr(VLLMClient, "get_server_info"):
+        is_served = settings.get("use_vllm", False)
+        if is_served and not hasattr(VLLMClient, "get_server_info"):
             continue
-        with standing_in(StandIn(output_dir, None)) if case == "served" else contextlib.nullcontext():
+        with standing_in(StandIn(output_dir, None)) if is_served else contextlib.nullcontext():
             results[case] = trained(policy_path, output_dir, backend, case, settings)
     return results
 
@@ -92,7 +95,7 @@ def trained(policy_path: str, output_dir: Path, backend: str, case: str, setting
         output_dir / "run",
         per_device_train_batch_size=GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1")),
         reward_funcs=task.reward,
-        rollout_func=None if case == "served" else task.rollout,
+        rollout_func=None if settings.get("use_vllm") else task.rollout,
         **copy.deepcopy(RUN | settings | BACKENDS[backend]),
     )
     error = None

@@ -32,6 +32,8 @@ STEPS_PER_ROLLOUT, STEPS, STOPPED_AT = 2, 6, 2
 ADDRESS = "http://stand-in"
 CASES: dict[str, dict[str, Any]] = {
     "generating": {},
+    # In the background, while the rollout before is trained.
+    "generating ahead": {"prefetch_rollout": True},
     "unexpected answer": {},
     "announcing weights": {},
     "sending weights": {},
@@ -75,7 +77,7 @@ class StandIn:
             raise Exception("Request failed: 500, broken")
 
     def generate(self, prompts: list[list[int]], n: int, **_: Any) -> dict[str, Any]:
-        if self.fails("generating"):
+        if self.fails("generating") or self.fails("generating ahead"):
             raise ConnectionError("reset")
         if self.fails(SILENT):
             time.sleep(3600)

@@ -221,6 +221,12 @@ def ranks(policy_path, tmp_path_factory):
             "`advantage='maximum_likelihood'` takes rewards of at least 0, but `negative_on_the_last_rank` gave -1 for a "
             "completion of the prompt '[a-h]+' .and 3 more like it., so the run stops.*checkpoint-0'",
         ),
+        (
+            "worker",
+            "^A reward function failed on process 1 of 2: The reward function `fails_for_the_last_rank` raised ValueError: "
+            r"no judge \(in `fails_for_the_last_rank`, reward_functions.py, line \d+\) for completion 0 of 4: prompt "
+            r"'[a-h]+', completion '[a-h]*'\.$",
+        ),
     ],
 )
 def test_all_processes_stop_with_one_sentence(ranks, case, sentence):

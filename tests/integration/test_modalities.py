@@ -203,6 +203,52 @@ def test_variants_train_with_tools(tool_policy_path, tmp_path, variant):
     assert (own[:, 1:] & answers[:, :-1] & rollout["completion_mask"][:, 1:].bool()).any()
 
 
+@pytest.mark.parametrize("surplus", ["drop", "keep"])
+def test_groups_without_signal_are_replaced_whatever_their_tools(tool_policy_path, tmp_path, surplus):
+    """Rows of several generations, of which each has its own calls and widths, keep what is theirs."""
+
+    def half_of_some(prompts, **_):
+        return [float(prompt[0]["content"] in "abc" or row % 4 < 2) for row, prompt in enumerate(prompts)]
+
+    class Scored(Recorder):
+        def __init__(self, *args, **kwargs):
+            self.differences = []
+            super().__init__(*args, **kwargs)
+
+        def _generate_and_score_completions(self, inputs):
+            rollout = super()._generate_and_score_completions(inputs)
+            off = self._score(rollout, self.model, "train") - rollout["old_per_token_logps"]
+            counts = rollout["completion_mask"] * rollout["tool_mask"]
+            self.differences.append((off.abs() * counts).max().item())
+            return rollout
+
+    trainer = trained(
+        tmp_path,
+        tool_arguments(tool_policy_path, tools=[make_lookup([])], reward_funcs=half_of_some),
+        Scored,
+        variant="tic_grpo",
+        refill_groups=6,
+        surplus_groups=surplus,
+        steps_per_generation=2,
+        max_steps=8,
+        **TOOL_RUN,
+    )
+    assert_trains(trainer)
+    assert sum(entry.get("prompts/generations", 0) for entry in steps(trainer)) > len(trainer.rollouts)
+    answer = TOOL_WORDS.index("<tool>")
+    called = 0
+    for rollout in trainer.rollouts:
+        assert all(value.size(0) == 16 for value in rollout.values() if value.dim())
+        assert (rollout["advantages"] != 0).all()
+        counts = rollout["completion_mask"] * rollout["tool_mask"]
+        assert rollout["num_items_in_batch"] == counts.sum()
+        answers = (rollout["completion_ids"] == answer) & (rollout["tool_mask"] == 0)
+        called += int((answers & rollout["completion_mask"].bool()).any(dim=1).sum())
+    assert called > 2
+    # Of a group that was kept they are those of an earlier policy.
+    assert max(trainer.differences) < 1e-5 or surplus == "keep"
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -12,6 +12,7 @@ from .test_distributed import launch, load_ranks, needs_deepspeed
 
 ERRORS = {
     "generating": "does not answer (ConnectionError)",
+    "generating ahead": "does not answer (ConnectionError)",
     "unexpected answer": "fails (KeyError: 'choices')",
     "announcing weights": "does not answer (ConnectionError)",
     "sending weights": "does not answer (ConnectionError)",

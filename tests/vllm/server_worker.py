@@ -48,11 +48,11 @@ def kill_while_it_generates(monkeypatch: Any, pid: int) -> None:
     monkeypatch.setattr(VLLMClient, "generate", cut_off)
 
 
-def make(policy: Path, folder: Path, address: str, adapter: bool, processes: int) -> Any:
+def make(policy: Path, folder: Path, address: str, kind: str, processes: int) -> Any:
     trainer = trainer_with(
         policy,
         folder / "run",
-        peft_config=lora() if adapter else None,
+        peft_config=None if kind == "full" else lora(),
         vllm_mode="server",
         vllm_server_base_url=address,
         per_device_train_batch_size=4 // processes,
@@ -62,6 +62,7 @@ def make(policy: Path, folder: Path, address: str, adapter: bool, processes: int
         # One request alone decides what it draws.
         generation_kwargs={"seed": 3},
         vllm_importance_sampling_correction=False,
+        prefetch_rollout=kind == "prefetched",
     )
     if trainer.accelerator.is_main_process:
         # The client tries for a minute; that it does is TRL's.
@@ -75,7 +76,7 @@ def main(policy: Path, folder: Path, address: str, kind: str, action: str, *pid:
         if kind == "full":
             rank = os.environ.get("RANK", "0")
             FolderOfWeights(policy, folder / f"weights_{action}_{rank}").install(monkeypatch)
-        trainer = make(policy, folder, address, kind == "lora", processes)
+        trainer = make(policy, folder, address, kind, processes)
         if action in ("killed", "cut_off"):
             if action == "killed":
                 trainer.add_callback(KillServer(int(pid[0])))

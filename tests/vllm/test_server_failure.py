@@ -89,7 +89,7 @@ def later(result):
 
 def stopped_runs(policy, folder, kind, processes, moment):
     """What every process says of a run whose server is killed, and the run's last checkpoint."""
-    options = ADAPTER_OPTIONS if kind == "lora" else FULL_OPTIONS
+    options = FULL_OPTIONS if kind == "full" else ADAPTER_OPTIONS
     with serve(policy, folder / "first.log", *options) as (address, server):
         work(processes, policy, folder, address, kind, moment, server.pid)
         server.wait(timeout=30)
@@ -102,15 +102,16 @@ def stopped_runs(policy, folder, kind, processes, moment):
         assert f"resume_from_checkpoint='{checkpoint}'" in result["error"]
 
 
-def test_a_server_that_dies_while_it_generates_ends_every_process(policy, tmp_path):
-    stopped_runs(policy, tmp_path, "lora", 2, "cut_off")
+@pytest.mark.parametrize("kind", ["lora", "prefetched"])
+def test_a_server_that_dies_while_it_generates_ends_every_process(policy, tmp_path, kind):
+    stopped_runs(policy, tmp_path, kind, 2, "cut_off")
     assert (tmp_path / "run" / f"checkpoint-{STOPPED_AT}" / "trainer_state.json").exists()
 
 
-@pytest.mark.parametrize(("kind", "processes"), [("lora", 2), ("full", 1)])
+@pytest.mark.parametrize(("kind", "processes"), [("lora", 2), ("full", 1), ("prefetched", 2)])
 def test_a_server_that_dies_leaves_a_run_that_resumes(policy, tmp_path, kind, processes):
     stopped_runs(policy, tmp_path, kind, processes, "killed")
-    options = ADAPTER_OPTIONS if kind == "lora" else FULL_OPTIONS
+    options = FULL_OPTIONS if kind == "full" else ADAPTER_OPTIONS
     with serve(policy, tmp_path / "second.log", *options) as (address, _):
         work(processes, policy, tmp_path, address, kind, "resumed")
         (tmp_path / "run").rename(tmp_path / "interrupted")

@@ -17,8 +17,8 @@ from ..resolution import TRL_DEFAULTS
 from ..variants import get_variant
 
 
-# Where TRL's sampler gives the prompts, there is nothing to say about them.
-_PROMPTS = ("prompt_sampling", "prompt_weights", "refill_groups", "surplus_groups")
+# Where TRL's dataloader gives the prompts, there is nothing to say about them.
+_PROMPTS = ("prompt_sampling", "prompt_weights", "refill_groups", "surplus_groups", "prefetch_rollout")
 # Settings that decide what is minimised, in the order of the card; the others of `GRPOConfig` follow by themselves.
 _OBJECTIVE = (
     "importance_sampling_level",
@@ -82,6 +82,8 @@ _HOSTING = (
     "ds3_",
     "num_completions",
     "success_monitor",
+    "reward_num_workers",
+    "reward_timeout",
 )
 
 

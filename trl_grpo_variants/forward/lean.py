@@ -44,7 +44,8 @@ class LeanForward(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         if isinstance(model, PolicySnapshot):
             with model.swapped_in():
-                return self._get_per_token_logps_and_entropies(self.model, *args, **kwargs)
+                # Not again through what has chosen that policy.
+                return LeanForward._get_per_token_logps_and_entropies(self, self.model, *args, **kwargs)
         score = super()._get_per_token_logps_and_entropies
         if not self.args.trims_forward:
             return score(model, *args, **kwargs)

@@ -20,7 +20,7 @@ from ..objective.rewards import full_reward
 from ..plan.data import read_rates_of_rows
 from ..rewards import kept_rewards
 from .refill import chosen_groups, further_groups, gathered, have_signal, joined, rows_of, selected
-from .source import PromptSource
+from .source import Draw, PromptSource
 
 
 logger = get_logger(__name__)
@@ -54,7 +54,8 @@ class ChosenPrompts(GRPOTrainer):
         if not self.args.chooses_prompts:
             return
         by_signal, refills = self.args.prompt_sampling == "signal", self.args.refill_groups is not None
-        user = "`prompt_sampling='signal'`" if by_signal else f"`refill_groups={self.args.refill_groups}`"
+        field = "prompt_sampling" if by_signal else "refill_groups" if refills else "prefetch_rollout"
+        user = f"`{field}={getattr(self.args, field)!r}`"
         if isinstance(self.train_dataset, IterableDataset):
             raise ValueError(
                 f"{user} needs prompts that it can go back to, but the training data is an iterable data set; give a "
@@ -70,11 +71,6 @@ class ChosenPrompts(GRPOTrainer):
             raise ValueError(
                 f"`refill_groups={self.args.refill_groups}` takes rollouts of text apart, but the training data has the "
                 f"column {media.pop()!r}; leave it unset."
-            )
-        if refills and self.tools:
-            raise ValueError(
-                f"`refill_groups={self.args.refill_groups}` takes rollouts of single completions apart, but there are "
-                "`tools`; leave one of them unset."
             )
         size, path = len(self.train_dataset), self.args.prompt_success_rates
         self._prompts = PromptSource(
@@ -102,13 +98,9 @@ class ChosenPrompts(GRPOTrainer):
     def _visit(self, groups: int) -> tuple[dict[str, Any], torch.Tensor]:
         """A rollout of so many prompts, this process's part of it, and which of all its groups have signal."""
         assert self._prompts is not None
-        prompts, weights, expected = self._prompts.take(groups)
-        own = rows_of(range(groups), self.num_generations).chunk(self.accelerator.num_processes)
-        places = (own[self.accelerator.process_index] // self.num_generations).tolist()
-        data = self.train_dataset if self._rows is None else self._rows
-        rows = send_to_device([data[prompts[place]] for place in places], self.accelerator.device)
+        prompts, weights, expected = self._next_prompts(groups)
         with kept_rewards(self) as kept:
-            rollout = self._scored_rollout(rows)
+            rollout = self._scored_rollout(self._own_rows(prompts))
         flags = full_reward(kept[-1], self.reward_weights.to(kept[-1].device))
         successes, completions = (flag.view(-1, self.num_generations).sum(dim=1) for flag in flags)
         has_signal = have_signal(self.accelerator.gather(rollout["advantages"]), self.num_generations)
@@ -118,8 +110,24 @@ class ChosenPrompts(GRPOTrainer):
             self._prompts.learn(prompts, successes, completions, has_signal)
             metrics["prompts/expected_signal"].append(float(expected.mean()))
         if self.args.prompt_weights == "unbiased":
-            rollout["prompt_weights"] = torch.tensor(weights[places], dtype=torch.float32).to(self.accelerator.device)
+            own = torch.tensor(weights[self._own_places(groups)], dtype=torch.float32)
+            rollout["prompt_weights"] = own.to(self.accelerator.device)
         return rollout, has_signal
+
+    def _next_prompts(self, groups: int) -> Draw:
+        assert self._prompts is not None
+        return self._prompts.take(groups)
+
+    def _own_places(self, groups: int) -> list[int]:
+        """The group of each of this process's completions."""
+        own = rows_of(range(groups), self.num_generations).chunk(self.accelerator.num_processes)
+        return (own[self.accelerator.process_index] // self.num_generations).tolist()
+
+    def _own_rows(self, prompts: list[int]) -> list[dict[str, Any]]:
+        """Rows of the data set that this process completes."""
+        data = self.train_dataset if self._rows is None else self._rows
+        rows = [data[prompts[place]] for place in self._own_places(len(prompts))]
+        return send_to_device(rows, self.accelerator.device)
 
     def _refilled(self, groups: int, most_further: int) -> dict[str, Any]:
         """This process's part of a rollout of so many groups, with signal as far as there are such."""

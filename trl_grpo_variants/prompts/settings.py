@@ -52,6 +52,11 @@ CONDITIONS = (
         meaning="Prompts were drawn by the signal that was expected of them, with weights that make the expected gradient "
         "that of uniform draws.",
     ),
+    Condition(
+        acts=lambda args: args.prefetch_rollout,
+        meaning="Each rollout was made while the one before was trained, so that the policy that made it is one rollout older "
+        "than the one that its training began with.",
+    ),
 )
 
 

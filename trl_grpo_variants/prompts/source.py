@@ -3,7 +3,7 @@
 
 """Where the prompts of a run come from: the same in all processes, and from a checkpoint as if it had gone on."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,34 @@ import torch
 from ..runs.intervals import Array
 from .belief import after_visit, signal_of_prompts, visit_counts
 from .draw import draw, draw_probabilities, passes
+
+
+class Draw(NamedTuple):
+    """
+    Prompts of a rollout.
+
+    Parameters:
+        prompts (`list[int]`):
+            Numbers of the prompts.
+        weights (`np.ndarray`):
+            Weight of each, 1/(N q), with which the expected gradient is that of uniform draws.
+        expected_signal (`np.ndarray`):
+            Expected signal of each, NaN where none is known.
+    """
+
+    prompts: list[int]
+    weights: Array
+    expected_signal: Array
+
+    def state_dict(self) -> dict[str, list[Any]]:
+        """What a checkpoint can hold."""
+        return {
+            name: list(map(float if name != "prompts" else int, values)) for name, values in self._asdict().items()
+        }
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, list[Any]]) -> "Draw":
+        return cls(state_dict["prompts"], *(np.array(state_dict[name]) for name in ("weights", "expected_signal")))
 
 
 class PromptSource:
@@ -52,22 +80,15 @@ class PromptSource:
             self._counts[known, 0] = num_generations * rates[known]
             self._counts[known, 1] = num_generations
 
-    def take(self, count: int) -> tuple[list[int], Array, Array]:
-        """
-        The next prompts, by what is known now.
-
-        Returns:
-            `tuple[list[int], np.ndarray, np.ndarray]`:
-                Prompts; for each its weight 1/(N q), with which the expected gradient is that of uniform draws; and its
-                expected signal.
-        """
+    def take(self, count: int) -> Draw:
+        """The next prompts, by what is known now."""
         start, self._taken = self._taken, self._taken + count
         if not self.by_signal:
-            return passes(start, count, self._size, self._seed), np.ones(count), np.full(count, np.nan)
+            return Draw(passes(start, count, self._size, self._seed), np.ones(count), np.full(count, np.nan))
         signal = signal_of_prompts(self._counts, self._num_generations)
         probabilities = draw_probabilities(signal, least_variance=self._least_variance)
         drawn = draw(probabilities, count, np.random.default_rng([self._seed or 0, start]))
-        return drawn.tolist(), 1.0 / (self._size * probabilities[drawn]), signal[drawn]
+        return Draw(drawn.tolist(), 1.0 / (self._size * probabilities[drawn]), signal[drawn])
 
     def learn(
         self, prompts: list[int], successes: torch.Tensor, completions: torch.Tensor, has_signal: torch.Tensor

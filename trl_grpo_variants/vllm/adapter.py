@@ -81,8 +81,10 @@ class AdapterVLLMGeneration(WatchedVLLMGeneration):
 
     def _hand_over(self) -> None:
         if self.accelerator.is_main_process:
-            self._save_adapter()
             client = self.vllm_client
+            # Whatever it is at, it may read the adapter's files again.
+            client.raise_failure()
+            self._save_adapter()
             # Without `load_inplace` the server would keep an adapter that it knows by this name.
             response = client.session.post(
                 f"{client.base_url}/v1/load_lora_adapter",

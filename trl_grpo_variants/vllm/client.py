@@ -60,6 +60,10 @@ class WatchedVLLMClient(VLLMClient):
     may be silent for `silence_limit` seconds while it is at work; `opens_channel` says whether weights will travel.
     """
 
+    # What is asked in the background, and the last answer to that.
+    _request: threading.Thread | None = None
+    _answer: Any = None
+
     def __init__(
         self,
         *args: Any,
@@ -88,6 +92,22 @@ class WatchedVLLMClient(VLLMClient):
             return {"prompt_ids": _Failure(self.complaint(failing(self.failure))), **dict.fromkeys(names)}
         return completions
 
+    def ask(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Begin in the background to `generate` what [`answer`] will give; no completions for now."""
+        self._finish_request()
+
+        def request() -> None:
+            self._answer = WatchedVLLMClient.generate(self, *args, **kwargs)
+
+        self._request = threading.Thread(target=request, daemon=True)
+        self._request.start()
+        return {"prompt_ids": [], "completion_ids": [], "logprobs": None}
+
+    def answer(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What has been asked for last, for the same arguments, as soon as it is there."""
+        self._finish_request()
+        return self._answer
+
     def update_named_params(self, metadata: Any, named_params: Any) -> None:
         """As in TRL; after an error, the rest of the weights is gathered and not sent."""
         self._attempt(super().update_named_params, metadata, named_params)
@@ -102,12 +122,20 @@ class WatchedVLLMClient(VLLMClient):
         self._attempt(super().reset_prefix_cache)
 
     def raise_failure(self) -> None:
-        """Raise the error that was kept, if there is one, and keep it no longer."""
+        """Raise the error that was kept, if there is one, and keep it no longer; not before the server is idle."""
+        self._finish_request()
         failure, self.failure = self.failure, None
         if failure is not None:
             raise GenerationServerError(self.complaint(failing(failure))) from failure
 
+    def _finish_request(self) -> None:
+        """Wait for what is asked in the background, but for that itself: the server does one thing at a time."""
+        if self._request is not None and self._request is not threading.current_thread():
+            self._request.join()
+            self._request = None
+
     def _attempt(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._finish_request()
         if self.failure is not None:
             return None
         try:

@@ -6,6 +6,7 @@
 import functools
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -73,6 +74,21 @@ class WatchedVLLMGeneration(VLLMGeneration):
             self._raise_failure()
             raise
 
+    def ask(self, prompts: list[list[int]], num_generations: int) -> None:
+        """Let the server begin on completions of the policy that it has now. To be called in all processes."""
+        with self._client_does("ask"):
+            super().generate(prompts, None, num_generations)
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Context in which `generate`, for the prompts of the last [`ask`], gives what the server answers to that."""
+        return self._client_does("answer")
+
+    def _client_does(self, action: str) -> AbstractContextManager[None]:
+        """Context in which the client does something else where it is told to generate."""
+        if not self.accelerator.is_main_process:
+            return nullcontext()
+        return replaced(self.vllm_client, generate=getattr(self.vllm_client, action))
+
     def _on_all_processes(self, action: Callable[[], None]) -> None:
         """Do something in which processes do not meet, and fail on all of them where it fails on one."""
         failure: Exception | None = None
@@ -126,6 +142,7 @@ class WatchedVLLMGeneration(VLLMGeneration):
 
     def _ping(self) -> None:
         if self.accelerator.is_main_process:
+            self.vllm_client.raise_failure()
             # Not longer than the time limit with all attempts of the client.
             timeout = self.server_timeout / _ATTEMPTS
             self.vllm_client.session.get(f"{self.vllm_client.base_url}/health", timeout=timeout).raise_for_status()
