@@ -45,9 +45,9 @@ class PolicyServer(StandIn):
         self, prompts: list[list[int]], n: int, max_tokens: int, generation_kwargs: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
         if self.adapter is not None:
-            # As vLLM, which reads it again for each request. A server draws from no numbers of the trainer's.
-            with torch.random.fork_rng(devices=[]):
-                self.model = PeftModel.from_pretrained(self.fresh(), self.adapter)
+            # As vLLM, which reads it again for each request. Without memory of its own at first, an adapter draws none of
+            # the random numbers of this process, while the trainer may be drawing some.
+            self.model = PeftModel.from_pretrained(self.fresh(), self.adapter, low_cpu_mem_usage=True)
         self.asked.append((prompts, self.weights()))
         if self.fails("generating"):
             raise ConnectionError("reset")
