@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from .server_worker import ADDRESS, StandIn
@@ -34,6 +35,10 @@ class PolicyServer(StandIn):
         self.model.load_state_dict({name: weights.detach().clone() for name, weights in named_params}, strict=False)
 
     def post(self, *args: Any, json: dict[str, Any], **kwargs: Any) -> Any:
+        if self.adapter is None:
+            # Where the trainer waits: a server draws from no numbers of its.
+            with torch.random.fork_rng(devices=[]):
+                self.model = PeftModel.from_pretrained(self.fresh(), json["lora_path"])
         self.adapter = json["lora_path"]
         return super().post()
 
@@ -45,9 +50,8 @@ class PolicyServer(StandIn):
         self, prompts: list[list[int]], n: int, max_tokens: int, generation_kwargs: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
         if self.adapter is not None:
-            # As vLLM, which reads it again for each request. Without memory of its own at first, an adapter draws none of
-            # the random numbers of this process, while the trainer may be drawing some.
-            self.model = PeftModel.from_pretrained(self.fresh(), self.adapter, low_cpu_mem_usage=True)
+            # As vLLM, which reads it again for each request.
+            set_peft_model_state_dict(self.model, load_file(Path(self.adapter) / "adapter_model.safetensors"))
         self.asked.append((prompts, self.weights()))
         if self.fails("generating"):
             raise ConnectionError("reset")
