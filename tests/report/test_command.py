@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trl_grpo_variants.cli import main
+from trl_grpo_variants.runs.trackers import Tracker, write_trackers
 from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, Visits, read_visits
 
 from .made import SETTINGS, SIZE, history, made_rows, report, write_state
@@ -34,6 +35,23 @@ def test_another_folder_may_be_named(tmp_path):
     write_state(tmp_path / "run", [{"step": 1, "reward": 0.5, "completions/mean_length": 3.0}])
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "a" / "b")]) == 0
     assert (tmp_path / "a" / "b" / "index.html").exists() and not (tmp_path / "run" / "report").exists()
+
+
+def test_the_page_links_to_the_run_in_its_trackers(folder):
+    trackers = [
+        Tracker("Weights & Biases", "sorting", "https://example.org/run?a=1&b=2"),
+        Tracker("Trackio", "huggingface"),
+        Tracker("TensorBoard", str(folder / "logs")),
+        Tracker("Comet", address="javascript:alert()"),
+    ]
+    write_trackers(folder, trackers)
+    page = report(folder)
+    links = [link["href"] for link in page.attributes("a") if not link["href"].startswith("#")]
+    assert links == ["https://example.org/run?a=1&b=2"]
+    text = " ".join(" ".join(page.texts).split())
+    assert "Metrics in Weights & Biases (sorting) , Trackio (huggingface), TensorBoard, Comet" in text
+    (folder / "trackers.json").write_text("[{]")
+    assert main(["report", str(folder)]) != 0
 
 
 def test_the_command_does_without_torch(folder):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from .intervals import Array
+from .trackers import Tracker, read_trackers
 from .trajectories import Trajectory, trajectories
 
 
@@ -55,6 +56,8 @@ class Run:
             The longest history in the folder and its checkpoints: a crash may have cut the last one off.
         unreadable (`tuple[str, ...]`):
             Which files with logs cannot be read and why, as parts of a sentence.
+        trackers (`tuple[Tracker, ...]`):
+            Where its metrics have been sent.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     logs: TrainerState = TrainerState()
     unreadable: tuple[str, ...] = ()
+    trackers: tuple[Tracker, ...] = ()
 
     @cached_property
     def trajectories(self) -> dict[str, list[Trajectory]]:
@@ -108,7 +112,7 @@ def read_run(folder: Path) -> Run:
     if visits is None and not any(_LOGGED in entry for entry in logs.history):
         reasons = ", ".join(unreadable) or "no logs of a GRPO run are in it"
         raise ValueError(f"{folder} holds nothing to report: it has no {FILE_NAME}, and {reasons}.")
-    return Run(folder.resolve().name, visits, settings, logs, tuple(unreadable))
+    return Run(folder.resolve().name, visits, settings, logs, tuple(unreadable), tuple(read_trackers(folder)))
 
 
 def trainer_states(folder: Path) -> Iterator[tuple[Path, TrainerState | str]]:
