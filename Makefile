@@ -37,7 +37,8 @@ test-deepspeed:
 	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints.txt deepspeed==0.19.8 --editable ".[test]"
 	DS_ACCELERATOR=cpu .venv-deepspeed/bin/python -c \
 		"from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder; ShareMemCommBuilder().load()"
-	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py tests/integration/test_ranks.py -k zero $(ARGS)
+	.venv-deepspeed/bin/python -m pytest tests/integration/test_distributed.py tests/integration/test_ranks.py \
+		tests/integration/test_prompts.py -k zero $(ARGS)
 
 # The README and `docs/` as a site, in `site/`. Warnings are errors, and nothing is fetched while it is built; the variable
 # silences a notice about the future of MkDocs.
