@@ -46,13 +46,14 @@ docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 # axolotl brings its own versions and asks for a hundred packages, most of which this does not need (3 GB with those that
-# are listed): too much for each commit.
+# are listed).
 test-axolotl:
 	test -x .venv-axolotl/bin/python || $(PYTHON) -m venv .venv-axolotl
 	.venv-axolotl/bin/python -m pip install --quiet torch==2.13.0 trl==1.9.0 transformers==5.16.1 peft==0.20.0 \
 		accelerate==1.13.0 datasets==4.8.4 addict colorama evaluate fastcore fire mistral-common numba posthog requests \
 		sentencepiece wandb zstandard --editable ".[test]"
-	.venv-axolotl/bin/python -m pip install --quiet --no-deps axolotl==0.19.0 torchao==0.17.0 triton
+	.venv-axolotl/bin/python -m pip install --quiet --no-deps axolotl==0.19.0 axolotl-contribs-lgpl==0.0.7 \
+		axolotl-contribs-mit==0.0.6 torchao==0.17.0 triton
 	.venv-axolotl/bin/python -m pytest tests/axolotl $(ARGS)
 
 # Every supported line of TRL, half an hour; writes the table of versions in `docs/limits.md`.
