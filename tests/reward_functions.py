@@ -71,3 +71,10 @@ def logs(log_metric: Any, **_: Any) -> list[float]:
 
 async def waits(prompts: list[str], **_: Any) -> list[float]:
     return [1.0] * len(prompts)
+
+
+def late_on_b(prompts: list[str], **_: Any) -> list[float]:
+    if prompts[0] == "b":
+        time.sleep(1.5)
+        return [0.5]
+    return [1.0]

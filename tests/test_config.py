@@ -653,3 +653,12 @@ def test_savings_are_off_for_compiled_models_unless_asked_for(settings, monkeypa
     assert (args.trim_padding, args.skip_inert_rows) == (False, False)
     asked = config(steps_per_generation=2, variant="dual", **settings, trim_padding=True, skip_inert_rows=True)
     assert (asked.trim_padding, asked.skip_inert_rows) == (True, True)
+
+
+def test_a_prefetched_rollout_is_of_an_earlier_policy(recwarn):
+    settings = {"variant": "tic_grpo", "steps_per_generation": 1, "gradient_accumulation_steps": 1}
+    assert config(**settings).is_on_policy
+    assert any("the policy has not moved" in str(warning.message) for warning in recwarn)
+    recwarn.clear()
+    assert not config(**settings, prefetch_rollout=True, use_vllm=True, vllm_mode="server").is_on_policy
+    assert not any("the policy has not moved" in str(warning.message) for warning in recwarn)

@@ -88,6 +88,13 @@ def test_a_failure_names_the_completion(workers, function, what):
     assert score(taken, prompts="acde") == [[1.0] * 4]
 
 
+def test_an_answer_that_comes_too_late_is_none_of_the_next_completion(workers):
+    _, (taken,) = workers(1, functions.late_on_b, timeout=1.0)
+    for prompt, what in ("b", "took longer than"), ("a", "ended its process"):
+        with pytest.raises(RewardFunctionError, match=what):
+            score(taken, prompts=[prompt], completions=["x"])
+
+
 def test_what_cannot_be_scored_is_told(workers):
     _, (two,) = workers(1, functions.gives_two)
     with pytest.raises(
