@@ -338,7 +338,9 @@ def draw(args: argparse.Namespace) -> list[Mutant]:
         survivors = {(row["module"], row["line"], row["mutant"]) for row in earlier if row["outcome"] == "survived"}
         return [mutant for mutant in mutants if mutant.key in survivors]
     sample = random.Random(args.seed).sample(mutants, min(args.sample, len(mutants)))
-    return sorted(sample, key=lambda mutant: (mutant.module, mutant.start))
+    # Those that take long come last.
+    trains = {module: all(file.startswith(TRAINING) for file in tests_of(module, quick=True)) for module in modules()}
+    return sorted(sample, key=lambda mutant: (trains[mutant.module], mutant.module, mutant.start))
 
 
 def show(results: list[dict[str, Any]]) -> None:
