@@ -113,7 +113,8 @@ def test_visits_are_drawn_at_their_prediction_with_their_number():
     points = [Point(0.05, Interval(0.2, 0.1, 0.3), 5), Point(1.0, Interval(0.9, 0.8, 1.0), 20)]
     drawing = charts.prediction_chart("by prediction", points)
     (dots,) = marks(drawing, "point")
-    left, bottom, right = (float(text) for text in re.findall(r'd="M([\d.]+) ([\d.]+)L([\d.]+) 8"', drawing)[0])
+    # From where nothing succeeds as predicted to where everything does.
+    ((left, bottom), (right, _)) = marks(drawing, "thin")[0]
     np.testing.assert_allclose((dots[:, 0] - left) / (right - left), [0.05, 1.0], atol=1e-3)
     bars = [e.attrib for e in ElementTree.fromstring(drawing).iter("rect")]
     assert [bar["height"] for bar in bars] == ["7.0", "28.0"]
