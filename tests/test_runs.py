@@ -3,6 +3,9 @@
 
 """Intervals of success, what became of a prompt, and the figure of the card."""
 
+import itertools
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,6 +133,14 @@ def test_without_any_success_the_interval_is_wilsons():
 )
 def test_kinds(successes, completions, kind):
     assert kind_of(np.array(successes, float), np.full(len(successes), float(completions))) == kind
+
+
+def test_a_change_between_two_visits_is_clear_beyond_196_standard_deviations():
+    for first, last in itertools.product(range(1, 20), repeat=2):
+        p, q = (first + 1) / 22, (last + 1) / 22
+        moved = (last - first) / 20 / math.sqrt(p * (1 - p) / 22 + q * (1 - q) / 22)
+        kind = "amplified" if moved > 1.96 else "worsened" if moved < -1.96 else "unchanged"
+        assert kind_of(np.array([first, last], float), np.array([20.0, 20.0])) == kind
 
 
 def test_prompts_that_were_visited_once_have_no_trajectory():

@@ -152,3 +152,17 @@ def test_wrong_arguments_are_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         theory.plan(**arguments)
     assert "\n" not in str(error.value) and str(error.value).endswith((".", "?"))
+
+
+@pytest.mark.parametrize("p_ref", [0.3, [0.3, 0.5]])
+def test_a_target_that_only_a_coefficient_below_all_numbers_reaches_is_refused(p_ref):
+    """The signal of pass@k falls as the (k - 1)-th power of the failures that are left."""
+    with pytest.raises(ValueError, match="No coefficient in floating point reaches the target"):
+        theory.plan(p_ref, 1 - 1e-12, advantage="pass_at_k", advantage_kwargs={"k": 40})
+
+
+def test_prompts_that_never_or_always_succeed_stay_where_they_are():
+    plan = theory.plan([0.0, 0.3, 1.0], 0.6)
+    (never, _, always) = plan.fixed_points
+    assert (never.p, always.p) == (0.0, 1.0)
+    assert never.stable and always.stable and never.multiplier == always.multiplier == 0.0

@@ -14,7 +14,7 @@ Z = 1.96  # standard deviations that hold 95 % of a normal distribution
 
 def wilson_interval(share: ArrayLike, observations: ArrayLike) -> tuple[Array, Array]:
     """Ends of the binomial intervals of shares in [0, 1], from their numbers of independent observations."""
-    share, z2 = np.asarray(share, dtype=np.float64), Z**2 / np.asarray(observations, dtype=np.float64)
+    share, z2 = np.asarray(share), Z**2 / np.asarray(observations, dtype=np.float64)
     centre, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
     return np.maximum(0.0, (centre - half) / (1 + z2)), np.minimum(1.0, (centre + half) / (1 + z2))
 

@@ -24,6 +24,7 @@ _LONGEST_PATH = 50
 # Iterations in which a prompt must be certain to settle; slower ones are damped.
 _PATIENCE = 300
 _HALVINGS = 8
+_OUT_OF_REACH = "No coefficient in floating point reaches the target; it is too near what is attainable."
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,8 @@ def _reference_step(prompts: _Prompts, target: float, signal: Signal) -> tuple[S
     if prompts.rates.ndim == 0:
         ends = logit(target)[None]
         beta = float(signal.omega(ends)[0] / (ends - references)[0])
+        if beta == 0.0:
+            raise ValueError(_OUT_OF_REACH)
     else:
         # The mean falls in beta, with jumps at folds.
         around = _coefficients_around(target, lowest, prompts)
@@ -238,7 +241,7 @@ def _coefficients_around(target: float, ends: Callable[[float], Array], prompts:
     while excess(low) <= 0.0:
         low -= 2.0
         if low < -600.0:
-            raise ValueError("No coefficient in floating point reaches the target; it is too near what is attainable.")
+            raise ValueError(_OUT_OF_REACH)
     high = float(bisect(excess, np.asarray(low), np.asarray(high)))
     return float(np.exp(np.nextafter(high, -np.inf))), float(np.exp(high))
 
