@@ -36,7 +36,9 @@ REMOVED = set(
     "strip lower unsqueeze squeeze sqrt square log exp copy get_text_config resolve sum mean".split()
 )
 # What these are given is text, or the looks of a figure.
-SPEAKING = set("new_figure add_legend warn warning warning_once info debug error print print_exception".split())
+SPEAKING = set(
+    "Sheet add_panel add_heading add_legend warn warning warning_once info debug error print print_exception".split()
+)
 # Without these, something is missing.
 MISSED = {"add_legend", "warn", "warning"}
 # What these keywords are given is text or looks.
