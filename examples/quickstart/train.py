@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,19 +133,19 @@ def report(runs: list["Run"], args: argparse.Namespace, console: Console) -> Non
     from trl_grpo_variants.runs.style import save
 
     tables = [table_of_success(runs, BASELINE)]
-    figure = args.output_dir / "compare"
     variants = dict.fromkeys(run.variant for run in runs)
-    if len(variants) > MANY:
-        save(lambda colors: ranking(runs, BASELINE, colors), figure)
-    elif args.task == "spread":
+    draw = partial(figure_of_runs, runs)
+    if args.task == "spread":
         from experiment import SPREAD
         from spread import FAVOURED_SHARE
 
         predictions = {v: predict(v, SPREAD.group_size, FAVOURED_SHARE, SPREAD.pass_at) for v in variants}
         tables += [table_of_predictions(predictions), *tables_of_classes(runs, predictions)]
-        save(lambda colors: figure_of_classes(runs, predictions, colors), figure)
-    else:
-        save(lambda colors: figure_of_runs(runs, colors), figure)
+        draw = partial(figure_of_classes, runs, predictions)
+    if len(variants) > MANY:
+        draw = partial(ranking, runs, BASELINE)
+    figure = args.output_dir / "compare"
+    save(draw, figure)
     for table in tables:
         shown = Table(title=table.title)
         for i, header in enumerate(table.headers):
