@@ -141,8 +141,8 @@ def figure_of_classes(runs: list[Run], predictions: dict[str, Prediction | None]
     sheet = Sheet(116 + 222 * len(ks), colors)
     for (row, k), (column, name) in itertools.product(enumerate(ks), enumerate(CLASSES)):
         axes = sheet.add_panel(
-            38 + 152 * column, 96 + 222 * row, 138, 170,
-            title=f"{k}, {name} prompts", across="optimizer step" if row == len(ks) - 1 else "",
+            44 + 154 * column, 96 + 222 * row, 128, 170,
+            title=f"{name}, {k}", across="optimizer step" if row == len(ks) - 1 else "",
         )  # fmt: skip
         axes.set(xlim=(0, steps), ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
         axes.tick_params(labelleft=column == 0)
@@ -156,7 +156,7 @@ def figure_of_classes(runs: list[Run], predictions: dict[str, Prediction | None]
                 axes.axhline(prediction.passed[k], color=colors[color], linestyle=":", linewidth=1)
         if name == CLASSES[-1]:
             sheet.name_ends(axes, ends)
-    sheet.add_heading("Success with one sample and with several", f"{SEEDS}; dotted: predicted of open prompts")
+    sheet.add_heading("Success by how hard a prompt is", f"{SEEDS}; dotted: predicted of open prompts")
     return sheet.figure
 
 

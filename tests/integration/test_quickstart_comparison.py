@@ -308,7 +308,7 @@ def test_the_figure_of_classes_has_a_panel_for_each_class_and_k():
     runs = [a_run("mean_only", seed, 0.7, passed=0.4 + 0.2 * seed) for seed in (0, 1)] + [a_run("grpo", 0, 0.8)]
     predictions = {"mean_only": predict.Prediction(1.0, 1.0, {"pass@1": 0.7, "pass@8": 0.71}), "grpo": None}
     panels = {axes.get_title(loc="left"): axes for axes in figure.figure_of_classes(runs, predictions, LIGHT).axes}
-    assert list(panels) == [f"{k}, {name} prompts" for k in ("pass@1", "pass@8") for name in results.CLASSES]
+    assert list(panels) == [f"{name}, {k}" for k in ("pass@1", "pass@8") for name in results.CLASSES]
     for title, axes in panels.items():
         mean_only, *predicted, grpo = axes.lines
         assert mean_only.get_ydata()[-1] == pytest.approx(0.75 if "pass@8" in title else 0.5)
