@@ -18,8 +18,8 @@ from trl_grpo_variants.runs.style import EDGE, LABEL, LINES, NOTE, WIDTH, Sheet,
 
 # More curves than that are not told apart.
 MANY = len(LINES)
-# Left edge of the ranking's panel, in pixels.
-NAMES = 222
+# The panel of the ranking, and the height of a row, in pixels.
+LEFT, TOP, SPAN, ROW = 222, 96, 476, 16
 SEEDS = "mean over seeds, in a band from the lowest to the highest"
 
 
@@ -85,36 +85,34 @@ def ranking(runs: list[Run], baseline: str, colors: dict[str, str]) -> Any:
     """
     ends = {name: [run.curve[-1].success.mean for run in its] for name, its in by_variant(runs).items()}
     held_to = ends.get(baseline, [])
-    sheet = Sheet(16 * len(ends) + 152, colors)
-    axes = sheet.add_panel(NAMES, 96, 476, 16 * len(ends), grid="x")
+    sheet = Sheet(TOP + ROW * len(ends) + 56, colors)
+    axes = sheet.add_panel(LEFT, TOP, SPAN, ROW * len(ends), grid="x")
     axes.set(ylim=(len(ends) - 0.5, -0.5), yticks=[])
     axes.spines["left"].set_visible(False)
     # Lines along which a name is followed to its dots.
     for row in range(5, len(ends), 5):
-        from_edge = (EDGE - NAMES) / 476, (WIDTH - EDGE - NAMES) / 476
+        from_edge = (EDGE - LEFT) / SPAN, (WIDTH - EDGE - LEFT) / SPAN
         axes.axhline(row - 0.5, *from_edge, color=colors["line"], linewidth=points(1), clip_on=False, zorder=0)
     most = max(run.completions for run in runs)
-    for place, (variant, values) in enumerate(ends.items()):
-        differs = standing(values, held_to) in ("above", "below") if held_to else False
+    for row, (variant, values) in enumerate(ends.items()):
+        differs = standing(values, held_to) in ("above", "below")
         color = "text" if variant == baseline else "blue" if differs else "grey"
-        axes.plot([min(values), max(values)], [place, place], color=colors[color], alpha=0.5, linewidth=2)
-        axes.plot(values, [place] * len(values), "o", color=colors[color], markersize=4, markeredgewidth=0)
-        y, weight = 96 + 16 * (place + 0.5) + 4, "bold" if variant == baseline else "normal"
-        sheet.write(EDGE, y, variant, color="text", weight=weight)
-        sheet.write(WIDTH - EDGE, y, f"{statistics.fmean(values):.2f}", color="text", weight=weight, ha="right")
+        axes.plot([min(values), max(values)], [row, row], color=colors[color], alpha=0.5, linewidth=2)
+        axes.plot(values, [row] * len(values), "o", color=colors[color], markersize=4, markeredgewidth=0)
+        y, looks = TOP + ROW * (row + 0.75), {"color": "text", "weight": "bold" if variant == baseline else "normal"}
+        sheet.write(EDGE, y, variant, **looks)
+        sheet.write(WIDTH - EDGE, y, f"{statistics.fmean(values):.2f}", ha="right", **looks)
         completions = next(run.completions for run in runs if run.variant == variant)
         if completions < most:
-            _say(axes, min(values), place, f"{completions:,} completions", colors["muted"], ha="right", offset=(-8, 0))
+            _say(axes, min(values), row, f"{completions:,} completions", colors["muted"], (-8, 0), ha="right")
     start = statistics.fmean(run.curve[0].success.mean for run in runs)
     axes.axvline(start, color=colors["muted"], linestyle=":", linewidth=1.2)
-    _say(axes, start, -0.5, "start", colors["muted"], ha="center", offset=(0, 9))
-    sheet.write(WIDTH - EDGE, 87, "mean", ha="right")
+    _say(axes, start, -0.5, "start", colors["muted"], (0, 9))
+    sheet.write(WIDTH - EDGE, TOP - 9, "mean", ha="right")
     sheet.add_heading(f"Success after {runs[0].curve[-1].step} steps", "a dot per seed, the highest mean on top")
     if held_to:
         axes.axvspan(min(held_to), max(held_to), color=colors["grid"], linewidth=0, zorder=0)
-        _say(
-            axes, statistics.fmean(held_to), -0.5, baseline, colors["text"], ha="center", offset=(0, 9), weight="bold"
-        )
+        _say(axes, statistics.fmean(held_to), -0.5, baseline, colors["text"], (0, 9), weight="bold")
         note = f"Grey zone: the range of {baseline}. Blue: variants whose range does not meet it."
         sheet.write(EDGE, sheet.height - 14, note, NOTE)
     return sheet.figure
@@ -180,7 +178,7 @@ def _draw(axes: Any, members: list[Run], value: Callable[[Point], float], color:
     return means[-1]
 
 
-def _say(axes: Any, x: float, y: float, words: str, color: str, *, offset: tuple[int, int], **looks: Any) -> None:
+def _say(axes: Any, x: float, y: float, words: str, color: str, offset: tuple[int, int], **looks: Any) -> None:
     """Words so many points away from a place in data."""
-    looks |= {"va": "center", "fontsize": points(LABEL), "annotation_clip": False}
+    looks = {"ha": "center", "va": "center", "fontsize": points(LABEL), "annotation_clip": False} | looks
     axes.annotate(words, (x, y), xytext=offset, textcoords="offset points", color=color, **looks)
