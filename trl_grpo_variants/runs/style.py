@@ -4,6 +4,7 @@
 """The style of every figure: 760 px wide, light or dark, placed in pixels. matplotlib is imported when one is drawn."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -165,7 +166,7 @@ def _moved_apart(heights: np.ndarray) -> np.ndarray:
     """Heights of names that do not overlap, in the same order and as near as can be."""
     order, moved = np.argsort(heights, kind="stable"), heights.astype(np.float64)
     for _ in range(200):
-        for lower, upper in zip(order, order[1:], strict=False):
+        for lower, upper in pairwise(order):
             overlap = _LINE_OF_NAMES - (moved[upper] - moved[lower])
             if overlap > 0.0:
                 moved[[lower, upper]] += (-overlap / 2.0, overlap / 2.0)
