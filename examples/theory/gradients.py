@@ -265,6 +265,8 @@ def figure(errors: list[Error], colors: dict[str, str]) -> Any:
         [`~matplotlib.figure.Figure`]:
             One panel for each of the two gradients.
     """
+    kls = sorted({error.kl for error in errors})
+    highest = max(max(error.current, error.rollout) for error in errors)
     sheet = Sheet(424, colors)
     for left, name, title in ((44, "current", "at the current policy"), (420, "rollout", "at the rollout's policy")):
         panel = sheet.add_panel(left, 106, 160, 264, title=title, across="KL between the two, in nats")
@@ -274,8 +276,7 @@ def figure(errors: list[Error], colors: dict[str, str]) -> Any:
             looks = {"color": colors[COLORS[level]], "linestyle": "--" if "clip" in level else "-", "label": level}
             panel.plot(*zip(*points, strict=True), marker="o", markersize=4, clip_on=False, zorder=3, **looks)
             ends.append((*points[-1], level, COLORS[level]))
-        panel.set(xscale="log", ylim=(0.0, 2.5))
-        kls = sorted({error.kl for error in errors})
+        panel.set(xscale="log", ylim=(0.0, 1.02 * highest))
         panel.set_xticks(kls, [f"{kl:g}" for kl in kls])
         panel.xaxis.minorticks_off()
         sheet.name_ends(panel, ends)

@@ -153,7 +153,7 @@ class Sheet:
         """A legend below the axes, where no data can be, for what cannot be named where it is."""
         axes.legend(
             loc="upper left",
-            bbox_to_anchor=(0.0, -points(46) / (axes.bbox.height * 72 / _PER_INCH)),
+            bbox_to_anchor=(0.0, -46 / axes.bbox.height),
             borderaxespad=0.0,
             ncols=columns,
             frameon=False,
