@@ -36,15 +36,16 @@ REMOVED = set(
     "strip lower unsqueeze squeeze sqrt square log exp copy get_text_config resolve sum mean".split()
 )
 # What these are given is text, or the looks of a figure.
-SPEAKING = set("new_figure add_legend warn warning warning_once info debug error print print_exception".split())
+SPEAKING = set(
+    "Sheet add_panel add_heading add_legend warn warning warning_once info debug error print print_exception".split()
+)
 # Without these, something is missing.
 MISSED = {"add_legend", "warn", "warning"}
 # What these keywords are given is text or looks.
 APPEARANCE = set(
-    "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize loc "
-    "bbox_to_anchor ncols dpi frameon pad rotation zorder s ha va labelsize which stacklevel encoding justify no_wrap "
-    "style highlight soft_wrap elinewidth capsize fmt markerscale marker_scale layout figsize nbins xlabel ylabel "
-    "labelbottom width_ratios box_aspect opacity show_header show_lines".split()
+    "metadata help description epilog metavar label title color linewidth linestyle alpha marker markersize fontsize "
+    "loc bbox_to_anchor ncols dpi frameon pad zorder s ha va labelsize which stacklevel encoding justify no_wrap "
+    "style highlight soft_wrap elinewidth capsize fmt figsize nbins show_header show_lines labelcolor borderaxespad".split()
 )
 
 

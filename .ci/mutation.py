@@ -85,6 +85,7 @@ TESTS = {
     "runs/effort": "test_effort.py test_card.py",
     "runs/success": "test_card.py test_monitor.py",
     "runs/intervals": "test_runs.py test_card.py report test_monitor.py",
+    "runs/style": "test_style.py test_runs.py test_plan.py",
     "runs/": "test_runs.py report test_monitor.py test_plan.py integration/test_monitor.py",
     "config": "test_mistakes.py test_config.py test_registries.py test_recipes.py test_card.py",
     "checks": "test_mistakes.py test_config.py theory",

@@ -486,7 +486,7 @@ def test_figure_of_one_prompt_shows_the_numbers():
     for low, high in (left.get_xlim(), left.get_ylim(), right.get_ylim()):
         assert low < 0.0 and 1.0 < high
     for axes in (left, right):
-        assert axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() is not None
+        assert axes.get_xlabel() and axes.get_title(loc="left") and axes.get_legend() is not None
 
 
 def test_figure_shows_small_success_in_log_odds():
@@ -494,7 +494,7 @@ def test_figure_shows_small_success_in_log_odds():
     figure = draw(prediction)
     left, right = figure.axes
     coefficients = f"beta = {prediction.plan.beta:.4g}, mirror_beta = {prediction.plan.mirror_beta:.4g}"
-    assert figure.get_suptitle() == f"p_ref = 0.001, target 0.02: {coefficients} (smoothed_std)"
+    assert figure.texts[-1].get_text() == f"p_ref = 0.001, target 0.02: {coefficients} (smoothed_std)"
     assert left.get_position().x1 < right.get_position().x0
     assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("logit", "logit", "logit")
     low, high = right.get_ylim()

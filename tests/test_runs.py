@@ -38,7 +38,7 @@ def test_the_figure_of_success_shows_the_numbers():
     np.testing.assert_allclose(
         against.collections[-1].get_offsets(), [[0.4, means[1]], [0.5, means[2]], [0.6, means[3]]]
     )
-    assert (against.get_xlabel(), against.get_ylabel()) == ("predicted success", "measured success")
+    assert (against.get_xlabel(), against.get_title(loc="left")) == ("predicted success", "measured against predicted")
     # Six intervals of 0.05 to each side make one of 0.05/sqrt(6).
     bars = over_steps.collections[-1].get_segments()
     np.testing.assert_allclose(

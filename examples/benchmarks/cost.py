@@ -12,19 +12,15 @@ Every value is read from the tables of the README beside this file, which `updat
 
 import argparse
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from figures import LABEL, NOTE, SUBTITLE, TITLE, WIDTH, new_figure, pixels, save, style  # noqa: E402
+from trl_grpo_variants.runs.style import EDGE, LABEL, NOTE, Sheet, points, save
 
 
 README = Path(__file__).with_name("README.md")
-HEIGHT, BARS, LEFT, SPAN = 437, 282, 262, 442
+HEIGHT, BARS, LEFT, SPAN = 443, 282, 262, 442
 SCALE = 1.1
 # Heights of the two bars of a row, whose rows are one high.
 TIME, MEMORY = 0.38, 0.17
@@ -118,14 +114,12 @@ def figure(text: str, colors: dict[str, str]) -> Any:
             The figure.
     """
     drawn, noise, short = rows(text)
-    drawing = new_figure(HEIGHT, colors)
-    axes = drawing.add_axes((LEFT / WIDTH, 75 / HEIGHT, SPAN / WIDTH, BARS / HEIGHT))
-    style(axes, colors, "x")
+    sheet = Sheet(HEIGHT, colors)
+    axes = sheet.add_panel(LEFT, 86, SPAN, BARS, grid="x")
     axes.set(xlim=(0.0, SCALE), ylim=(len(drawn) - 0.45, -0.45), yticks=[], xticks=[0.0, 0.25, 0.5, 0.75, 1.0])
-    axes.xaxis.set_major_formatter("{x:g}")
     axes.axvspan(*noise, color=colors["grid"], zorder=0)
-    axes.axvline(1.0, color=colors["text"], linewidth=pixels(1.5), zorder=3)
-    small = {"fontsize": pixels(LABEL), "va": "center"}
+    axes.axvline(1.0, color=colors["text"], linewidth=points(1.5), zorder=3)
+    small = {"fontsize": points(LABEL), "va": "center"}
     for y, row in enumerate(drawn):
         left, weight = (34, "normal") if row.is_inner else (16, "bold")
         across = {"transform": axes.get_yaxis_transform(), "color": colors["text"]}
@@ -140,31 +134,27 @@ def figure(text: str, colors: dict[str, str]) -> Any:
         color = colors["ground" if inside else "text"]
         axes.text(at, y - 0.13, f"{row.time:.2f}", ha=side, weight="bold", color=color, zorder=4, **small)
         axes.text(row.memory + 0.015, y + 0.24, f"{row.memory:.2f}", color=colors["muted"], **small)
-    _write(drawing, axes, short, colors)
-    return drawing
+    _write(sheet, short)
+    return sheet.figure
 
 
-def _write(drawing: Any, axes: Any, short: tuple[float, float], colors: dict[str, str]) -> None:
+def _write(sheet: Sheet, short: tuple[float, float]) -> None:
     """The words above and below the bars."""
-    muted = {"color": colors["muted"]}
-    head = "What an update costs beside stock TRL"
-    below = "time and peak memory of one optimizer step as a share of stock TRL's; the same gradient"
+    sheet.add_heading(
+        "What an update costs beside stock TRL",
+        "time and peak memory of one optimizer step as a share of stock TRL's; the same gradient",
+    )
     notes = (
         "Grey: what this machine cannot tell from 1. Two CPU cores, 1.1 M parameters, TRL 1.16; not measured on a GPU.",
         f"share_prompt is an option: where prompts are a quarter of the rows it costs time ({short[0]:.2f}) and saves memory "
         f"({short[1]:.2f}).",
     )
-    edge = 16 / WIDTH
-    drawing.text(edge, 1 - 29 / HEIGHT, head, fontsize=pixels(TITLE), weight="bold", color=colors["text"])
-    drawing.text(edge, 1 - 50 / HEIGHT, below, fontsize=pixels(SUBTITLE), **muted)
     for line, note in enumerate(notes):
-        drawing.text(edge, (28 - 17 * line) / HEIGHT, note, fontsize=pixels(NOTE), **muted)
-    level = 1 - 74 / HEIGHT
+        sheet.write(EDGE, HEIGHT - 28 + 17 * line, note, NOTE)
     for x, color, word in ((LEFT, "blue", "time"), (LEFT + 70, "pale", "peak memory")):
-        drawing.text(x / WIDTH, level, "■", fontsize=pixels(LABEL), color=colors[color])
-        drawing.text((x + 17) / WIDTH, level, word, fontsize=pixels(LABEL), **muted)
-    end = (LEFT + SPAN / SCALE) / WIDTH
-    drawing.text(end, level, "stock TRL", fontsize=pixels(LABEL), weight="bold", ha="center", color=colors["text"])
+        sheet.write(x, 80, "■", color=color)
+        sheet.write(x + 17, 80, word)
+    sheet.write(LEFT + SPAN / SCALE, 80, "stock TRL", color="text", weight="bold", ha="center")
 
 
 def main() -> None:

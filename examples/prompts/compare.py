@@ -24,13 +24,14 @@ from typing import Any
 QUICKSTART = Path(__file__).parents[1] / "quickstart"
 sys.path.append(str(QUICKSTART))
 
-from curves import save_figure  # noqa: E402
+from curves import figure  # noqa: E402
 from measure import Estimate, evaluate  # noqa: E402
 from task import MAX_COMPLETION_LENGTH, correct, make_dataset  # noqa: E402
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback  # noqa: E402
 from transformers.utils.logging import disable_progress_bar  # noqa: E402
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer  # noqa: E402
+from trl_grpo_variants.runs.style import save  # noqa: E402
 
 
 PROMPTS = 512
@@ -202,7 +203,7 @@ def read_runs(path: Path) -> list[Run]:
 
 def show(runs: list[Run], folder: Path) -> None:
     """Print the table and draw the figure."""
-    save_figure(runs, folder / "prompts.png")
+    save(lambda colors: figure(runs, colors), folder / "prompts")
     print_table(runs)
 
 

@@ -3,61 +3,72 @@
 
 """Held-out success against generated tokens and against optimizer steps, for each kind of data."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+from trl_grpo_variants.runs.style import LABEL, LINES, Sheet, points
 
 
 if TYPE_CHECKING:
     from compare import Run
 
+ACROSS = {"tokens": "generated tokens", "step": "optimizer step"}
+SEEDS = "mean over seeds, in a band from the lowest to the highest"
+# Height of a row, in pixels.
+ROW = 250
 
-def save_figure(runs: list["Run"], path: Path) -> None:
+
+def figure(runs: list["Run"], colors: dict[str, str]) -> Any:
     """
-    Draw one row per kind of data.
+    One row per kind of data.
 
     Args:
         runs (`list[Run]`):
             Finished runs; those of one method are drawn as their mean, in a band from the lowest to the highest seed, as
             far as all of them go.
-        path (`Path`):
-            Where to save.
+        colors (`dict[str, str]`):
+            Light or dark.
+
+    Returns:
+        [`~matplotlib.figure.Figure`]:
+            The figure.
     """
-    kinds = list(dict.fromkeys(run.data for run in runs))
-    figure, rows = plt.subplots(len(kinds), 2, figsize=(11, 4 * len(kinds)), squeeze=False, layout="constrained")
-    for data, axes in zip(kinds, rows, strict=True):
-        for method in dict.fromkeys(run.method for run in runs):
+    kinds = dict.fromkeys(run.data for run in runs)
+    colors_of = dict(zip(dict.fromkeys(run.method for run in runs), LINES, strict=False))
+    sheet = Sheet(86 + ROW * len(kinds), colors)
+    for (row, data), (column, name) in itertools.product(enumerate(kinds), enumerate(ACROSS)):
+        panel = sheet.add_panel(44 + 312 * column, 98 + ROW * row, 264, ROW - 70, title=data, across=ACROSS[name])
+        ends = []
+        for method, color in colors_of.items():
             members = [run for run in runs if (run.data, run.method) == (data, method)]
-            for panel, name in zip(axes, ("tokens", "step"), strict=True):
-                if members:
-                    _draw(panel, members, name, method)
-        axes[0].set_xlabel("generated tokens")
-        axes[1].set_xlabel("optimizer step")
-        for panel in axes:
-            panel.set_title(f"{data}: success on held-out prompts")
-            panel.set_xlim(left=0)
-            panel.grid(alpha=0.3)
-            panel.spines[["top", "right"]].set_visible(False)
-    rows[0][1].legend(loc="lower right", frameon=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+            if members:
+                ends.append((*_draw(panel, members, name, colors[color]), method, color))
+        last = max(end for end, *_ in ends)
+        panel.set(xlim=(0, last), ylim=(0.4, 1.0))
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.locator_params(axis="x", nbins=5)
+        if name == "step":
+            # A line that ends where others go on has its name above it.
+            sheet.name_ends(panel, [end for end in ends if end[0] > 0.9 * last])
+            for step, success, method, color in ends:
+                if step <= 0.9 * last:
+                    looks = {"color": colors[color], "weight": "bold", "fontsize": points(LABEL), "ha": "center"}
+                    panel.text(step, success + 0.025, method, **looks)
+    sheet.add_heading("Success on held-out prompts, by how prompts are chosen", SEEDS)
+    return sheet.figure
 
 
-def _draw(panel: plt.Axes, members: list["Run"], name: str, label: str) -> None:
+def _draw(panel: Any, members: list["Run"], name: str, color: str) -> tuple[float, float]:
+    """A mean in its band, and where it ends."""
     end = min(getattr(run.curve[-1], name) for run in members)
     places = np.linspace(0, end, 60)
     curves = [
         np.interp(places, [getattr(point, name) for point in run.curve], [point.success for point in run.curve])
         for run in members
     ]
-    (line,) = panel.plot(places, np.mean(curves, axis=0), label=label, linewidth=2)
-    panel.fill_between(
-        places, np.min(curves, axis=0), np.max(curves, axis=0), color=line.get_color(), alpha=0.15, linewidth=0
-    )
+    mean = np.mean(curves, axis=0)
+    panel.plot(places, mean, color=color, clip_on=False)
+    panel.fill_between(places, np.min(curves, axis=0), np.max(curves, axis=0), color=color, alpha=0.15, linewidth=0)
+    return end, float(mean[-1])

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from figure import save_figure
+from figure import figure_of_runs
 from measure import Evaluation, evaluate, pass_at
 from peft import LoraConfig
 from results import Estimate, Point, Run, difficulty
@@ -21,6 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, get_variant
 from trl_grpo_variants.card.from_trainer import FIGURE_NAME
+from trl_grpo_variants.runs.style import LIGHT, save_png
 
 
 GROUP_SIZE = 8
@@ -196,7 +197,7 @@ def run(
             weights.unlink()
         trainer.save_model()
         # Where the model card looks for a figure.
-        save_figure([finished], output_dir / FIGURE_NAME)
+        save_png(figure_of_runs([finished], LIGHT), output_dir / FIGURE_NAME)
         trainer.create_model_card(model_name=f"quickstart-{variant}{'-lora' if lora else ''}")
     return finished
 

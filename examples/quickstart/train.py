@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,9 @@ def train(args: argparse.Namespace, console: Console) -> None:
     console.print("Loading PyTorch and TRL ...")
     # Importing TRL takes seconds; who misspells an argument does not wait for it.
     from experiment import TASKS, run
-    from figure import save_figure
+    from figure import figure_of_runs
+
+    from trl_grpo_variants.runs.style import LIGHT, save_png
 
     task = TASKS[args.task]
     policy = remade_policy(args) or task.policy
@@ -75,7 +78,7 @@ def train(args: argparse.Namespace, console: Console) -> None:
             task=task,
         )
     figure = args.output_dir / "quickstart.png"
-    save_figure([finished], figure)
+    save_png(figure_of_runs([finished], LIGHT), figure)
     result = save_result([finished], args)
     print_run(finished, console)
     console.print(f"Wrote {figure}, {result} and the checkpoint in {args.output_dir / 'model'}", soft_wrap=True)
@@ -123,24 +126,26 @@ def compare(args: argparse.Namespace, console: Console) -> bool:
 
 def report(runs: list["Run"], args: argparse.Namespace, console: Console) -> None:
     """Print and write the tables and the figure of a comparison."""
-    from figure import MANY, save_classes, save_figure, save_ranking
+    from figure import MANY, figure_of_classes, figure_of_runs, ranking
     from predict import predict
     from tables import caution, table_of_predictions, table_of_success, tables_of_classes
 
+    from trl_grpo_variants.runs.style import save
+
     tables = [table_of_success(runs, BASELINE)]
-    figure = args.output_dir / "compare.png"
     variants = dict.fromkeys(run.variant for run in runs)
-    if len(variants) > MANY:
-        save_ranking(runs, BASELINE, figure)
-    elif args.task == "spread":
+    draw = partial(figure_of_runs, runs)
+    if args.task == "spread":
         from experiment import SPREAD
         from spread import FAVOURED_SHARE
 
         predictions = {v: predict(v, SPREAD.group_size, FAVOURED_SHARE, SPREAD.pass_at) for v in variants}
         tables += [table_of_predictions(predictions), *tables_of_classes(runs, predictions)]
-        save_classes(runs, predictions, figure)
-    else:
-        save_figure(runs, figure)
+        draw = partial(figure_of_classes, runs, predictions)
+    if len(variants) > MANY:
+        draw = partial(ranking, runs, BASELINE)
+    figure = args.output_dir / "compare"
+    save(draw, figure)
     for table in tables:
         shown = Table(title=table.title)
         for i, header in enumerate(table.headers):
@@ -152,7 +157,7 @@ def report(runs: list["Run"], args: argparse.Namespace, console: Console) -> Non
     console.print(caution(runs, BASELINE), soft_wrap=True)
     text = args.output_dir / "compare.md"
     text.write_text("\n".join(table.markdown for table in tables))
-    console.print(f"Wrote {figure}, {text} and {save_result(runs, args)}", soft_wrap=True)
+    console.print(f"Wrote {figure}.png, {text} and {save_result(runs, args)}", soft_wrap=True)
 
 
 def remade_policy(args: argparse.Namespace) -> Path | None:

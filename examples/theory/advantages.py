@@ -13,7 +13,6 @@ large groups in NumPy: nothing is trained.
 """
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,7 @@ import numpy as np
 
 from trl_grpo_variants import theory
 from trl_grpo_variants.objective.advantages import ADVANTAGES
-
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from figures import LABEL, NOTE, SUBTITLE, TITLE, WIDTH, new_figure, pixels, save, style  # noqa: E402
+from trl_grpo_variants.runs.style import EDGE, LABEL, NOTE, Sheet, points, save
 
 
 START, ITERATIONS = 0.1, 20
@@ -38,8 +33,8 @@ RATES = np.linspace(0.0, 1.0, 1001)
 ALIKE = 0.01
 HIGHEST_SIGNAL = 5.0
 HEIGHT = 388
-# Left edge and width of the panels, in pixels.
-PANELS = ((38, 280), (404, 210))
+# Left edge and width of the panels, in pixels, and what goes across.
+PANELS = ((38, 280, "success p of the prompt"), (404, 210, "iteration"))
 
 
 @dataclass(frozen=True)
@@ -119,19 +114,6 @@ def label(name: str) -> str:
     return f"{name} ({settings})" if settings else name
 
 
-def spread(heights: list[float], least: float) -> list[float]:
-    """Heights, moved apart so that neighbours differ by so much at least, in the same order."""
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    moved = list(heights)
-    for _ in range(200):
-        for lower, upper in zip(order, order[1:], strict=False):
-            overlap = least - (moved[upper] - moved[lower])
-            if overlap > 0.0:
-                moved[lower] -= overlap / 2.0
-                moved[upper] += overlap / 2.0
-    return moved
-
-
 def figure(drawn: list[Line], colors: dict[str, str]) -> Any:
     """
     Both panels.
@@ -146,41 +128,27 @@ def figure(drawn: list[Line], colors: dict[str, str]) -> Any:
         [`~matplotlib.figure.Figure`]:
             The figure.
     """
-    drawing = new_figure(HEIGHT, colors)
-    left, right = (drawing.add_axes((x / WIDTH, 74 / HEIGHT, width / WIDTH, 230 / HEIGHT)) for x, width in PANELS)
-    ends = spread([float(line.path[-1]) for line in drawn], 0.07)
-    for line, end in zip(drawn, ends, strict=True):
+    sheet = Sheet(HEIGHT, colors)
+    left, right = (sheet.add_panel(x, 84, width, 230, across=across) for x, width, across in PANELS)
+    ends = []
+    for line in drawn:
         look = LOOKS[line.names[0]]
-        color = colors[look.color]
-        words = {"color": color, "fontsize": pixels(LABEL), "weight": "bold", "va": "center"}
-        left.plot(RATES, np.where(line.signal <= HIGHEST_SIGNAL, line.signal, np.nan), color=color, linewidth=1.7)
-        left.text(*look.place, look.label, ha="center", **words)
-        right.plot(range(ITERATIONS + 1), line.path, color=color, linewidth=1.7, clip_on=False)
-        right.plot([ITERATIONS, ITERATIONS + 0.8], [line.path[-1], end], color=color, linewidth=0.8, clip_on=False)
-        right.text(ITERATIONS + 1.1, end, f"{look.label} {line.path[-1]:.2f}", **words)
-    left.set(xlim=(0.0, 1.0), ylim=(0.0, HIGHEST_SIGNAL))
+        words = {"color": colors[look.color], "fontsize": points(LABEL), "weight": "bold", "ha": "center"}
+        left.plot(RATES, np.where(line.signal <= HIGHEST_SIGNAL, line.signal, np.nan), color=colors[look.color])
+        left.text(*look.place, look.label, va="center", **words)
+        right.plot(range(ITERATIONS + 1), line.path, color=colors[look.color], clip_on=False)
+        ends.append((ITERATIONS, float(line.path[-1]), f"{look.label} {line.path[-1]:.2f}", look.color))
+    left.set(xlim=(0.0, 1.0), ylim=(0.0, HIGHEST_SIGNAL), xticks=[0.0, 0.25, 0.5, 0.75, 1.0])
     right.set(xlim=(0.0, ITERATIONS), ylim=(0.0, 1.0), yticks=[0.0, 0.25, 0.5, 0.75, 1.0])
-    left.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
-    for axes in (left, right):
-        style(axes, colors, "y")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:g}")
-    said = (
-        ("How hard a prompt is pushed", "signal Ω(p) = A(right) − A(wrong)", "success p of the prompt"),
-        ("Where it leads", f"success from {START:g}, exact iterations", "iteration"),
-    )
-    for (x, width), (title, subtitle, across) in zip(PANELS, said, strict=True):
-        edge = (x - 22) / WIDTH
-        drawing.text(edge, 1 - 32 / HEIGHT, title, fontsize=pixels(TITLE), weight="bold", color=colors["text"])
-        drawing.text(edge, 1 - 54 / HEIGHT, subtitle, fontsize=pixels(SUBTITLE), color=colors["muted"])
-        corner = (x + width) / WIDTH, 40 / HEIGHT
-        drawing.text(*corner, across, ha="right", fontsize=pixels(LABEL), color=colors["muted"])
+    sheet.name_ends(right, ends)
+    sheet.add_heading("How hard a prompt is pushed", "signal Ω(p) = A(right) − A(wrong)")
+    sheet.add_heading("Where it leads", f"success from {START:g}, exact iterations", PANELS[1][0] - 22)
     note = (
         f"Theory for large groups, not a training run: beta {COEFFICIENTS['beta']:g}, mirror_beta "
         f"{COEFFICIENTS['mirror_beta']:g} for all, so sizes differ as well as shapes."
     )
-    drawing.text(PANELS[0][0] / WIDTH - 0.029, 13 / HEIGHT, note, fontsize=pixels(NOTE), color=colors["muted"])
-    return drawing
+    sheet.write(EDGE, HEIGHT - 13, note, NOTE)
+    return sheet.figure
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ Trains a one-token policy with the real trainer and prints its success beside th
 
     python examples/theory/agreement.py
 
-Each iteration is a rollout on which the objective is maximised to near-convergence. Writes `agreement.png` and
-`agreement.json` to `runs/theory`, or where `--output_dir` says.
+Each iteration is a rollout on which the objective is maximised to near-convergence. Writes `agreement.png`, the same as
+SVG, light and dark, and `agreement.json` to `runs/theory`, or where `--output_dir` says.
 """
 
 import argparse
@@ -27,12 +27,15 @@ from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer, theory
+from trl_grpo_variants.runs.style import EDGE, LINES, Sheet, save
 
 
 LEARNING_RATE = 0.05
 REPLICAS = 8
 # Two-sided 95 % quantile of Student's t for a mean of that many.
 STUDENT = 2.365
+# Height of a row of panels, in pixels.
+ROW = 190
 
 
 @dataclass(frozen=True)
@@ -246,44 +249,48 @@ def run(case: Case, *, seed: int = 0) -> Outcome:
     return Outcome(case, measured.mean(axis=2).tolist(), (STUDENT * error).tolist(), predicted.tolist())
 
 
-def figure(outcomes: list[Outcome]) -> Any:
+def figure(outcomes: dict[str, list[Outcome]], colors: dict[str, str]) -> Any:
     """
     Predicted success as lines, measured success as points, over the iterations of each run.
 
     Args:
-        outcomes (`list[Outcome]`):
-            Finished runs.
+        outcomes (`dict[str, list[Outcome]]`):
+            Finished runs by what is said of them, a row of panels each.
+        colors (`dict[str, str]`):
+            Light or dark.
 
     Returns:
         [`~matplotlib.figure.Figure`]:
             One panel per run.
     """
-    from matplotlib.figure import Figure
+    sheet = Sheet(72 + ROW * len(outcomes), colors)
+    for row, (said, runs) in enumerate(outcomes.items()):
+        top, pitch = 98 + ROW * row, 714 / len(runs)
+        sheet.write(EDGE, top - 10, said, color="text", weight="bold")
+        for column, outcome in enumerate(runs):
+            name = outcome.case.name.removesuffix(", sampled").replace(", ", "\n", 1)
+            panel = sheet.add_panel(44 + pitch * column, top + 42, pitch - 14, 92, title=name)
+            panel.set(xlim=(-0.2, outcome.case.iterations + 0.2), ylim=(0.0, 1.0), yticks=[0.0, 0.5, 1.0])
+            panel.set_xticks([0, outcome.case.iterations])
+            panel.tick_params(labelleft=column == 0)
+            _draw(panel, outcome, colors)
+    sheet.add_heading(
+        "A trained policy beside what exact iteration predicts",
+        "success over the iterations; lines: theory, points: the trained policy",
+    )
+    return sheet.figure
 
-    columns = min(3, len(outcomes))
-    rows = -(-len(outcomes) // columns)
-    drawing = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
-    drawing.suptitle("lines: theory, points: trained policy, with 95 % intervals where completions are sampled")
-    panels = drawing.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for panel, outcome in zip(panels, outcomes, strict=False):
-        steps = range(outcome.case.iterations + 1)
-        for i, p in enumerate(outcome.case.p_ref):
-            color = f"C{i}"
-            panel.plot(steps, np.array(outcome.predicted)[:, i], color=color, linewidth=1.2, label=f"from {p:g}")
-            panel.errorbar(
-                steps,
-                np.array(outcome.measured)[:, i],
-                np.array(outcome.half_width)[:, i],
-                fmt="o",
-                color=color,
-                markersize=4,
-                capsize=2,
-            )
-        panel.set(title=outcome.case.name, xlabel="iteration", ylabel="success", ylim=(-0.03, 1.03))
-        panel.legend(fontsize=7, framealpha=0.4)
-    for panel in panels[len(outcomes) :]:
-        panel.remove()
-    return drawing
+
+def _draw(panel: Any, outcome: Outcome, colors: dict[str, str]) -> None:
+    """Both successes from each start."""
+    steps = range(outcome.case.iterations + 1)
+    for i in range(len(outcome.case.p_ref)):
+        looks = {"color": colors[LINES[i + 1]], "clip_on": False, "zorder": 3}
+        predicted, measured, half_width = (
+            np.array(values)[:, i] for values in (outcome.predicted, outcome.measured, outcome.half_width)
+        )
+        panel.plot(steps, predicted, linewidth=1.2, **looks)
+        panel.errorbar(steps, measured, half_width, fmt="o", markersize=3.5, capsize=2, **looks)
 
 
 def table(outcomes: list[Outcome]) -> Table:
@@ -311,13 +318,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
 
-    cases = exact_cases() + other_advantages() + sampled_cases() + oscillating_cases()
-    outcomes = [run(case) for case in track(cases, description="Training")]
+    cases = {
+        "Exact: 512 outputs of each prompt, in proportion to their probabilities": exact_cases(),
+        "Exact, with other advantages": other_advantages(),
+        "Sampled: 256 outputs of each prompt; 95 % intervals over eight prompts": sampled_cases(),
+        "Rare successes, from 0.004 and 0.05": oscillating_cases(),
+    }
+    outcomes = {said: [run(case) for case in track(group, description=said)] for said, group in cases.items()}
+    finished = [outcome for group in outcomes.values() for outcome in group]
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    figure(outcomes).savefig(args.output_dir / "agreement.png", dpi=80)
-    (args.output_dir / "agreement.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=2) + "\n")
+    save(lambda colors: figure(outcomes, colors), args.output_dir / "agreement")
+    (args.output_dir / "agreement.json").write_text(json.dumps([asdict(o) for o in finished], indent=2) + "\n")
     console = Console(width=110)
-    console.print(table(outcomes))
+    console.print(table(finished))
     console.print(f"Wrote agreement.png and agreement.json to {args.output_dir}", soft_wrap=True)
 
 

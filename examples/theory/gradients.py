@@ -8,7 +8,7 @@ policy, beside the gradients of the expected reward at the current policy and at
     python examples/theory/gradients.py
 
 The policy drifts away from the rollout along the gradient until the KL to it reaches given values. Writes
-`gradients.png` and `gradients.json` to `runs/theory`, or where `--output_dir` says.
+`gradients.png`, the same as SVG, light and dark, and `gradients.json` to `runs/theory`, or where `--output_dir` says.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from trl_grpo_variants import GRPOVariantConfig, GRPOVariantTrainer
+from trl_grpo_variants.runs.style import Sheet, save
 
 
 VOCABULARY, LENGTH = 4, 4
@@ -48,6 +49,17 @@ LEVELS: dict[str, dict[str, Any]] = {
     "trajectory, two-sided clip": {"importance_sampling_level": "trajectory", "trajectory_clip": "two_sided"}
     | CLIPPED,
     "token, clip": {"importance_sampling_level": "token"} | CLIPPED,
+}
+# What differs by its clip only has one color.
+COLORS = {
+    "trajectory": "blue",
+    "token": "orange",
+    "sequence": "green",
+    "none, current": "grey",
+    "none, frozen": "plum",
+    "trajectory, upper clip": "blue",
+    "trajectory, two-sided clip": "blue",
+    "token, clip": "orange",
 }
 
 
@@ -239,33 +251,40 @@ def measure(seeds: int, kls: tuple[float, ...] = KLS) -> list[Error]:
     ]
 
 
-def figure(errors: list[Error]) -> Any:
+def figure(errors: list[Error], colors: dict[str, str]) -> Any:
     """
     Relative errors over the drift.
 
     Args:
         errors (`list[Error]`):
             What [`measure`] returns.
+        colors (`dict[str, str]`):
+            Light or dark.
 
     Returns:
         [`~matplotlib.figure.Figure`]:
             One panel for each of the two gradients.
     """
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(10, 4.2), layout="constrained")
-    panels = drawing.subplots(1, 2, sharey=True)
-    for panel, name in zip(panels, ("current", "rollout"), strict=True):
-        for i, level in enumerate(LEVELS):
+    kls = sorted({error.kl for error in errors})
+    highest = max(max(error.current, error.rollout) for error in errors)
+    sheet = Sheet(424, colors)
+    for left, name, title in ((44, "current", "at the current policy"), (420, "rollout", "at the rollout's policy")):
+        panel = sheet.add_panel(left, 106, 160, 264, title=title, across="KL between the two, in nats")
+        ends = []
+        for level in LEVELS:
             points = [(error.kl, getattr(error, name)) for error in errors if error.level == level]
-            panel.plot(
-                *zip(*points, strict=True), f"C{i}o" + ("--" if "clip" in level else "-"), label=level, markersize=4
-            )
-        panel.set(xscale="log", yscale="log", xlabel="KL of the rollout's policy to the current one (nats)")
-        panel.set_title(f"gradient at the {'current' if name == 'current' else 'rollout’s'} policy")
-    panels[0].set_ylabel("relative error of the expected gradient")
-    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    return drawing
+            looks = {"color": colors[COLORS[level]], "linestyle": "--" if "clip" in level else "-", "label": level}
+            panel.plot(*zip(*points, strict=True), marker="o", markersize=4, clip_on=False, zorder=3, **looks)
+            ends.append((*points[-1], level, COLORS[level]))
+        panel.set(xscale="log", ylim=(0.0, 1.02 * highest))
+        panel.set_xticks(kls, [f"{kl:g}" for kl in kls])
+        panel.xaxis.minorticks_off()
+        sheet.name_ends(panel, ends)
+    sheet.add_heading(
+        "How far a level's gradient is from that of the expected reward",
+        "relative error, as the policy drifts away from the one that made the rollout; dashed: clipped",
+    )
+    return sheet.figure
 
 
 def table(errors: list[Error]) -> Table:
@@ -297,7 +316,7 @@ def main() -> None:
 
     errors = measure(args.seeds)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    figure(errors).savefig(args.output_dir / "gradients.png", dpi=80)
+    save(lambda colors: figure(errors, colors), args.output_dir / "gradients")
     (args.output_dir / "gradients.json").write_text(json.dumps([asdict(error) for error in errors], indent=2) + "\n")
     console = Console(width=130)
     console.print(table(errors))

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from trl_grpo_variants.runs.style import LIGHT
+
 
 BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
 
@@ -139,7 +141,6 @@ def test_tables_go_between_the_markers(on_gpu, tmp_path):
 
 def test_the_figure_of_costs_has_the_values_of_the_tables(tmp_path):
     cost = load("cost")
-    figures = sys.modules["figures"]
     text = cost.README.read_text()
     drawn, noise, _ = cost.rows(text.replace("| **0.37** | **0.55** |", "| **0.31** | **0.51** |"))
     shares = {row.label: (row.time, row.memory) for row in drawn}
@@ -147,7 +148,7 @@ def test_the_figure_of_costs_has_the_values_of_the_tables(tmp_path):
     assert shares["the same, with share_prompt"] == (0.26, 0.27)
     assert noise == (0.90, 1.03)
 
-    (axes,) = cost.figure(text, figures.LIGHT).axes
+    (axes,) = cost.figure(text, LIGHT).axes
     widths = [bar.get_width() for bar in axes.patches if bar.get_x() == 0.0]
     drawn, *_ = cost.rows(text)
     assert widths == [share for row in drawn if row.time for share in (row.time, row.memory)]

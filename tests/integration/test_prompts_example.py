@@ -3,10 +3,13 @@
 
 """The comparison of ways to choose prompts runs, and its table says what its runs say."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from trl_grpo_variants.runs.style import LIGHT
 
 
 @pytest.fixture(scope="module")
@@ -42,4 +45,21 @@ def test_the_table_is_that_of_the_curves(example, tmp_path, capsys):
         row
         == "| signal | 0.60 (0.50-0.70) | 0.60 (0.50-0.70) | 0.60 (0.50-0.70) | 0.60 (0.50-0.70) | 0.95 (0.95-0.95) | 3,000 | 50 |"
     )
+    for name in ("prompts-light.svg", "prompts-dark.svg"):
+        assert {"signal", "TRL's order"} <= set(re.findall(">([^<>]+)</text>", (tmp_path / name).read_text()))
     assert (tmp_path / "prompts.png").stat().st_size > 10_000
+
+
+def test_the_figure_has_the_mean_as_far_as_all_seeds_go(example):
+    def made(method, ends):
+        return [
+            example.Run("spread", method, seed, [example.Point(0, 0, 0.5), example.Point(10, end, 0.9)])
+            for seed, end in enumerate(ends)
+        ]
+
+    tokens, steps = example.figure([*made("TRL's order", [1000, 800]), *made("signal", [500, 500])], LIGHT).axes
+    order, signal = tokens.lines
+    assert (order.get_xdata()[-1], signal.get_xdata()[-1]) == (800, 500)
+    assert order.get_ydata()[-1] == pytest.approx((0.9 + 0.5 + 0.4 * 0.8) / 2)
+    assert [line.get_ydata()[-1] for line in steps.lines] == pytest.approx([0.9, 0.9])
+    assert [text.get_text() for text in steps.texts] == ["TRL's order", "signal"]

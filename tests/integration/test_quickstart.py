@@ -191,7 +191,8 @@ def test_a_comparison_that_was_killed_goes_on_where_it_was(tmp_path):
     assert [(run["variant"], run["seed"]) for run in stored] == [
         (variant, seed) for seed in (0, 1) for variant in ("grpo", "no_is_frozen")
     ]
-    assert (tmp_path / "compare.png").exists()
+    for name in ("compare.png", "compare-light.svg", "compare-dark.svg"):
+        assert (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("arguments", [["--variant", "tic"], ["--compare", "grpo,tic"]])

@@ -18,6 +18,7 @@ import torch
 from trl_grpo_variants import Variant, register_variant, variants
 from trl_grpo_variants.objective.advantages import ADVANTAGES
 from trl_grpo_variants.papers import GRPO_DYNAMICS
+from trl_grpo_variants.runs.style import LIGHT
 
 
 FOLDER = Path(__file__).parents[2] / "examples" / "quickstart"
@@ -286,12 +287,52 @@ def test_tables_of_classes_stand_beside_their_predictions():
         assert unpredicted == ""
 
 
-def test_figures_of_many_and_of_classes(tmp_path):
-    runs = [a_run(f"v{i}", seed, 0.6 + 0.02 * i + 0.01 * seed) for i in range(12) for seed in (0, 1)]
-    runs += [a_run("grpo", seed, 0.7) for seed in (0, 1)]
-    figure.save_ranking(runs, "grpo", tmp_path / "ranking.png")
-    few = runs[-4:]
-    predictions = {run.variant: predict.predict("grpo", 16, 0.7, (1, 8)) for run in few}
-    figure.save_classes(few, predictions, tmp_path / "classes.png")
-    for name in ("ranking.png", "classes.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+def test_the_ranking_has_a_dot_per_seed_and_marks_what_differs():
+    runs = [a_run(f"v{i}", seed, 0.6 + 0.02 * i + 0.01 * seed) for i in range(9) for seed in (0, 1)]
+    runs += [a_run("grpo", seed, 0.704 + 0.01 * seed, completions=900) for seed in (0, 1)]
+    drawn = figure.ranking(runs, "grpo", LIGHT)
+    names = [text.get_text() for text in drawn.texts if text.get_text() in {run.variant for run in runs}]
+    assert names == ["v8", "v7", "v6", "grpo", "v5", "v4", "v3", "v2", "v1", "v0"]
+    (axes,) = drawn.axes
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    for place, (name, line) in enumerate(zip(names, dots, strict=True)):
+        ends = [run.curve[-1].success.mean for run in runs if run.variant == name]
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (ends, [place, place])
+        # From 0.704 to 0.714, grpo meets the range of v5 only.
+        color = {"grpo": "text", "v5": "grey"}.get(name, "blue")
+        assert line.get_color() == LIGHT[color], name
+    assert [text.get_text() for text in axes.texts].count("800 completions") == 9
+
+
+def test_the_figure_of_classes_has_a_panel_for_each_class_and_k():
+    runs = [a_run("mean_only", seed, 0.7, passed=0.4 + 0.2 * seed) for seed in (0, 1)] + [a_run("grpo", 0, 0.8)]
+    predictions = {"mean_only": predict.Prediction(1.0, 1.0, {"pass@1": 0.7, "pass@8": 0.71}), "grpo": None}
+    panels = {axes.get_title(loc="left"): axes for axes in figure.figure_of_classes(runs, predictions, LIGHT).axes}
+    assert list(panels) == [f"{name}, {k}" for k in ("pass@1", "pass@8") for name in results.CLASSES]
+    for title, axes in panels.items():
+        mean_only, *predicted, grpo = axes.lines
+        assert mean_only.get_ydata()[-1] == pytest.approx(0.75 if "pass@8" in title else 0.5)
+        assert (mean_only.get_color(), grpo.get_color()) == (LIGHT["grey"], LIGHT["blue"])
+        expected = [0.71 if "pass@8" in title else 0.7] if "open" in title else []
+        assert [line.get_ydata()[0] for line in predicted] == expected
+        assert [text.get_text() for text in axes.texts] == (["mean_only", "grpo"] if "open" in title else [])
+
+
+def test_the_figure_of_runs_has_their_means_and_a_lone_run_its_interval():
+    runs = [a_run("grpo", 0, 0.7), a_run("grpo", 1, 0.8), a_run("tic_grpo", 0, 0.9)]
+    success, kl, length = figure.figure_of_runs(runs, LIGHT).axes
+    assert [line.get_ydata()[-1] for line in success.lines] == pytest.approx([0.75, 0.9])
+    assert [text.get_text() for text in success.texts] == ["grpo 0.75", "tic_grpo 0.90"]
+    assert kl.lines[0].get_ydata()[-1] == 0.8 and length.lines[0].get_ydata()[-1] == 5.0
+    assert figure_ends(success.collections[0]) == pytest.approx((0.7, 0.8))
+    wide = replace(runs[0].curve[-1], success=results.Estimate(0.7, 0.6, 0.85))
+    success, *_ = figure.figure_of_runs([replace(runs[0], curve=[*runs[0].curve[:-1], wide])], LIGHT).axes
+    assert figure_ends(success.collections[-1]) == pytest.approx((0.6, 0.85))
+    assert [text.get_text() for text in success.texts] == ["0.70"]
+
+
+def figure_ends(band):
+    """The lowest and the highest of a band at its last step."""
+    vertices = band.get_paths()[0].vertices
+    at = vertices[vertices[:, 0] == 8, 1]
+    return at.min(), at.max()

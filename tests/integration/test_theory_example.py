@@ -12,6 +12,7 @@ import pytest
 
 from trl_grpo_variants import theory
 from trl_grpo_variants.objective.advantages import ADVANTAGES
+from trl_grpo_variants.runs.style import DARK, LIGHT, save
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +21,9 @@ def example():
     sys.path.insert(0, folder)
     import advantages
     import agreement
-    import figures
     import gradients
 
-    yield agreement, gradients, advantages, figures
+    yield agreement, gradients, advantages
     sys.path.remove(folder)
 
 
@@ -58,8 +58,11 @@ def test_the_figure_shows_what_was_measured(example):
     agreement, *_ = example
     case = agreement.Case("a run", "mean_only", beta=1.0, p_ref=(0.2, 0.4), iterations=2)
     outcome = agreement.Outcome(case, [[0.2, 0.4], [0.4, 0.6], [0.4, 0.7]], [[0.1, 0.1]] * 3, [[0.2, 0.4]] * 3)
-    (panel,) = agreement.figure([outcome]).axes
-    assert panel.get_title() == "a run"
+    drawn = agreement.figure({"some": [outcome, outcome], "more": [outcome]}, LIGHT)
+    assert {"some", "more"} < {text.get_text() for text in drawn.texts}
+    assert len(drawn.axes) == 3
+    panel = drawn.axes[-1]
+    assert panel.get_title(loc="left") == "a run"
     lines = [line.get_ydata().tolist() for line in panel.lines if len(line.get_ydata()) == 3]
     assert [0.2, 0.2, 0.2] in lines and [0.4, 0.6, 0.7] in lines
     assert outcome.largest_gap == pytest.approx(0.3)
@@ -67,7 +70,7 @@ def test_the_figure_shows_what_was_measured(example):
 
 
 def test_every_advantage_with_a_signal_is_on_one_line(example, tmp_path):
-    *_, advantages, figures = example
+    *_, advantages = example
     drawn, without = advantages.lines()
     names = [name for line in drawn for name in line.names]
     assert sorted([*names, *without]) == sorted(ADVANTAGES)
@@ -76,10 +79,10 @@ def test_every_advantage_with_a_signal_is_on_one_line(example, tmp_path):
     assert any({"mean_only", "leave_one_out", "length_weighted", "success_weight"} <= line for line in together)
     assert any({"smoothed_std", "group_std", "quantile"} <= line for line in together)
 
-    (light_axes, dark_axes) = (advantages.figure(drawn, colors).axes for colors in (figures.LIGHT, figures.DARK))
+    (light_axes, dark_axes) = (advantages.figure(drawn, colors).axes for colors in (LIGHT, DARK))
     left, right = light_axes
     texts = [text.get_text() for text in [*left.texts, *right.texts]]
-    for line, signal, path in zip(drawn, left.lines, right.lines[::2], strict=True):
+    for line, signal, path in zip(drawn, left.lines, right.lines, strict=True):
         name = line.names[0]
         settings = {"advantage": name, "advantage_kwargs": advantages.SETTINGS.get(name)}
         expected = theory.success_path(0.1, 20, **advantages.COEFFICIENTS, **settings)
@@ -95,7 +98,7 @@ def test_every_advantage_with_a_signal_is_on_one_line(example, tmp_path):
             np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
             assert one.get_color() != other.get_color()
 
-    figures.save(lambda colors: advantages.figure(drawn, colors), tmp_path / "advantages")
+    save(lambda colors: advantages.figure(drawn, colors), tmp_path / "advantages")
     for name in ("advantages-light.svg", "advantages-dark.svg"):
         # As drawn now, and not by an older theory.
         kept = Path(advantages.__file__).with_name(name)
@@ -115,6 +118,8 @@ def test_expected_gradients_of_the_levels(example):
         assert level == "none, frozen" or error.rollout > 0.05, level
     assert errors["trajectory, upper clip"].cosine > errors["trajectory, two-sided clip"].cosine
 
-    panels = gradients.figure(list(errors.values())).axes
-    plotted = {line.get_label(): line.get_ydata()[0] for line in panels[0].lines}
-    assert plotted == {level: error.current for level, error in errors.items()}
+    panels = gradients.figure(list(errors.values()), LIGHT).axes
+    for panel, name in zip(panels, ("current", "rollout"), strict=True):
+        plotted = {line.get_label(): line.get_ydata()[0] for line in panel.lines}
+        assert plotted == {level: getattr(error, name) for level, error in errors.items()}
+        assert {text.get_text() for text in panel.texts} == errors.keys()

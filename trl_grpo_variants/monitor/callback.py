@@ -20,8 +20,9 @@ from transformers import TrainerCallback
 from ..objective.loss import counted_tokens
 from ..objective.ratio import trajectory_log_weight
 from ..objective.rewards import full_reward, has_variance, weighted_rewards
-from ..runs.figures import save, success_figure
+from ..runs.figures import success_figure
 from ..runs.prompts import Prompt
+from ..runs.style import save_png
 from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
 from ..theory import zero_variance_probability
 from .about import settings_of
@@ -196,7 +197,7 @@ class SuccessMonitor(TrainerCallback):
             logger.warning(f"The card has no figure of success. {error}")
             return
         if figure is not None:
-            save(figure, path, software=_OWN_FIGURE)
+            save_png(figure, path, software=_OWN_FIGURE)
 
     def _restore(self, source: Path, before_step: int) -> None:
         try:

@@ -362,10 +362,11 @@ def _histogram_table(prediction: Prediction) -> Table:
 
 
 def _save_figure(prediction: Prediction, path: Path) -> None:
+    from ..runs.style import DPI
     from .figure import draw
 
     figure = draw(prediction)
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=DPI)
     except (OSError, ValueError) as error:
         raise ValueError(f"The figure cannot be written to {path}: {str(error).splitlines()[0]}.") from error
