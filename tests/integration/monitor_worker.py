@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import concatenate_datasets
 
-from ..tiny import make_trainer, visits
+from ..tiny import dataset, make_trainer, visits
 
 
 GROUP = 8
@@ -55,6 +56,8 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
         save_steps=14,
         save_total_limit=1,
         reward_funcs=reward,
+        # So that a rollout may hold several groups of a prompt.
+        train_dataset=concatenate_datasets([dataset(4)] * 6),
         rollout_func=rollout,
     )
     trainer.train()

@@ -44,6 +44,8 @@ def visit(rollout, prompt_id, prompt, number, successes, predicted=None, size=SI
         "completions": size,
         "groups": 1,
         "groups_without_signal": int(successes in (0, size)),
+        "silent_all_succeed": int(successes == size),
+        "silent_none_succeeds": int(successes == 0),
         "success": share,
         "low": max(0.0, share - 0.2),
         "high": min(1.0, share + 0.2),

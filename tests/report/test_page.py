@@ -203,6 +203,14 @@ def test_rewards_that_are_not_binary():
     assert "equal otherwise" in page.texts and "all succeed" not in page.texts
 
 
+def test_reasons_that_an_earlier_version_has_not_recorded():
+    several = {"groups": 2, "groups_without_signal": 1, "silent_all_succeed": None, "silent_none_succeeds": None}
+    rows = [row | several for row in visits_of({str(n): [10, 12] for n in range(4)})]
+    page, _ = page_of(run_of(rows, history()))
+    texts = " ".join(page.texts)
+    assert "equal otherwise, or not recorded" in texts and "in all of them it is not recorded" in texts
+
+
 def test_all_prompts_stuck_at_0():
     page, _ = page_of(run_of(visits_of({str(n): [0, 0, 0] for n in range(6)}), history()[:1]))
     assert "6 of 6 prompts never succeeded." in " ".join(page.texts).replace("\xa0", " ")

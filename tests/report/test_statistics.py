@@ -144,6 +144,13 @@ def test_equal_rewards_that_are_neither_right_nor_wrong_are_told_apart():
     assert (part.all_succeed, part.none_succeeds, part.others) == (0.0, 0.0, 1.0)
 
 
+def test_several_groups_of_a_visit_have_reasons_of_their_own():
+    several = {"groups": 3, "groups_without_signal": 2, "silent_all_succeed": 1, "silent_none_succeeds": 1}
+    rows = [row | several for row in visits_of({str(n): [10] for n in range(4)})]
+    (part,) = statistics.silences(pd.DataFrame(rows))
+    assert (part.all_succeed, part.none_succeeds, part.others) == (1 / 3, 1 / 3, 0.0)
+
+
 # ---- prompts -------------------------------------------------------------------------------------------------------
 
 

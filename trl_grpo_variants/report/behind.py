@@ -49,7 +49,8 @@ def _signal(summary: Summary) -> Part:
     first, end = (part.total for part in summary.quarters)
     label = f"Groups without signal: {percent(first)} in the first quarter, {percent(end)} in the last"
     subtitle = f"{percent(end)} in the last quarter: all rewards equal, no advantage."
-    named = {"all_succeed": "all succeed", "none_succeeds": "none succeeds", "others": "equal otherwise"}
+    others = "equal otherwise" if summary.knows_why_silent else "equal otherwise, or not recorded"
+    named = {"all_succeed": "all succeed", "none_succeeds": "none succeeds", "others": others}
     key = [(f"area {kind}", words) for kind, words in named.items() if any(getattr(part, kind) for part in parts)]
     if any(math.isfinite(part.predicted) for part in parts):
         key.append(("line predicted", "predicted"))

@@ -214,7 +214,7 @@ def why_silent(summary: Summary) -> str:
     shares = {
         "every completion succeeds": part.all_succeed,
         "none succeeds": part.none_succeeds,
-        "rewards are equal otherwise": part.others,
+        "rewards are equal otherwise" if summary.knows_why_silent else "it is not recorded": part.others,
     }
     shares = {why: share for why, share in shares.items() if share > 0}
     if len(shares) == 1:
