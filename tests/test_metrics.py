@@ -83,9 +83,12 @@ def test_success_of_an_evaluation_leaves_out_what_is_repeated(means, monkeypatch
     rewards, weights = torch.tensor([[1.0], [1.0], [1.0], [0.0]]), torch.ones(1)
     monkeypatch.setattr("trl_grpo_variants.metrics.distinct_rows", lambda rows: rows - 2)
     for mode, success, prompts in (("train", 0.75, 2.0), ("eval", 1.0, 1.0)):
-        means.count_success(mode, rewards, weights, 2)
+        means.count_completions(mode, rewards, weights, 2, torch.tensor([1, 2, 3, 10]))
         logged = means.pop(mode)
         assert (logged["success"], logged["success_prompts"]) == (success, prompts)
+        assert logged["completions/median_length"] == {"train": 2.5, "eval": 1.5}[mode]
+        assert logged["completions/mean_successful_length"] == {"train": 2.0, "eval": 1.5}[mode]
+        assert mode == "train" or math.isnan(logged["completions/mean_failed_length"])
 
 
 def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import GradientState
 
 from .objective.ratio import ROLLOUT_END, TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
-from .objective.rewards import success_counts
+from .objective.rewards import length_counts, success_counts
 
 
 # Sums over the whole run, which do not begin anew with a log.
@@ -65,11 +65,17 @@ class RunningMeans:
         for name, (total, count) in zip(values, sums, strict=True):
             self.add(mode, name, total, count)
 
-    def count_success(
-        self, mode: str, rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
+    def count_completions(
+        self,
+        mode: str,
+        rewards_per_func: torch.Tensor,
+        weights: torch.Tensor,
+        num_generations: int,
+        lengths: torch.Tensor,
     ) -> None:
         """
-        Count completions and groups with full reward, see [`success_counts`], and how many groups that were.
+        Count completions and groups with full reward, see [`success_counts`], how many groups that were, and lengths, see
+        [`length_counts`].
 
         Args:
             mode (`str`):
@@ -80,11 +86,14 @@ class RunningMeans:
                 Weights `(F,)` of the reward functions.
             num_generations (`int`):
                 Group size.
+            lengths (`torch.Tensor`):
+                Tokens `(N,)` of the completions of all processes.
         """
         rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
-        counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
-        for name, (full, scored) in counts.items():
-            self.add(mode, name, full, scored)
+        weights, rewards_per_func = weights.to(rewards_per_func.device), rewards_per_func[:rows]
+        counts = success_counts(rewards_per_func, weights, num_generations)
+        for name, (total, count) in (counts | length_counts(lengths[:rows], rewards_per_func, weights)).items():
+            self.add(mode, name, total, count)
         self.add_up(mode, "success_prompts", counts["success_all"][1])
 
     @torch.no_grad()

@@ -160,7 +160,8 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             # Not before there is a rollout: without one the run is saved as it is.
             self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
+        lengths = self.accelerator.gather(torch.tensor(self._lengths, device=self.accelerator.device))
+        self._means.count_completions(mode, rewards_per_func, self.reward_weights, num_generations, lengths)
         advantages, varies = (
             values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
             for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)

@@ -39,7 +39,7 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
 
 
 def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
-    """Visits of a dual run over more than an epoch, and what was logged of the theory."""
+    """Visits of a dual run over more than an epoch, and what was logged of theory, lengths and KLs."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     trainer = make_trainer(
         policy_path,
@@ -65,7 +65,11 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
         "processes": trainer.accelerator.num_processes,
         "visits": visits(output_dir) if trainer.accelerator.is_main_process else None,
         "logged": [
-            {name: value for name, value in entry.items() if name.startswith("theory/")}
+            {
+                name: value
+                for name, value in entry.items()
+                if name.startswith(("theory/", "completions/", "rollout_end/"))
+            }
             for entry in trainer.state.log_history
         ],
         "files": sorted(path.name for path in output_dir.iterdir()),

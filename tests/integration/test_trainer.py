@@ -588,6 +588,27 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
     torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("has_tools", [False, True])
+def test_lengths_are_those_that_trl_counts_by_success(policy_path, tmp_path, has_tools):
+    """Of completions that the loss leaves out, too; what a tool has written is not the policy's."""
+
+    def rollout(prompts, trainer):
+        completion_ids = [[3] * (1 + i % 4) + [1] if i % 4 < 2 else [3] * 6 for i in range(len(prompts))]
+        masks = {"env_mask": [[1, 0] + [1] * (len(ids) - 2) for ids in completion_ids]} if has_tools else {}
+        prompt_ids = trainer.processing_class(prompts)["input_ids"]
+        logps = [[0.0] * len(ids) for ids in completion_ids]
+        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logps} | masks
+
+    settings = {"variant": "reference", "mask_truncated_completions": True, "max_steps": 1}
+    trainer = make_trainer(policy_path, tmp_path, rollout_func=rollout, reward_funcs=first_rows(3), **settings)
+    trainer.train()
+    (entry,) = [entry for entry in trainer.state.log_history if "loss" in entry]
+    told = [entry[f"completions/{what}_length"] for what in ("mean_successful", "mean_failed", "median")]
+    # Lengths of 2, 3, 6 and 6 in each of two groups; the first three completions are right.
+    assert told == pytest.approx([11 / 3 - has_tools, 23 / 5 - has_tools, 4.5 - has_tools])
+    assert entry["completions/mean_length"] == pytest.approx((3 * told[0] + 5 * told[1]) / 8)
+
+
 @pytest.mark.parametrize("metric", ["eval_success@4", "success@1"])
 def test_the_best_model_is_that_of_the_success_that_is_named(policy_path, tmp_path, metric):
     """After one step and after three, one of two prompts succeeds always; after two, each of them once in four."""
