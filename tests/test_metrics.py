@@ -110,6 +110,23 @@ def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
     assert later.keys() == logged.keys() and all(map(math.isnan, later.values()))
 
 
+def test_a_mean_is_known_as_well_as_groups_agree_over_a_whole_optimizer_step(means):
+    """Two completions of each of three groups, of two tokens or none; the last micro-batch of a step is its last."""
+    gradients, mask = GradientState(), torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+    values = torch.tensor([[0.0, 2.0, math.nan], [2.0, 2.0, 9.0], [9.0, 9.0, 9.0]])
+    gradients._set_sync_gradients(False)
+    means.count_spread({"kl": values}, mask, torch.tensor([0, 1, 2]))
+    means.forget_step()
+    means.count_spread({"kl": values}, mask, torch.tensor([0, 1, 2]))
+    assert means.pop("train") == {}
+    gradients._set_sync_gradients(True)
+    means.count_spread({"kl": values + 2.0}, mask, torch.tensor([0, 1, 2]))
+    # Means of groups of 2 and 3, and a third without a token.
+    assert means.pop("train") == {"kl_standard_error": pytest.approx(0.5)}
+    means.count_spread({"kl": values}, mask, torch.zeros(3, dtype=torch.int64))
+    assert math.isnan(means.pop("train")["kl_standard_error"])
+
+
 def test_weights_at_the_end_of_a_rollout_are_logged_once_more(means):
     log_weights, mask = torch.tensor([0.0, math.log(3.0)]), torch.ones(2, 4)
     means.count_trajectories(torch.zeros(2), mask)

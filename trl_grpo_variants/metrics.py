@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
+from .objective.divergences import STANDARD_ERROR, standard_error_over_groups
 from .objective.ratio import ROLLOUT_END, TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
 from .objective.rewards import length_counts, success_counts
 
@@ -33,8 +34,8 @@ class RunningMeans:
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._totals: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
-        # Of the micro-batches of the current optimizer step: log-weight and tokens, per trajectory.
-        self._trajectories: list[torch.Tensor] = []
+        # Of the micro-batches of the current optimizer step: values of each trajectory, by what they are counted for.
+        self._trajectories: dict[str, list[torch.Tensor]] = {}
 
     def add(self, mode: str, name: str, total: float, count: float) -> None:
         """Count a batch of all processes: a sum over what it holds, and how much that is; 0 keeps the name."""
@@ -109,11 +110,9 @@ class RunningMeans:
             ends_rollout (`bool`, *optional*, defaults to `False`):
                 Whether the optimizer step is the last of several on its rollout.
         """
-        self._trajectories.append(torch.stack([log_weights, mask.sum(dim=1)], dim=1))
-        if not self._accelerator.sync_gradients:
+        rows = self._whole_step("weights", [log_weights, mask.sum(dim=1)])
+        if rows is None:
             return
-        rows = self._accelerator.gather(torch.cat(self._trajectories))
-        self.forget_step()
         rows = rows[rows[:, 1] > 0]
         if len(rows) == 0:
             rows = rows.new_full((1, rows.size(1)), torch.nan)
@@ -124,9 +123,43 @@ class RunningMeans:
             std_per_sqrt_token(log_weights, lengths),
         )
         for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
-            is_known = not value.isnan()
             for prefix in ("", ROLLOUT_END)[: 1 + ends_rollout]:
-                self.add("train", f"{prefix}{name}", value.item() if is_known else 0.0, float(is_known))
+                self._add_known(f"{prefix}{name}", value)
+
+    @torch.no_grad()
+    def count_spread(self, values: dict[str, torch.Tensor], mask: torch.Tensor, groups: torch.Tensor) -> None:
+        """
+        Count a micro-batch of training; with the last one of an optimizer step, how well the means over its tokens are
+        known: see [`standard_error_over_groups`].
+
+        Args:
+            values (`dict[str, torch.Tensor]`):
+                Values `(B, T)` by name.
+            mask (`torch.Tensor`):
+                Tokens `(B, T)` that count.
+            groups (`torch.Tensor`):
+                Number `(B,)` of the group of each completion, the same in all processes.
+        """
+        counted = mask.bool()
+        sums = [torch.where(counted, value, 0.0).sum(dim=1).float() for value in values.values()]
+        rows = self._whole_step("spread", [groups, counted.sum(dim=1), *sums])
+        if rows is None:
+            return
+        groups, tokens, *sums = rows.unbind(dim=1)
+        for name, total in zip(values, sums, strict=True):
+            self._add_known(f"{name}{STANDARD_ERROR}", standard_error_over_groups(total, tokens, groups))
+
+    def _whole_step(self, kind: str, columns: list[torch.Tensor]) -> torch.Tensor | None:
+        """Columns `(B,)` of a micro-batch; with its last one, those `(N, columns)` of the optimizer step of all processes."""
+        self._trajectories.setdefault(kind, []).append(torch.stack(columns, dim=1))
+        if not self._accelerator.sync_gradients:
+            return None
+        return self._accelerator.gather(torch.cat(self._trajectories.pop(kind)))
+
+    def _add_known(self, name: str, value: torch.Tensor) -> None:
+        """Count a value of training, unless it is NaN, of which the name is kept."""
+        is_known = not value.isnan()
+        self.add("train", name, value.item() if is_known else 0.0, float(is_known))
 
     def start_run(self) -> None:
         """Leave out what is left of an earlier run of the same trainer."""
@@ -136,7 +169,7 @@ class RunningMeans:
 
     def forget_step(self) -> None:
         """Leave out the trajectories of an optimizer step that was not finished."""
-        self._trajectories = []
+        self._trajectories = {}
 
     def pop(self, mode: str) -> dict[str, float]:
         """Means by name, after which counting begins anew; NaN, which TRL logs as `None`, where there is none."""

@@ -113,7 +113,7 @@ def test_two_processes_that_share_a_group_write_what_one_writes(policy_path, tmp
     for mine, theirs in zip(ranks[0]["logged"], alone["logged"], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
     names = {name for entry in alone["logged"] for name in entry}
-    assert {"theory/renyi_residual", "completions/mean_failed_length"} <= names
+    assert {"theory/renyi_residual", "completions/mean_failed_length", "rollout_end/kl_standard_error"} <= names
 
 
 def test_the_card_shows_predicted_against_measured(policy_path, tmp_path):

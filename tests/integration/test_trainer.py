@@ -1013,13 +1013,42 @@ def test_the_end_of_a_rollout_is_logged_once_more(policy_path, tmp_path, accumul
     for entry, later in zip(single[3::4], several, strict=True):
         for name in names:
             assert later[f"rollout_end/{name}"] == entry[f"rollout_end/{name}"] == pytest.approx(entry[name])
+        for name in names[:2]:
+            error = f"rollout_end/{name}_standard_error"
+            assert later[error] == entry[error] > 0.0
     assert several[1]["mirror_kl"] < several[1]["rollout_end/mirror_kl"]
+    assert not [name for entry in single for name in entry if "standard_error" in name and entry["step"] % 4]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"refill_groups": 1}, {"group_preserving_split": True}, {"gradient_accumulation_steps": 2}],
+    ids=lambda settings: ",".join(settings),
+)
+def test_a_completion_knows_its_group_wherever_it_comes_to_lie(policy_path, tmp_path, settings):
+    run = {"variant": "dual", "steps_per_generation": 4, "per_device_train_batch_size": 4, "max_steps": 4}
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **run | settings)
+    trainer.train()
+    groups = torch.cat([m["group"] for m in trainer.micro_batches[:4]])
+    prompts = torch.cat([m["prompt_ids"] for m in trainer.micro_batches[:4]])
+    assert groups.bincount().tolist() == [4] * 4
+    assert all(len(prompts[groups == group].unique(dim=0)) == 1 for group in range(4))
+    mixed = len({tuple(m["group"].tolist()) for m in trainer.micro_batches[:4]} - {(n,) * 4 for n in range(4)})
+    assert (mixed == 0) == ("group_preserving_split" in settings)
 
 
 def test_a_rollout_of_one_optimizer_step_has_no_end_of_its_own(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, variant="reference", max_steps=2)
     trainer.train()
     assert not [name for entry in trainer.state.log_history for name in entry if name.startswith("rollout_end/")]
+    assert all(entry["kl_standard_error"] >= 0.0 for entry in trainer.state.log_history if "kl" in entry)
+
+
+def test_of_a_step_on_parts_of_two_rollouts_groups_are_not_told_apart(policy_path, tmp_path):
+    settings = {"variant": "dual", "steps_per_generation": 3, "gradient_accumulation_steps": 2, "max_steps": 3}
+    trainer = make_trainer(policy_path, tmp_path, **settings)
+    trainer.train()
+    assert not [name for entry in trainer.state.log_history for name in entry if "standard_error" in name]
 
 
 @pytest.mark.parametrize("sync_steps", [None, 8])

@@ -82,6 +82,10 @@ def history():
             "completions/mean_length": 10.0 + step,
             "completions/min_length": 1.0 + step,
             "completions/max_length": 20.0 + step,
+            "completions/lower_quartile_length": 5.0 + step,
+            "completions/upper_quartile_length": 15.0 + step,
+            "completions/mean_successful_length": 8.0 + step,
+            "completions/mean_failed_length": 12.0 + step,
             "completions/clipped_ratio": 0.05 * step,
             "theory/groups_without_signal": 0.3,
             "success": 0.5,
@@ -94,6 +98,8 @@ def history():
         for step in range(1, 17)
     ]
     entries[3]["kl"] = None
+    for entry in entries[7::4]:
+        entry["rollout_end/kl_standard_error"] = 0.001 * entry["step"]
     return entries
 
 
