@@ -109,7 +109,7 @@ def test_the_details_hold_prompts_settings_and_everything_that_was_logged():
 def test_lengths_are_told_by_success_and_kls_with_their_errors():
     page, _ = page_of(run_of(made_rows(), history(), **SETTINGS))
     texts = " ".join(page.texts).replace("\xa0", " ")
-    assert "Right 9.00 → 24.0, wrong 13.0 → 28.0; at most 80 % of a rollout reached the limit." in texts
+    assert "Right 9.00 → 24.0, wrong 13.0 → 28.0; at most 80 % of a rollout cut off." in texts
     assert "Nats per token, end of each rollout; band: 95 % over groups. Largest" in texts
 
 
@@ -148,7 +148,7 @@ def test_a_run_of_an_earlier_version_has_the_means_and_the_ends_of_lengths():
     logs = [{name: value for name, value in entry.items() if not ours.match(name)} for entry in history()]
     page, _ = page_of(run_of(made_rows(), logs, **SETTINGS))
     texts = " ".join(page.texts).replace("\xa0", " ")
-    assert "Tokens; from the shortest to the longest as a band. Mean 11.0 → 26.0; at most" in texts
+    assert "Tokens; band: from the shortest to the longest. Mean 11.0 → 26.0; at most" in texts
     assert "over groups. Largest" not in texts and modules(page) == MODULES
 
 

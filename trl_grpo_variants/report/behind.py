@@ -197,12 +197,12 @@ def _lengths(summary: Summary) -> Part:
         return Left("Completion length", no_logs(summary, "the logs hold no lengths"))
     lines = {RIGHT: lengths("mean_successful"), WRONG: lengths("mean_failed")}
     lines = {words: series for words, series in lines.items() if series[1].size} or {"mean": mean}
-    what, low, high = "the middle half as a band, means as lines", lengths("lower_quartile"), lengths("upper_quartile")
+    what, low, high = "band: the middle half", lengths("lower_quartile"), lengths("upper_quartile")
     if not low[0].size:
-        what, low, high = "from the shortest to the longest as a band", lengths("min"), lengths("max")
+        what, low, high = "band: from the shortest to the longest", lengths("min"), lengths("max")
     are_known = low[0].size and np.array_equal(low[0], high[0])
     told = ", ".join(f"{words} {quantity(values[0])} → {quantity(values[-1])}" for words, (_, values) in lines.items())
-    cut = f"; at most {percent(summary.cut_off)} of a rollout reached the limit" if summary.cut_off is not None else ""
+    cut = f"; at most {percent(summary.cut_off)} of a rollout cut off" if summary.cut_off is not None else ""
     reading = f"{told[0].upper()}{told[1:]}{cut}."
     label = f"Completion length in tokens: {reading}"
     drawing = length_chart(label, lines, (low, high) if are_known else None, summary.limit, summary.last_step)

@@ -236,12 +236,12 @@ def length_chart(
     if ends is not None:
         (steps, low), (_, high) = (means(series, _MOST_LENGTHS) for series in ends)
         plot.band(plot.x(steps), plot.y(low), plot.y(high), "band measured")
-    heights = {}
+    heights, kinds = {}, {words: "negative" if words == WRONG else "measured" for words in lines}
     for words, series in lines.items():
         steps, values = means(series, _MOST_LENGTHS)
-        plot.line(plot.x(steps), plot.y(values), f"line {'negative' if words == WRONG else 'measured'}")
+        plot.line(plot.x(steps), plot.y(values), f"line {kinds[words]}")
         heights[words] = float(plot.y(values[-1]))
-    _name_ends(plot, heights)
+    _name_ends(plot, heights, kinds)
     if limit is not None:
         at = float(plot.y(limit))
         plot.line([plot.left, plot.right], [at, at], "line limit")
@@ -262,7 +262,7 @@ def lines_chart(
         plot.cloud(plot.x(few), plot.y(shown))
         plot.line(plot.x(x), plot.y(y), f"line {kind}")
         heights[words] = float(plot.y(y[-1]))
-    _name_ends(plot, heights)
+    _name_ends(plot, heights, {})
     return plot.markup
 
 
@@ -272,10 +272,10 @@ def _room(names: Iterable[str], without: int) -> int:
     return round(10 + LETTER * max(map(len, names))) if len(names) > 1 else without
 
 
-def _name_ends(plot: Plot, heights: dict[str, float]) -> None:
+def _name_ends(plot: Plot, heights: dict[str, float], kinds: dict[str, str]) -> None:
     if len(heights) > 1:
         for words, height in _apart(heights).items():
-            plot.text(plot.right + 6, height + 4, words, kind="name")
+            plot.text(plot.right + 6, height + 4, words, kind=f"name {kinds.get(words, '')}".strip())
 
 
 def stack_chart(label: str, steps: Array, parts: Sequence[Array], last_step: float) -> str:
