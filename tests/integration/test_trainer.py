@@ -1045,7 +1045,7 @@ def test_a_rollout_of_one_optimizer_step_has_no_end_of_its_own(policy_path, tmp_
 
 
 def test_of_a_step_on_parts_of_two_rollouts_groups_are_not_told_apart(policy_path, tmp_path):
-    settings = {"variant": "dual", "steps_per_generation": 3, "gradient_accumulation_steps": 2, "max_steps": 3}
+    settings = {"variant": "reference", "steps_per_generation": 3, "gradient_accumulation_steps": 2, "max_steps": 6}
     trainer = make_trainer(policy_path, tmp_path, **settings)
     trainer.train()
     assert not [name for entry in trainer.state.log_history for name in entry if "standard_error" in name]

@@ -73,17 +73,17 @@ def test_single_values_are_dots_and_their_means_a_line():
 def test_means_lie_in_the_band_of_their_standard_errors():
     """Of two rollouts each, where both have one; the axis holds the band."""
     steps = np.arange(24.0)
-    errors = (np.delete(steps, 5), np.full(23, 1.0))
+    errors = (np.delete(steps, 5), np.full(23, 3.0))
     drawing = charts.trend("KL", (steps, steps), 24.0, errors=errors)
     (line,), (band,) = marks(drawing, "line"), marks(drawing, "band")
     across, known = line[:, 0], np.delete(np.arange(12), 2)
     np.testing.assert_allclose(band[:11, 0], across[known])
     pixels = (line[0, 1] - line[-1, 1]) / 22.0
     upper, lower = (np.sort(half)[::-1] for half in (band[11:, 1], band[:11, 1]))
-    half = 1.96 / 2**0.5 * pixels
+    half = 1.96 * 3.0 / 2**0.5 * pixels
     # What is below 0 is at the end of the axis.
     np.testing.assert_allclose(line[known, 1] - upper, half, atol=0.11)
-    np.testing.assert_allclose((lower - line[known, 1])[1:], half, atol=0.11)
+    np.testing.assert_allclose((lower - line[known, 1])[2:], half, atol=0.11)
     assert upper.min() > 8.0 and lower.max() == 154.0
     assert not marks(charts.trend("KL", (steps, steps), 24.0), "band")
 
