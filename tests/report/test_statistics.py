@@ -260,3 +260,8 @@ def test_the_error_of_a_kl_is_that_of_the_last_step_on_a_rollout(prefix):
     steps, values = made(None, entries).logs.standard_errors("kl")
     assert steps.tolist() == [3, 7, 11] and values.tolist() == [0.1] * 3
     assert not made(None, rollout_logs()).logs.standard_errors("kl")[0].size
+
+
+def test_an_evaluation_is_of_the_policy_after_its_step_and_a_rollout_before_it():
+    logs = made(None, [{"step": 4, "success@2": 0.5}, {"step": 4, "eval_success@2": 0.6}]).logs
+    assert (logs.series("success@2")[0].tolist(), logs.series("eval_success@2")[0].tolist()) == ([3.0], [4.0])

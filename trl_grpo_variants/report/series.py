@@ -46,9 +46,9 @@ class Logs:
         return self.series(_ROLLOUT)[0]
 
     def series(self, name: str) -> Series:
-        """Steps and values of a metric."""
+        """Steps and values of a metric; an evaluation is of the policy after the step at which it was logged."""
         steps, values = self.run.series(name)
-        return steps - 1.0, values
+        return (steps if name.startswith("eval_") else steps - 1.0), values
 
     def by_rollout(self, name: str, reduce: Callable[[Array], float]) -> Series:
         """One value for each rollout, at its last step that has one; else what was logged of its last step, or of all."""
