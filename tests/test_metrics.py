@@ -88,7 +88,7 @@ def test_success_of_an_evaluation_leaves_out_what_is_repeated(means, monkeypatch
         assert (logged["success"], logged["success_prompts"]) == (success, prompts)
         assert logged["completions/median_length"] == {"train": 2.5, "eval": 1.5}[mode]
         assert logged["completions/mean_successful_length"] == {"train": 2.0, "eval": 1.5}[mode]
-        assert mode == "train" or math.isnan(logged["completions/mean_failed_length"])
+        assert logged.get("completions/mean_failed_length") == {"train": 10.0}.get(mode)
 
 
 def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
@@ -124,7 +124,7 @@ def test_a_mean_is_known_as_well_as_groups_agree_over_a_whole_optimizer_step(mea
     # Means of groups of 2 and 3, and a third without a token.
     assert means.pop("train") == {"kl_standard_error": pytest.approx(0.5)}
     means.count_spread({"kl": values}, mask, torch.zeros(3, dtype=torch.int64))
-    assert math.isnan(means.pop("train")["kl_standard_error"])
+    assert means.pop("train") == {}
 
 
 def test_weights_at_the_end_of_a_rollout_are_logged_once_more(means):

@@ -123,8 +123,9 @@ class RunningMeans:
             std_per_sqrt_token(log_weights, lengths),
         )
         for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
+            is_known = not value.isnan()
             for prefix in ("", ROLLOUT_END)[: 1 + ends_rollout]:
-                self._add_known(f"{prefix}{name}", value)
+                self.add("train", f"{prefix}{name}", value.item() if is_known else 0.0, float(is_known))
 
     @torch.no_grad()
     def count_spread(self, values: dict[str, torch.Tensor], mask: torch.Tensor, groups: torch.Tensor) -> None:
@@ -147,7 +148,10 @@ class RunningMeans:
             return
         groups, tokens, *sums = rows.unbind(dim=1)
         for name, total in zip(values, sums, strict=True):
-            self._add_known(f"{name}{STANDARD_ERROR}", standard_error_over_groups(total, tokens, groups))
+            error = standard_error_over_groups(total, tokens, groups).item()
+            # One group says nothing in any step, and trackers warn of values that are none.
+            if not math.isnan(error):
+                self.add("train", f"{name}{STANDARD_ERROR}", error, 1.0)
 
     def _whole_step(self, kind: str, columns: list[torch.Tensor]) -> torch.Tensor | None:
         """Columns `(B,)` of a micro-batch; with its last one, those `(N, columns)` of the optimizer step of all processes."""
@@ -155,11 +159,6 @@ class RunningMeans:
         if not self._accelerator.sync_gradients:
             return None
         return self._accelerator.gather(torch.cat(self._trajectories.pop(kind)))
-
-    def _add_known(self, name: str, value: torch.Tensor) -> None:
-        """Count a value of training, unless it is NaN, of which the name is kept."""
-        is_known = not value.isnan()
-        self.add("train", name, value.item() if is_known else 0.0, float(is_known))
 
     def start_run(self) -> None:
         """Leave out what is left of an earlier run of the same trainer."""

@@ -226,14 +226,15 @@ def length_counts(
     Returns:
         `dict[str, tuple[float, int]]`:
             Tokens, and of how many completions: `completions/mean_successful_length` (of full reward, see
-            [`full_reward`]) and `completions/mean_failed_length` (of those that were scored, the others). The quartiles
-            `completions/lower_quartile_length`, `completions/median_length` and `completions/upper_quartile_length`, of
-            one batch each.
+            [`full_reward`]) and `completions/mean_failed_length` (of those that were scored, the others), each only
+            where there are such. The quartiles `completions/lower_quartile_length`, `completions/median_length` and
+            `completions/upper_quartile_length`, of one batch each.
     """
     full, scored = full_reward(rewards_per_func, weights)
     means = {
         f"completions/mean_{outcome}_length": (lengths[chosen].sum().item(), int(chosen.sum()))
         for outcome, chosen in (("successful", full), ("failed", scored & ~full))
+        if chosen.any()
     }
     quarters = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
     return means | {
