@@ -56,7 +56,7 @@ test-axolotl:
 		axolotl-contribs-mit==0.0.6 torchao==0.17.0 triton
 	.venv-axolotl/bin/python -m pytest tests/axolotl $(ARGS)
 
-# Every supported line of TRL, half an hour; writes the table of versions in `docs/limits.md`.
+# Every supported line of TRL, an hour; writes the table of versions in `docs/limits.md`.
 compat: $(VENV)/installed-test
 	$(BIN)/python .ci/compat.py $(ARGS)
 

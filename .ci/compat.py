@@ -4,7 +4,7 @@
 """
 Try the supported versions of TRL and of what it builds on, and write the table of `docs/limits.md`:
 
-    make compat                    # all sets of versions, about three minutes each
+    make compat                    # all sets of versions, about ten minutes each
     make compat ARGS="1.15 1.16"   # these lines of TRL only; prints the rows and writes nothing
 
 Sets are the newest release of each line of TRL with the newest of everything else, and the oldest release of
@@ -147,7 +147,7 @@ def run_tests(python: Path) -> str:
             lines = (problem.get("message", "") + "\n" + (problem.text or "")).strip().splitlines()
             errors = [line.removeprefix("E").strip() for line in lines if re.match(r"E\s+\S*(Error|Exception)", line)]
             messages[errors[-1] if errors else lines[0]] += 1
-    phrase = f"{outcomes['passed']} passed"
+    phrase = f"{outcomes['passed']} passed, {outcomes['skipped']} skipped"
     if outcomes["failed"]:
         message = messages.most_common(1)[0][0].replace("|", "\\|")
         phrase = f"{outcomes['failed']} failed ({message:.120}), {phrase}"

@@ -3,6 +3,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 
 # Set before anything imports torch or a Hugging Face library.
@@ -13,6 +14,17 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 import pytest  # noqa: E402
 
 from .tiny import make_policy  # noqa: E402
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """A method that is refused with the TRL at hand has nothing to be tested; the refusal has a test of its own."""
+    try:
+        return (yield)
+    except NotImplementedError as error:
+        if "divides by another number in TRL" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module", autouse=True)

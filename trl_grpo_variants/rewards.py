@@ -21,27 +21,40 @@ from .guards import check_advantages, check_domain
 from .metrics import replace_last
 from .objective.loss import Objective, counted_tokens
 from .objective.rewards import reward_differences, weighted_rewards, without_infinite_groups
-from .replaced import replaced
 from .reward_workers import RewardFunctionError, RewardWorkers
 
 
+class LoggedRewards:
+    """Columns of rewards as TRL logs them, one per reward function; functions may have one name."""
+
+    def __init__(self) -> None:
+        self.columns: list[tuple[str, list[float]]] = []
+
+    def __getitem__(self, name: str) -> list[float]:
+        self.columns.append((name, []))
+        return self.columns[-1][1]
+
+    def by_function(self, device: torch.device) -> torch.Tensor:
+        """Rewards `(N, F)` of all processes' completions."""
+        return torch.tensor([column for _, column in self.columns], dtype=torch.float32, device=device).T.contiguous()
+
+
 @contextmanager
-def kept_rewards(trainer: Any) -> Iterator[list[torch.Tensor]]:
+def logged_rewards(logs: dict[str, Any]) -> Iterator[LoggedRewards]:
     """
-    Keep the rewards `(N, F)` of the rollouts within the context, of which TRL returns the advantages only.
+    The rewards of the rollout that is made within the context, of which TRL returns the advantages only.
 
-    What the trainer calls for its rewards may be a method that a subclass overrides or a function that the user has
-    set on the instance, so that no class stands around all of them: it is replaced for the time of the rollout.
+    They are what a subclass or a user's hook has made of them. TRL's logs are cut to the size of a training rollout,
+    which an evaluation may exceed, so that others take their place for as long.
     """
-    kept: list[torch.Tensor] = []
-    calculate = trainer._calculate_rewards
-
-    def keep(*args: Any, **kwargs: Any) -> torch.Tensor:
-        kept.append(calculate(*args, **kwargs))
-        return kept[-1]
-
-    with replaced(trainer, _calculate_rewards=keep):
-        yield kept
+    usual, whole = logs["rewards"], LoggedRewards()
+    logs["rewards"] = whole
+    try:
+        yield whole
+    finally:
+        logs["rewards"] = usual
+        for name, column in whole.columns:
+            usual[name].extend(column)
 
 
 def rewards_or_failure(

@@ -27,7 +27,7 @@ from .objective.terms import TermInputs
 from .replaced import replaced
 from .resume import ExactResume
 from .reward_workers import RewardWorkers
-from .rewards import ScoredRollout, kept_rewards
+from .rewards import ScoredRollout, logged_rewards
 from .rollout import arrange, carries_gradient, check_prompts, split_by_group
 from .runs.prompts import identify
 from .snapshot import Anchors, SyncSnapshotCallback
@@ -154,13 +154,13 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             rollout["group"] = torch.tensor(groups, device=self.accelerator.device)
         return rollout
 
-    def _scored_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _scored_rollout(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], torch.Tensor]:
         mode = "train" if self.model.training else "eval"
         # Before the rollout, which may change the rows.
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
-        with kept_rewards(self) as kept:
+        with logged_rewards(self._logs) as logged:
             rollout = super()._generate_and_score_completions(inputs)
-        rewards_per_func = kept[-1]
+        rewards_per_func = logged.by_function(rollout["advantages"].device)
         check_rewards(rewards_per_func, self.reward_func_names, inputs, stop=self.args.stop_on_nonfinite)
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
@@ -188,7 +188,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             )
             for name, value in scalars.items():
                 self._metrics[mode][name].append(value)
-        return rollout
+        return rollout, rewards_per_func
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims_forward):

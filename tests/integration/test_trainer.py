@@ -671,7 +671,6 @@ def test_a_function_for_the_rewards_that_is_set_on_the_trainer_stays_and_is_call
     settings = {"variant": "reference", "max_steps": 3, "trainer_class": Recorder}
     plain = make_trainer(policy_path, tmp_path, **settings)
     plain.train()
-    assert "_calculate_rewards" not in vars(plain)
 
     hooked = make_trainer(policy_path, tmp_path, **settings)
     calls = []
@@ -690,14 +689,40 @@ def test_a_function_for_the_rewards_that_is_set_on_the_trainer_stays_and_is_call
     assert success[1] == pytest.approx(1 - success[0])
 
 
+def test_an_evaluation_larger_than_a_rollout_and_functions_of_one_name_have_all_their_rewards(policy_path, tmp_path):
+    def odd(completion_ids, **_):
+        return [float(i % 2) for i in range(len(completion_ids))]
+
+    def late(completion_ids, **_):
+        return [float(i // 2 % 2) for i in range(len(completion_ids))]
+
+    odd.__name__ = late.__name__ = "judge"
+    trainer = make_trainer(
+        policy_path,
+        tmp_path,
+        variant="mean_only",
+        reward_funcs=[odd, late],
+        per_device_eval_batch_size=16,
+        eval_dataset=dataset(4),
+    )
+    assert trainer.args.generation_batch_size == 8
+    trainer.evaluate()
+    # The completions of a group get 0, 1, 1 and 2.
+    assert trainer.state.log_history[-1]["eval_success"] == pytest.approx(0.25)
+    assert list(trainer._logs["advantages"]) == pytest.approx(2 * [-1.0, 0.0, 0.0, 1.0])
+    # As TRL keeps them: the last ones of what both have given.
+    assert list(trainer._logs["rewards"]["judge"]) == 2 * [0.0, 0.0, 1.0, 1.0]
+
+
 def test_a_rollout_that_fails_leaves_the_trainer_as_it_was(policy_path, tmp_path):
     def broken(completion_ids, **_):
         raise ZeroDivisionError("no judge")
 
     trainer = make_trainer(policy_path, tmp_path, variant="reference", reward_funcs=broken)
+    logs = trainer._logs["rewards"]
     with pytest.raises(ZeroDivisionError, match="^no judge$"):
         trainer.train()
-    assert "_calculate_rewards" not in vars(trainer)
+    assert trainer._logs["rewards"] is logs
 
 
 # ---- zero-variance mask --------------------------------------------------------------------------------------------

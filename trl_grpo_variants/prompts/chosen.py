@@ -18,7 +18,6 @@ from ..config import GRPOVariantConfig
 from ..objective.loss import counted_tokens
 from ..objective.rewards import full_reward
 from ..plan.data import read_rates_of_rows
-from ..rewards import kept_rewards
 from .refill import chosen_groups, further_groups, gathered, have_signal, joined, rows_of, selected
 from .source import Draw, PromptSource
 
@@ -40,8 +39,9 @@ class ChosenPrompts(GRPOTrainer):
     _prompts: PromptSource | None = None
     # The rows of the data as the dataloader has them.
     _rows: Any = None
-    # Completes rows of the data set and gives them their final advantages, and all else that the loss takes.
-    _scored_rollout: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    # Completes rows of the data set and gives them their final advantages, and all else that the loss takes; and the
+    # rewards (N, F) of all processes' completions.
+    _scored_rollout: Callable[[list[dict[str, Any]]], tuple[dict[str, Any], torch.Tensor]]
     # Scores a rollout under a policy.
     _score: Callable[[dict[str, Any], Any, str], torch.Tensor]
     # Groups with signal that the last rollout had no place for, all processes' alike.
@@ -89,7 +89,7 @@ class ChosenPrompts(GRPOTrainer):
     def _chosen_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """A rollout of the rows that are given, or, in training, of those that are chosen instead."""
         if self._prompts is None or not self.model.training:
-            return self._scored_rollout(inputs)
+            return self._scored_rollout(inputs)[0]
         groups = self.args.generation_batch_size // self.num_generations
         if self.args.refill_groups is None:
             return self._visit(groups)[0]
@@ -99,9 +99,8 @@ class ChosenPrompts(GRPOTrainer):
         """A rollout of so many prompts, this process's part of it, and which of all its groups have signal."""
         assert self._prompts is not None
         prompts, weights, expected = self._next_prompts(groups)
-        with kept_rewards(self) as kept:
-            rollout = self._scored_rollout(self._own_rows(prompts))
-        flags = full_reward(kept[-1], self.reward_weights.to(kept[-1].device))
+        rollout, rewards_per_func = self._scored_rollout(self._own_rows(prompts))
+        flags = full_reward(rewards_per_func, self.reward_weights.to(rewards_per_func.device))
         successes, completions = (flag.view(-1, self.num_generations).sum(dim=1) for flag in flags)
         has_signal = have_signal(self.accelerator.gather(rollout["advantages"]), self.num_generations)
         metrics = self._metrics["train"]
