@@ -83,9 +83,12 @@ def test_success_of_an_evaluation_leaves_out_what_is_repeated(means, monkeypatch
     rewards, weights = torch.tensor([[1.0], [1.0], [1.0], [0.0]]), torch.ones(1)
     monkeypatch.setattr("trl_grpo_variants.metrics.distinct_rows", lambda rows: rows - 2)
     for mode, success, prompts in (("train", 0.75, 2.0), ("eval", 1.0, 1.0)):
-        means.count_success(mode, rewards, weights, 2)
+        means.count_completions(mode, rewards, weights, 2, torch.tensor([1, 2, 3, 10]))
         logged = means.pop(mode)
         assert (logged["success"], logged["success_prompts"]) == (success, prompts)
+        assert logged["completions/median_length"] == {"train": 2.5, "eval": 1.5}[mode]
+        assert logged["completions/mean_successful_length"] == {"train": 2.0, "eval": 1.5}[mode]
+        assert logged.get("completions/mean_failed_length") == {"train": 10.0}.get(mode)
 
 
 def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
@@ -109,6 +112,23 @@ def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
     for rows in (slice(2, 3), slice(0, 2)):
         means.count_trajectories(log_weights[rows], mask[rows])
     assert means.pop("train") == logged
+
+
+def test_a_mean_is_known_as_well_as_groups_agree_over_a_whole_optimizer_step(means):
+    """Two completions of each of three groups, of two tokens or none; the last micro-batch of a step is its last."""
+    gradients, mask = GradientState(), torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+    values = torch.tensor([[0.0, 2.0, math.nan], [2.0, 2.0, 9.0], [9.0, 9.0, 9.0]])
+    gradients._set_sync_gradients(False)
+    means.count_spread({"kl": values}, mask, torch.tensor([0, 1, 2]))
+    means.forget_step()
+    means.count_spread({"kl": values}, mask, torch.tensor([0, 1, 2]))
+    assert means.pop("train") == {}
+    gradients._set_sync_gradients(True)
+    means.count_spread({"kl": values + 2.0}, mask, torch.tensor([0, 1, 2]))
+    # Means of groups of 2 and 3, and a third without a token.
+    assert means.pop("train") == {"kl_standard_error": pytest.approx(0.5)}
+    means.count_spread({"kl": values}, mask, torch.zeros(3, dtype=torch.int64))
+    assert means.pop("train") == {}
 
 
 def test_weights_at_the_end_of_a_rollout_are_logged_once_more(means):

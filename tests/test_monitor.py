@@ -381,6 +381,19 @@ def test_groups_of_one_prompt_in_one_rollout_are_one_visit(tmp_path):
     assert second["predicted"] == pytest.approx(theory.sigmoid(theory.logit(20 / 32) + 0.5).item())
 
 
+def test_why_groups_have_no_signal_is_counted_group_by_group(tmp_path):
+    """Five groups of one prompt; two functions whose sums may agree where success does not, and the reverse."""
+    right, wrong, better, graded = [1.0, 1.0], [0.0, 0.0], [2.0, 1.0], [2.0, 0.0]
+    pairs = [(right, right), (wrong, wrong), (right, graded), (right, better), (wrong, graded), (wrong, wrong)]
+    rewards = torch.tensor([pair for pair in pairs for _ in range(G // 2)]).flatten(0, 1)
+    # A single completion of the first group was scored.
+    rewards[1:G] = torch.nan
+    prompts = [("a", "text")] * (5 * G) + [("b", "text")] * G
+    start(tmp_path, weights=(1.0, 1.0)).record(0, prompts, rewards, G)
+    columns = ("groups", "groups_without_signal", "silent_all_succeed", "silent_none_succeeds")
+    assert [[row[name] for name in columns] for row in table(tmp_path)] == [[5, 3, 1, 1], [1, 1, 0, 1]]
+
+
 def test_a_prompt_is_known_by_its_text():
     image = object()
     conversation = [

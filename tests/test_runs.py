@@ -1,13 +1,15 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Intervals of success, what became of a prompt, and the figure of the card."""
+"""Intervals of success, what became of a prompt, the figure of the card, and the file of visits of an earlier version."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from trl_grpo_variants.runs.figures import success_figure
@@ -17,6 +19,7 @@ from trl_grpo_variants.runs.intervals import (
     wilson_interval,
 )
 from trl_grpo_variants.runs.trajectories import kind_of, trajectories
+from trl_grpo_variants.runs.visits import FILE_NAME, JOURNAL_NAME, Visits, read_visits
 
 from .report.made import SIZE, SUCCESSES, made_rows, visit
 
@@ -161,3 +164,28 @@ def test_what_sampling_alone_does_is_rarely_a_kind_of_its_own():
     found = [kind_of(successes, np.full(8, 16.0)) for successes in drawn]
     assert found.count("unchanged") > 0.9 * len(found)
     assert found.count("oscillating") < 0.02 * len(found)
+
+
+# ---- files of earlier versions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_journal", [False, True], ids=["file", "journal"])
+def test_why_groups_have_no_signal_is_derived_where_it_is_not_said(tmp_path, in_journal):
+    """As far as the success of all of a visit's groups tells it, in a file that a run then goes on with."""
+    several = {"groups": 2, "groups_without_signal": 1}
+    rows = [visit(0, str(n), None, 1, successes) for n, successes in enumerate((SIZE, 0, 5))]
+    rows += [visit(0, "equal", None, 1, 5) | {"groups_without_signal": 1}]
+    rows += [visit(0, "both", None, 1, SIZE) | several | {"groups_without_signal": 2}]
+    rows += [visit(0, "either", None, 1, 5) | several, visit(0, "neither", None, 1, 5) | {"groups": 2}]
+    visits, store, reasons = pd.DataFrame(rows), Visits(tmp_path, {}), ["silent_all_succeed", "silent_none_succeeds"]
+    store.start(visits[:0] if in_journal else visits)
+    if in_journal:
+        store.append(visits)
+        lines = [json.loads(line) for line in (tmp_path / JOURNAL_NAME).read_text().splitlines()]
+        earlier = [{name: value for name, value in line.items() if name not in reasons} for line in lines]
+        (tmp_path / JOURNAL_NAME).write_text("".join(json.dumps(line) + "\n" for line in earlier))
+    pq.write_table(pq.read_table(tmp_path / FILE_NAME).drop_columns(reasons), tmp_path / FILE_NAME)
+    expected = [[1, 0], [0, 1], [0, 0], [0, 0], [2, 0], [np.nan, np.nan], [0, 0]]
+    np.testing.assert_equal(read_visits(tmp_path)[0][reasons].to_numpy(), expected)
+    store.merge()
+    np.testing.assert_equal(read_visits(tmp_path)[0][reasons].to_numpy(), expected)

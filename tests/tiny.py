@@ -83,14 +83,15 @@ def make_trainer(policy_path: str, output_dir: Path, trainer_class: type = GRPOV
             "reward_funcs",
             "rollout_func",
             "tools",
+            "train_dataset",
         )
         if name in settings
     }
-    arguments.setdefault("reward_funcs", reward)
+    arguments = {"reward_funcs": reward, "train_dataset": dataset()} | arguments
     model = settings.pop("model", None) or AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
     config_class = GRPOVariantConfig if issubclass(trainer_class, GRPOVariantTrainer) else GRPOConfig
     args = make_config(output_dir, config_class, **settings)
-    return trainer_class(model=model, args=args, train_dataset=dataset(), **arguments)
+    return trainer_class(model=model, args=args, **arguments)
 
 
 def visits(folder: Path) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import GradientState
 
+from .objective.divergences import STANDARD_ERROR, standard_error_over_groups
 from .objective.ratio import ROLLOUT_END, TRAJECTORY_METRICS, effective_sample_size, std_per_sqrt_token
-from .objective.rewards import success_counts
+from .objective.rewards import length_counts, success_counts
 
 
 # Sums over the whole run, which do not begin anew with a log.
@@ -33,8 +34,8 @@ class RunningMeans:
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._totals: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
-        # Of the micro-batches of the current optimizer step: log-weight and tokens, per trajectory.
-        self._trajectories: list[torch.Tensor] = []
+        # Of the micro-batches of the current optimizer step: values of each trajectory, by what they are counted for.
+        self._trajectories: dict[str, list[torch.Tensor]] = {}
 
     def add(self, mode: str, name: str, total: float, count: float) -> None:
         """Count a batch of all processes: a sum over what it holds, and how much that is; 0 keeps the name."""
@@ -65,11 +66,17 @@ class RunningMeans:
         for name, (total, count) in zip(values, sums, strict=True):
             self.add(mode, name, total, count)
 
-    def count_success(
-        self, mode: str, rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int
+    def count_completions(
+        self,
+        mode: str,
+        rewards_per_func: torch.Tensor,
+        weights: torch.Tensor,
+        num_generations: int,
+        lengths: torch.Tensor,
     ) -> None:
         """
-        Count completions and groups with full reward, see [`success_counts`], and how many groups that were.
+        Count completions and groups with full reward, see [`success_counts`], how many groups that were, and lengths, see
+        [`length_counts`].
 
         Args:
             mode (`str`):
@@ -80,11 +87,14 @@ class RunningMeans:
                 Weights `(F,)` of the reward functions.
             num_generations (`int`):
                 Group size.
+            lengths (`torch.Tensor`):
+                Tokens `(N,)` of the completions of all processes.
         """
         rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
-        counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
-        for name, (full, scored) in counts.items():
-            self.add(mode, name, full, scored)
+        weights, rewards_per_func = weights.to(rewards_per_func.device), rewards_per_func[:rows]
+        counts = success_counts(rewards_per_func, weights, num_generations)
+        for name, (total, count) in (counts | length_counts(lengths[:rows], rewards_per_func, weights)).items():
+            self.add(mode, name, total, count)
         self.add_up(mode, "success_prompts", counts["success_all"][1])
 
     @torch.no_grad()
@@ -100,11 +110,9 @@ class RunningMeans:
             ends_rollout (`bool`, *optional*, defaults to `False`):
                 Whether the optimizer step is the last of several on its rollout.
         """
-        self._trajectories.append(torch.stack([log_weights, mask.sum(dim=1)], dim=1))
-        if not self._accelerator.sync_gradients:
+        rows = self._whole_step("weights", [log_weights, mask.sum(dim=1)])
+        if rows is None:
             return
-        rows = self._accelerator.gather(torch.cat(self._trajectories))
-        self.forget_step()
         rows = rows[rows[:, 1] > 0]
         if len(rows) == 0:
             rows = rows.new_full((1, rows.size(1)), torch.nan)
@@ -118,6 +126,39 @@ class RunningMeans:
             for prefix in ("", ROLLOUT_END)[: 1 + ends_rollout]:
                 self.add("train", f"{prefix}{name}", value.nan_to_num().item(), float(not value.isnan()))
 
+    @torch.no_grad()
+    def count_spread(self, values: dict[str, torch.Tensor], mask: torch.Tensor, groups: torch.Tensor) -> None:
+        """
+        Count a micro-batch of training; with the last one of an optimizer step, how well the means over its tokens are
+        known: see [`standard_error_over_groups`].
+
+        Args:
+            values (`dict[str, torch.Tensor]`):
+                Values `(B, T)` by name.
+            mask (`torch.Tensor`):
+                Tokens `(B, T)` that count.
+            groups (`torch.Tensor`):
+                Number `(B,)` of the group of each completion, the same in all processes.
+        """
+        counted = mask.bool()
+        sums = [torch.where(counted, value, 0.0).sum(dim=1).float() for value in values.values()]
+        rows = self._whole_step("spread", [groups, counted.sum(dim=1), *sums])
+        if rows is None:
+            return
+        groups, tokens, *sums = rows.unbind(dim=1)
+        for name, total in zip(values, sums, strict=True):
+            error = standard_error_over_groups(total, tokens, groups).item()
+            # One group says nothing in any step, and trackers warn of values that are none.
+            if not math.isnan(error):
+                self.add("train", f"{name}{STANDARD_ERROR}", error, 1.0)
+
+    def _whole_step(self, kind: str, columns: list[torch.Tensor]) -> torch.Tensor | None:
+        """Columns `(B,)` of a micro-batch; with its last one, those `(N, columns)` of the optimizer step of all processes."""
+        self._trajectories.setdefault(kind, []).append(torch.stack(columns, dim=1))
+        if not self._accelerator.sync_gradients:
+            return None
+        return self._accelerator.gather(torch.cat(self._trajectories.pop(kind)))
+
     def start_run(self) -> None:
         """Leave out what is left of an earlier run of the same trainer."""
         self.forget_step()
@@ -126,7 +167,7 @@ class RunningMeans:
 
     def forget_step(self) -> None:
         """Leave out the trajectories of an optimizer step that was not finished."""
-        self._trajectories = []
+        self._trajectories = {}
 
     def pop(self, mode: str) -> dict[str, float]:
         """Means by name, after which counting begins anew; NaN, which TRL logs as `None`, where there is none."""

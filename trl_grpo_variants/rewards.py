@@ -102,12 +102,20 @@ class ScoredRollout(LeanForward):
 
     _method: Objective
     _reward_workers: RewardWorkers
+    # Tokens that the policy has produced in each of this process's completions, also those that the loss leaves out.
+    _lengths: list[int]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().train(*args, **kwargs)
         finally:
             self._reward_workers.close()
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        output = super()._generate(prompts)
+        _, completion_ids, tool_mask, *_ = output
+        self._lengths = [len(ids) for ids in completion_ids] if tool_mask is None else [sum(row) for row in tool_mask]
+        return output
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
         calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)

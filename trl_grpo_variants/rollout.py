@@ -30,6 +30,7 @@ _NOT_FORWARD_INPUTS = {
     "ref_per_token_logps",
     "has_variance",
     "needed",
+    "group",
     "prompt_weights",
     "importance_sampling_ratio",
     "sampling_per_token_logps",

@@ -146,7 +146,13 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.args.extends_trl:
             return super()._generate_and_score_completions(inputs)
-        return self._chosen_rollout(inputs)
+        rollout = self._chosen_rollout(inputs)
+        # Of an optimizer step that is not all of one rollout, groups are not told apart.
+        whole_steps = self._micro_batches % self.args.gradient_accumulation_steps == 0
+        if self.model.training and self._method.anchors and whole_steps:
+            groups = self._own_places(self.args.generation_batch_size // self.num_generations)
+            rollout["group"] = torch.tensor(groups, device=self.accelerator.device)
+        return rollout
 
     def _scored_rollout(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], torch.Tensor]:
         mode = "train" if self.model.training else "eval"
@@ -160,7 +166,8 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             # Not before there is a rollout: without one the run is saved as it is.
             self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
+        lengths = self.accelerator.gather(torch.tensor(self._lengths, device=self.accelerator.device))
+        self._means.count_completions(mode, rewards_per_func, self.reward_weights, num_generations, lengths)
         advantages, varies = (
             values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
             for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)
@@ -187,8 +194,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         if not self.model.training or not (self.args.group_preserving_split or self.args.trims_forward):
             return super()._prepare_inputs(generation_batch)
         self._try_lines()
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        if self._step % generate_every == 0 or self._buffered_inputs is None:
+        if self._step % self._micro_batches == 0 or self._buffered_inputs is None:
             if self.args.group_preserving_split:
                 rollout = self._generate_and_score_completions(generation_batch)
                 self._buffered_inputs = split_by_group(rollout, self.args.steps_per_generation)
@@ -254,10 +260,11 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
             # In an evaluation the previous policy of the rollout is the policy itself.
             metrics.pop("mirror_kl", None)
         ends_rollout = mode == "train" and self._ends_rollout
-        ends = {
-            f"{ROLLOUT_END}{name}": values for name, values in metrics.items() if ends_rollout and name in KL_METRICS
-        }
-        self._means.count(mode, metrics | ends, computed)
+        prefix = ROLLOUT_END if ends_rollout else ""
+        divergences = {f"{prefix}{name}": metrics[name] for name in KL_METRICS if name in metrics}
+        self._means.count(mode, metrics | divergences, computed)
+        if "group" in inputs and divergences and self._is_last_step:
+            self._means.count_spread(divergences, computed, inputs["group"])
         # The frozen gradient is taken where the weights are 1 by construction, whatever the live policy has become.
         if mode == "train" and inputs.get("old_per_token_logps") is not None and self._anchors.frozen is None:
             log_weights = trajectory_log_weight(terms.logps, terms.old_logps, terms.mask)
@@ -267,11 +274,19 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         return loss
 
     @property
+    def _micro_batches(self) -> int:
+        """How many micro-batches a rollout serves."""
+        return self.args.steps_per_generation * self.num_iterations
+
+    @property
     def _ends_rollout(self) -> bool:
         """Whether the micro-batch is of the last optimizer step on its rollout, which serves several."""
-        accumulation = self.args.gradient_accumulation_steps
-        micro_batches = self.args.steps_per_generation * self.num_iterations
-        return accumulation < micro_batches and self._step % micro_batches >= micro_batches - accumulation
+        return self.args.gradient_accumulation_steps < self._micro_batches and self._is_last_step
+
+    @property
+    def _is_last_step(self) -> bool:
+        """Whether the micro-batch is of the last optimizer step on its rollout."""
+        return self._step % self._micro_batches >= self._micro_batches - self.args.gradient_accumulation_steps
 
     # The forward pass inside the parent's loss is where the log-probs of the current policy become known.
     def _get_per_token_logps_and_entropies(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import concatenate_datasets
 
-from ..tiny import make_trainer, visits
+from ..tiny import dataset, make_trainer, visits
 
 
 GROUP = 8
@@ -38,7 +39,7 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
 
 
 def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
-    """Visits of a dual run over more than an epoch, and what was logged of the theory."""
+    """Visits of a dual run over more than an epoch, and what was logged of theory, lengths and KLs."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     trainer = make_trainer(
         policy_path,
@@ -55,6 +56,8 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
         save_steps=14,
         save_total_limit=1,
         reward_funcs=reward,
+        # So that a rollout may hold several groups of a prompt.
+        train_dataset=concatenate_datasets([dataset(4)] * 6),
         rollout_func=rollout,
     )
     trainer.train()
@@ -62,7 +65,11 @@ def run(policy_path: str, output_dir: Path) -> dict[str, Any]:
         "processes": trainer.accelerator.num_processes,
         "visits": visits(output_dir) if trainer.accelerator.is_main_process else None,
         "logged": [
-            {name: value for name, value in entry.items() if name.startswith("theory/")}
+            {
+                name: value
+                for name, value in entry.items()
+                if name.startswith(("theory/", "completions/", "rollout_end/"))
+            }
             for entry in trainer.state.log_history
         ],
         "files": sorted(path.name for path in output_dir.iterdir()),

@@ -106,12 +106,14 @@ def test_two_processes_that_share_a_group_write_what_one_writes(policy_path, tmp
     assert [alone["processes"], *(rank["processes"] for rank in ranks)] == [1, 2, 2]
     assert ranks[1]["visits"] is None and "success_monitor.parquet" in alone["files"]
     assert not [name for name in ranks[0]["files"] if "partial" in name or name.endswith("jsonl")]
-    assert len(alone["visits"]) == 36 and {row["completions"] for row in alone["visits"]} == {monitor_worker.GROUP}
+    assert {row["completions"] for row in alone["visits"]} == {monitor_worker.GROUP, 2 * monitor_worker.GROUP}
+    assert any(row["groups"] == 2 and row["silent_none_succeeds"] for row in alone["visits"])
     assert len({row["successes"] for row in alone["visits"]}) > 2
     assert ranks[0]["visits"] == alone["visits"]
     for mine, theirs in zip(ranks[0]["logged"], alone["logged"], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
-    assert any("theory/renyi_residual" in entry for entry in alone["logged"])
+    names = {name for entry in alone["logged"] for name in entry}
+    assert {"theory/renyi_residual", "completions/mean_failed_length", "rollout_end/kl_standard_error"} <= names
 
 
 def test_the_card_shows_predicted_against_measured(policy_path, tmp_path):

@@ -95,6 +95,8 @@ def test_the_grpo_preset_is_stock_with_more_metrics(policy_path, tmp_path):
         "success@2",
         "success@4",
         "generated_tokens",
+        *(f"completions/{what}_length" for what in ("mean_successful", "mean_failed")),
+        *(f"completions/{what}_length" for what in ("lower_quartile", "median", "upper_quartile")),
         "trajectory/log_weight_std",
         "trajectory/ess",
         "trajectory/log_weight_std_per_sqrt_token",

@@ -588,6 +588,27 @@ def test_metrics_between_two_logs_are_those_of_all_rollouts_and_of_no_evaluation
     torch.testing.assert_close(torch.tensor(table["advantage"])[-8:].float(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("has_tools", [False, True])
+def test_lengths_are_those_that_trl_counts_by_success(policy_path, tmp_path, has_tools):
+    """Of completions that the loss leaves out, too; what a tool has written is not the policy's."""
+
+    def rollout(prompts, trainer):
+        completion_ids = [[3] * (1 + i % 4) + [1] if i % 4 < 2 else [3] * 6 for i in range(len(prompts))]
+        masks = {"env_mask": [[1, 0] + [1] * (len(ids) - 2) for ids in completion_ids]} if has_tools else {}
+        prompt_ids = trainer.processing_class(prompts)["input_ids"]
+        logps = [[0.0] * len(ids) for ids in completion_ids]
+        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logps} | masks
+
+    settings = {"variant": "reference", "mask_truncated_completions": True, "max_steps": 1}
+    trainer = make_trainer(policy_path, tmp_path, rollout_func=rollout, reward_funcs=first_rows(3), **settings)
+    trainer.train()
+    (entry,) = [entry for entry in trainer.state.log_history if "loss" in entry]
+    told = [entry[f"completions/{what}_length"] for what in ("mean_successful", "mean_failed", "median")]
+    # Lengths of 2, 3, 6 and 6 in each of two groups; the first three completions are right.
+    assert told == pytest.approx([11 / 3 - has_tools, 23 / 5 - has_tools, 4.5 - has_tools])
+    assert entry["completions/mean_length"] == pytest.approx((3 * told[0] + 5 * told[1]) / 8)
+
+
 @pytest.mark.parametrize("metric", ["eval_success@4", "success@1"])
 def test_the_best_model_is_that_of_the_success_that_is_named(policy_path, tmp_path, metric):
     """After one step and after three, one of two prompts succeeds always; after two, each of them once in four."""
@@ -1017,13 +1038,42 @@ def test_the_end_of_a_rollout_is_logged_once_more(policy_path, tmp_path, accumul
     for entry, later in zip(single[3::4], several, strict=True):
         for name in names:
             assert later[f"rollout_end/{name}"] == entry[f"rollout_end/{name}"] == pytest.approx(entry[name])
+        for name in names[:2]:
+            error = f"rollout_end/{name}_standard_error"
+            assert later[error] == entry[error] > 0.0
     assert several[1]["mirror_kl"] < several[1]["rollout_end/mirror_kl"]
+    assert not [name for entry in single for name in entry if "standard_error" in name and entry["step"] % 4]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"refill_groups": 1}, {"group_preserving_split": True}, {"gradient_accumulation_steps": 2}],
+    ids=lambda settings: ",".join(settings),
+)
+def test_a_completion_knows_its_group_wherever_it_comes_to_lie(policy_path, tmp_path, settings):
+    run = {"variant": "dual", "steps_per_generation": 4, "per_device_train_batch_size": 4, "max_steps": 4}
+    trainer = make_trainer(policy_path, tmp_path, trainer_class=Recorder, **run | settings)
+    trainer.train()
+    groups = torch.cat([m["group"] for m in trainer.micro_batches[:4]])
+    prompts = torch.cat([m["prompt_ids"] for m in trainer.micro_batches[:4]])
+    assert groups.bincount().tolist() == [4] * 4
+    assert all(len(prompts[groups == group].unique(dim=0)) == 1 for group in range(4))
+    mixed = len({tuple(m["group"].tolist()) for m in trainer.micro_batches[:4]} - {(n,) * 4 for n in range(4)})
+    assert (mixed == 0) == ("group_preserving_split" in settings)
 
 
 def test_a_rollout_of_one_optimizer_step_has_no_end_of_its_own(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, variant="reference", max_steps=2)
     trainer.train()
     assert not [name for entry in trainer.state.log_history for name in entry if name.startswith("rollout_end/")]
+    assert all(entry["kl_standard_error"] >= 0.0 for entry in trainer.state.log_history if "kl" in entry)
+
+
+def test_of_a_step_on_parts_of_two_rollouts_groups_are_not_told_apart(policy_path, tmp_path):
+    settings = {"variant": "reference", "steps_per_generation": 3, "gradient_accumulation_steps": 2, "max_steps": 6}
+    trainer = make_trainer(policy_path, tmp_path, **settings)
+    trainer.train()
+    assert not [name for entry in trainer.state.log_history for name in entry if "standard_error" in name]
 
 
 @pytest.mark.parametrize("sync_steps", [None, 8])

@@ -11,6 +11,7 @@ from trl_grpo_variants.objective.divergences import (
     reverse_kl,
     sequence_squared_log_ratio,
     squared_log_ratio,
+    standard_error_over_groups,
 )
 from trl_grpo_variants.objective.ratio import (
     MAX_DIVERGENCE_LOG_RATIO,
@@ -114,3 +115,30 @@ def test_bounded_extremes_are_finite(old, anchor, current):
 
     assert kl.isfinite().all()
     assert logps.grad.isfinite().all()
+
+
+def test_of_groups_of_one_size_the_error_is_that_of_the_mean_of_their_means():
+    sums, groups = torch.tensor([1.0, 3.0, 2.0, 8.0, 9.0, 1.0]), torch.tensor([7, 2, 7, 2, 5, 5])
+    means = torch.tensor([3.0, 11.0, 10.0]) / 4
+    error = standard_error_over_groups(sums, torch.full((6,), 2), groups)
+    torch.testing.assert_close(error, means.std() / 3**0.5)
+
+
+def test_the_error_is_how_far_means_over_tokens_of_like_groups_spread():
+    """Completions of a group are alike, and the longer the larger their values."""
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.arange(50).repeat_interleave(4)
+    means, errors = [], []
+    for _ in range(400):
+        difficulty = torch.rand(50, generator=generator)[groups]
+        tokens = torch.randint(0, 8, (200,), generator=generator)
+        sums = tokens * (difficulty + 0.1 * tokens + 0.2 * torch.randn(200, generator=generator))
+        means.append(sums.sum() / tokens.sum())
+        errors.append(standard_error_over_groups(sums, tokens, groups))
+    torch.testing.assert_close(torch.stack(means).std(), torch.stack(errors).mean(), rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("tokens", [[0, 0, 0], [3, 2, 0]])
+def test_less_than_two_groups_say_nothing_of_their_spread(tokens):
+    error = standard_error_over_groups(torch.tensor([0.1, 0.7, 0.0]), torch.tensor(tokens), torch.tensor([0, 0, 1]))
+    assert error.isnan()

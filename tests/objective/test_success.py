@@ -10,7 +10,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from trl_grpo_variants.objective.rewards import success_at, success_counts, success_sizes
+from trl_grpo_variants.objective.rewards import length_counts, success_at, success_counts, success_sizes
 
 
 nan = math.nan
@@ -94,3 +94,18 @@ def test_nothing_scored_counts_nothing():
     counts = success_counts(torch.full((4, 1), nan), torch.ones(1), 2)
 
     assert counts == dict.fromkeys(["success", "success_all", "success_none", "success@1", "success@2"], (0, 0))
+
+
+def test_lengths_are_told_by_success_and_those_without_a_reward_among_all():
+    lengths = torch.tensor([1, 2, 4, 8, 100])
+    rewards = torch.tensor([[1.0], [0.5], [1.0], [0.0], [nan]])
+
+    counts = length_counts(lengths, rewards, torch.ones(1))
+
+    assert counts == {
+        "completions/mean_successful_length": (5, 2),
+        "completions/mean_failed_length": (10, 2),
+        "completions/lower_quartile_length": (2.0, 1),
+        "completions/median_length": (4.0, 1),
+        "completions/upper_quartile_length": (8.0, 1),
+    }

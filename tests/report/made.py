@@ -44,6 +44,8 @@ def visit(rollout, prompt_id, prompt, number, successes, predicted=None, size=SI
         "completions": size,
         "groups": 1,
         "groups_without_signal": int(successes in (0, size)),
+        "silent_all_succeed": int(successes == size),
+        "silent_none_succeeds": int(successes == 0),
         "success": share,
         "low": max(0.0, share - 0.2),
         "high": min(1.0, share + 0.2),
@@ -80,6 +82,10 @@ def history():
             "completions/mean_length": 10.0 + step,
             "completions/min_length": 1.0 + step,
             "completions/max_length": 20.0 + step,
+            "completions/lower_quartile_length": 5.0 + step,
+            "completions/upper_quartile_length": 15.0 + step,
+            "completions/mean_successful_length": 8.0 + step,
+            "completions/mean_failed_length": 12.0 + step,
             "completions/clipped_ratio": 0.05 * step,
             "theory/groups_without_signal": 0.3,
             "success": 0.5,
@@ -92,6 +98,8 @@ def history():
         for step in range(1, 17)
     ]
     entries[3]["kl"] = None
+    for entry in entries[7::4]:
+        entry["rollout_end/kl_standard_error"] = 0.001 * entry["step"]
     return entries
 
 

@@ -133,6 +133,8 @@ def foreign_state(folder):
         (edited(successes=SIZE + 1), f"{FILE_NAME} is no file of visits: it has been edited."),
         (edited(groups=0), f"{FILE_NAME} is no file of visits: it has been edited."),
         (edited(groups_without_signal=2), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(silent_all_succeed=2), f"{FILE_NAME} is no file of visits: it has been edited."),
+        (edited(silent_none_succeeds=-1), f"{FILE_NAME} is no file of visits: it has been edited."),
         (edited(predicted=1.5), f"{FILE_NAME} is no file of visits: it has been edited."),
         (edited(step=None), f"{FILE_NAME} is no file of visits: it has been edited."),
         (edited_journal(rollout="0"), f"{JOURNAL_NAME} is no journal of visits: it has been edited."),

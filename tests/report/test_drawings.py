@@ -70,6 +70,24 @@ def test_single_values_are_dots_and_their_means_a_line():
     assert len(marks(many, "dots")[0]) == 334
 
 
+def test_means_lie_in_the_band_of_their_standard_errors():
+    """Of two rollouts each, where both have one; the axis holds the band."""
+    steps = np.arange(24.0)
+    errors = (np.delete(steps, 5), np.full(23, 3.0))
+    drawing = charts.trend("KL", (steps, steps), 24.0, errors=errors)
+    (line,), (band,) = marks(drawing, "line"), marks(drawing, "band")
+    across, known = line[:, 0], np.delete(np.arange(12), 2)
+    np.testing.assert_allclose(band[:11, 0], across[known])
+    pixels = (line[0, 1] - line[-1, 1]) / 22.0
+    upper, lower = (np.sort(half)[::-1] for half in (band[11:, 1], band[:11, 1]))
+    half = 1.96 * 3.0 / 2**0.5 * pixels
+    # What is below 0 is at the end of the axis.
+    np.testing.assert_allclose(line[known, 1] - upper, half, atol=0.11)
+    np.testing.assert_allclose((lower - line[known, 1])[2:], half, atol=0.11)
+    assert upper.min() > 8.0 and lower.max() == 154.0
+    assert not marks(charts.trend("KL", (steps, steps), 24.0), "band")
+
+
 def test_a_single_rollout_is_seen():
     drawing = charts.trend("KL", (np.array([0.0]), np.array([0.5])), 1.0)
     assert len(marks(drawing, "means")) == 1
@@ -129,13 +147,26 @@ def test_visits_are_drawn_at_their_prediction_with_their_number():
 def test_lengths_lie_between_the_shortest_and_the_longest_below_the_limit():
     steps = np.arange(4.0)
     mean, low, high = ((steps, steps + by) for by in (5.0, 1.0, 9.0))
-    drawing = charts.length_chart("length", mean, (low, high), 16.0, 4.0)
+    drawing = charts.length_chart("length", {"mean": mean}, (low, high), 16.0, 4.0)
     (band,), lines = marks(drawing, "band"), marks(drawing, "line")
     (limit,) = marks(drawing, "limit")
     assert limit[0, 1] == limit[1, 1] < band[:, 1].min() and "limit 16" in texts(drawing)
     assert (band[:4, 1] > lines[0][:, 1]).all() and (band[4:, 1][::-1] < lines[0][:, 1]).all()
-    bare = charts.length_chart("length", mean, None, None, 4.0)
-    assert not marks(bare, "band") and not marks(bare, "limit")
+    bare = charts.length_chart("length", {"mean": mean}, None, None, 4.0)
+    assert not marks(bare, "band") and not marks(bare, "limit") and "mean" not in texts(bare)
+
+
+def test_lengths_of_right_and_of_wrong_completions_are_told_apart():
+    steps = np.arange(4.0)
+    lines = {"right": (steps[1:], steps[1:] + 2.0), "wrong": (steps, steps + 9.0)}
+    drawing = charts.length_chart("length", lines, None, 9.5, 4.0)
+    right, wrong, _ = marks(drawing, "line")
+    assert len(right) == 3 and (right[:, 1] > wrong[1:, 1]).all()
+    assert 'class="name measured">right<' in drawing and 'class="name negative">wrong<' in drawing
+    # The axis holds what is longer than the limit.
+    assert len(set(wrong[:, 1])) == 4
+    (alone,) = marks(charts.length_chart("length", {"wrong": lines["wrong"]}, None, None, 4.0), "negative")
+    assert alone.shape == wrong.shape
 
 
 def test_two_lines_have_their_names_at_their_ends():

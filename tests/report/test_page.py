@@ -107,6 +107,13 @@ def test_the_details_hold_prompts_settings_and_everything_that_was_logged():
     assert texts[row + 1 : row + 5] == ["0.68", "0.23", "4", "worse"]
 
 
+def test_lengths_are_told_by_success_and_kls_with_their_errors():
+    page, _ = page_of(run_of(made_rows(), history(), **SETTINGS))
+    texts = " ".join(page.texts).replace("\xa0", " ")
+    assert "Right 9.00 → 24.0, wrong 13.0 → 28.0; at most 80 % of a rollout cut off." in texts
+    assert "Nats per token, end of each rollout; band: 95 % over groups. Largest" in texts
+
+
 # ---- states --------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +142,15 @@ def test_a_checkpoint_that_cannot_be_read_is_told_beside_an_older_one(tmp_path, 
     page = report(tmp_path)
     assert "kl" in modules(page)
     assert "Left out: Newer logs, because checkpoint-16/trainer_state.json is truncated.\n" in capsys.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_has_the_means_and_the_ends_of_lengths():
+    ours = re.compile("completions/.*(quartile|successful|failed)|.*_standard_error")
+    logs = [{name: value for name, value in entry.items() if not ours.match(name)} for entry in history()]
+    page, _ = page_of(run_of(made_rows(), logs, **SETTINGS))
+    texts = " ".join(page.texts).replace("\xa0", " ")
+    assert "Tokens; band: from the shortest to the longest. Mean 11.0 → 26.0; at most" in texts
+    assert "over groups. Largest" not in texts and modules(page) == MODULES
 
 
 def test_a_run_that_has_just_begun(tmp_path):
@@ -203,6 +219,15 @@ def test_rewards_that_are_not_binary():
     rows = [row | {"groups_without_signal": 1} for row in visits_of({str(n): [10, 12] for n in range(4)})]
     page, _ = page_of(run_of(rows, history()))
     assert "equal otherwise" in page.texts and "all succeed" not in page.texts
+
+
+def test_reasons_that_an_earlier_version_has_not_recorded():
+    several = {"groups": 2, "groups_without_signal": 1, "silent_all_succeed": None, "silent_none_succeeds": None}
+    rows = [row | several for row in visits_of({str(n): [10, 12] for n in range(4)})]
+    page, _ = page_of(run_of(rows, history()))
+    texts = " ".join(page.texts)
+    assert "equal otherwise, or not recorded" in texts
+    assert "in all of them the reason is another, or not recorded" in texts
 
 
 def test_all_prompts_stuck_at_0():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from trl_grpo_variants.report import statistics
-from trl_grpo_variants.report.series import last, means, quarter, worst_high, worst_low
+from trl_grpo_variants.report.series import errors_of_means, last, means, quarter, worst_high, worst_low
 from trl_grpo_variants.runs.intervals import Z, measured_success
 from trl_grpo_variants.runs.parts import even_parts, parts_of_run
 from trl_grpo_variants.runs.trajectories import Trajectory, trajectories
@@ -144,6 +144,13 @@ def test_equal_rewards_that_are_neither_right_nor_wrong_are_told_apart():
     assert (part.all_succeed, part.none_succeeds, part.others) == (0.0, 0.0, 1.0)
 
 
+def test_several_groups_of_a_visit_have_reasons_of_their_own():
+    several = {"groups": 3, "groups_without_signal": 2, "silent_all_succeed": 1, "silent_none_succeeds": 1}
+    rows = [row | several for row in visits_of({str(n): [10] for n in range(4)})]
+    (part,) = statistics.silences(pd.DataFrame(rows))
+    assert (part.all_succeed, part.none_succeeds, part.others) == (1 / 3, 1 / 3, 0.0)
+
+
 # ---- prompts -------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +213,14 @@ def test_means_are_those_of_twelfths_and_quarters():
     assert quarter(series, 0) == pytest.approx(np.mean(np.arange(6.0) ** 2))
 
 
+def test_the_error_of_a_mean_is_the_root_of_the_squares_over_their_number():
+    steps = np.array([0.0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48])
+    errors = (steps[:-1], np.arange(12.0))
+    found = errors_of_means((steps, np.zeros(13)), errors)
+    assert found.tolist()[:3] == [0.5, math.hypot(2, 3) / 2, math.hypot(4, 5) / 2] and math.isnan(found[-1])
+    assert np.isnan(errors_of_means((steps, steps), (steps[:0], steps[:0]))).all()
+
+
 def rollout_logs(**others):
     """Three rollouts of four steps, logged at each step."""
     return [
@@ -237,3 +252,16 @@ def test_what_was_logged_of_the_ends_of_rollouts_is_taken_where_the_place_is_not
     logs = made(None, entries).logs
     assert logs.tells_end("kl") and logs.by_rollout("kl", last)[1].tolist() == [9.0] * 3
     assert made(None, rollout_logs()).logs.by_rollout("kl", last)[1].tolist() == [4, 3, 2]
+
+
+@pytest.mark.parametrize("prefix", ["", "rollout_end/"])
+def test_the_error_of_a_kl_is_that_of_the_last_step_on_a_rollout(prefix):
+    entries = [entry | {f"{prefix}kl_standard_error": 0.1} for entry in rollout_logs() if entry["step"] % 4 == 0]
+    steps, values = made(None, entries).logs.standard_errors("kl")
+    assert steps.tolist() == [3, 7, 11] and values.tolist() == [0.1] * 3
+    assert not made(None, rollout_logs()).logs.standard_errors("kl")[0].size
+
+
+def test_an_evaluation_is_of_the_policy_after_its_step_and_a_rollout_before_it():
+    logs = made(None, [{"step": 4, "success@2": 0.5}, {"step": 4, "eval_success@2": 0.6}]).logs
+    assert (logs.series("success@2")[0].tolist(), logs.series("eval_success@2")[0].tolist()) == ([3.0], [4.0])

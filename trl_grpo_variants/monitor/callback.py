@@ -23,7 +23,7 @@ from ..objective.rewards import full_reward, has_variance, weighted_rewards
 from ..runs.figures import success_figure
 from ..runs.prompts import Prompt
 from ..runs.style import save_png
-from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, SCHEMA, Visits, read_visits
+from ..runs.visits import FILE_NAME, JOURNAL_NAME, NO_VISITS, REASONS, SCHEMA, Visits, read_visits
 from ..theory import zero_variance_probability
 from .about import settings_of
 from .forecast import Counts, Forecast, why_not
@@ -234,6 +234,7 @@ class SuccessMonitor(TrainerCallback):
         """Outcomes by prompt, from the prompts of the groups; groups without a scored completion do not count."""
         rewards, (num_groups, size) = weighted_rewards(rewards_per_func, self._weights), full.shape
         successes, completions = full.sum(dim=1).numpy(), scored.sum(dim=1).numpy()
+        is_silent = ~has_signal.numpy()
         groups = pd.DataFrame(
             {
                 "prompt_id": [prompt_id for prompt_id, _ in prompts],
@@ -241,14 +242,16 @@ class SuccessMonitor(TrainerCallback):
                 "successes": successes,
                 "completions": completions,
                 "groups": 1,
-                "groups_without_signal": ~has_signal.numpy(),
+                "groups_without_signal": is_silent,
+                "silent_all_succeed": is_silent & (successes == completions),
+                "silent_none_succeeds": is_silent & (successes == 0),
                 "signal": np.nan if self._forecast is None else self._forecast.signals(Counts(successes, completions)),
                 "is_binary": (rewards.isnan() | (rewards == 0) | (rewards == 1)).view(num_groups, size).all(1).numpy(),
             }
         )
         groups = groups[groups["completions"] > 0]
         self._warn_of_graded_rewards(groups["is_binary"])
-        sums = dict.fromkeys(("successes", "completions", "groups", "groups_without_signal"), "sum")
+        sums = dict.fromkeys((*("successes", "completions", "groups", "groups_without_signal"), *REASONS), "sum")
         by_prompt = groups.groupby("prompt_id", sort=False, as_index=False)
         visits = by_prompt.agg({"prompt": "first", **sums, "signal": "mean", "is_binary": "all"})
         visits["signal"] = visits["signal"].where(visits["is_binary"].astype(bool))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ ANCHORS = {
     "previous": Anchor("mirror_beta", "pi_prev", "the previous policy", "mirror_kl", GRPO_DYNAMICS),
 }
 KL_METRICS = tuple(anchor.metric for anchor in ANCHORS.values())
+# Behind the name of a mean, how well it is known.
+STANDARD_ERROR = "_standard_error"
 
 
 def reverse_kl(logps: torch.Tensor, anchor_logps: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
@@ -137,6 +140,33 @@ def sequence_squared_log_ratio(
     """
     total = (anchor_logps - logps).masked_fill(mask == 0, 0.0).sum(dim=1, keepdim=True)
     return (total.square() / (2 * mask.sum(dim=1, keepdim=True).clamp(min=1))).expand_as(logps)
+
+
+def standard_error_over_groups(sums: torch.Tensor, tokens: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """
+    Standard error of a mean over tokens, of which those of a group are no independent observations.
+
+    The mean is a ratio of two sums over groups, so its error is that of the sum of the groups' residuals S_g - mean N_g.
+
+    Args:
+        sums (`torch.Tensor`):
+            Sums S of a value over the tokens of each completion, of shape `(N,)`.
+        tokens (`torch.Tensor`):
+            Numbers N of these tokens, of shape `(N,)`.
+        groups (`torch.Tensor`):
+            Number of the group of each completion, of shape `(N,)`.
+
+    Returns:
+        `torch.Tensor`:
+            0-d tensor; NaN where fewer than two groups have tokens.
+    """
+    found, members = groups[tokens > 0].unique(return_inverse=True)
+    if len(found) < 2:
+        return sums.new_full((), math.nan)
+    residuals = (sums - tokens * sums.sum() / tokens.sum())[tokens > 0]
+    of_groups = residuals.new_zeros(len(found)).index_add(0, members, residuals)
+    # Together the residuals are 0.
+    return (len(found) * of_groups.var()).sqrt() / tokens.sum()
 
 
 K3 = Divergence(name="k3", function=reverse_kl, formula="exp(d) - d - 1", paper=DEEPSEEKMATH)

@@ -207,3 +207,36 @@ def success_counts(
         "success_none": (int((full_per_group == 0).sum()), groups),
         **success_at_sizes,
     }
+
+
+def length_counts(
+    lengths: torch.Tensor, rewards_per_func: torch.Tensor, weights: torch.Tensor
+) -> dict[str, tuple[float, int]]:
+    """
+    Sum lengths by success, and find the quartiles of all.
+
+    Args:
+        lengths (`torch.Tensor`):
+            Tokens of the completions, of shape `(N,)`.
+        rewards_per_func (`torch.Tensor`):
+            Rewards of shape `(N, F)`; NaN where a function did not score a completion.
+        weights (`torch.Tensor`):
+            Weights of the reward functions, of shape `(F,)`.
+
+    Returns:
+        `dict[str, tuple[float, int]]`:
+            Tokens, and of how many completions: `completions/mean_successful_length` (of full reward, see
+            [`full_reward`]) and `completions/mean_failed_length` (of those that were scored, the others), each only
+            where there are such. The quartiles `completions/lower_quartile_length`, `completions/median_length` and
+            `completions/upper_quartile_length`, of one batch each.
+    """
+    full, scored = full_reward(rewards_per_func, weights)
+    means = {
+        f"completions/mean_{outcome}_length": (lengths[chosen].sum().item(), int(chosen.sum()))
+        for outcome, chosen in (("successful", full), ("failed", scored & ~full))
+        if chosen.any()
+    }
+    quarters = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
+    return means | {
+        f"completions/{name}_length": (lengths.float().quantile(share).item(), 1) for name, share in quarters.items()
+    }

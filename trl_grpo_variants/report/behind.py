@@ -12,9 +12,9 @@ from ..objective.policies import POLICY_TERMS
 from ..objective.policies.trajectory import TRAJECTORY
 from ..objective.ratio import TRAJECTORY_METRICS
 from ..runs.folder import Series
-from .charts import clip_chart, length_chart, lines_chart, silence_chart, trend
+from .charts import RIGHT, WRONG, clip_chart, length_chart, lines_chart, silence_chart, trend
 from .modules import Left, Module, Part, no_logs
-from .numbers import percent, quantity, success
+from .numbers import SPACE, percent, quantity, success
 from .sentences import CUT_OFF, NO_MONITOR
 from .series import last, mean, means, worst_high, worst_low
 from .statistics import silences
@@ -49,7 +49,8 @@ def _signal(summary: Summary) -> Part:
     first, end = (part.total for part in summary.quarters)
     label = f"Groups without signal: {percent(first)} in the first quarter, {percent(end)} in the last"
     subtitle = f"{percent(end)} in the last quarter: all rewards equal, no advantage."
-    named = {"all_succeed": "all succeed", "none_succeeds": "none succeeds", "others": "equal otherwise"}
+    others = "equal otherwise" if summary.knows_why_silent else "equal otherwise, or not recorded"
+    named = {"all_succeed": "all succeed", "none_succeeds": "none succeeds", "others": others}
     key = [(f"area {kind}", words) for kind, words in named.items() if any(getattr(part, kind) for part in parts)]
     if any(math.isfinite(part.predicted) for part in parts):
         key.append(("line predicted", "predicted"))
@@ -104,8 +105,11 @@ def _distance(summary: Summary, name: str) -> Part:
         return Left(title, no_logs(summary, because))
     when = "end of each rollout" if summary.logs.tells_end(anchor.metric) else "means between two logs"
     reading = f"Largest {quantity(series[1].max())}, last {quantity(series[1][-1])}."
-    drawing = trend(f"{title}: {reading}", series, summary.last_step)
-    return Module(anchor.metric.replace("_", "-"), title, f"Nats per token, {when}. {reading}", {"all": drawing})
+    errors = summary.logs.standard_errors(anchor.metric)
+    band = f"; band: 95{SPACE}% over groups" if errors[0].size else ""
+    drawing = trend(f"{title}: {reading}", series, summary.last_step, errors=errors)
+    subtitle = f"Nats per token, {when}{band}. {reading}"
+    return Module(anchor.metric.replace("_", "-"), title, subtitle, {"all": drawing})
 
 
 def _worst(summary: Summary, name: str) -> str:
@@ -185,18 +189,25 @@ def _policy_term(summary: Summary) -> list[Part]:
 
 
 def _lengths(summary: Summary) -> Part:
-    series = summary.logs.series("completions/mean_length")
-    if not series[1].size:
+    def lengths(what: str) -> Series:
+        return summary.logs.series(f"completions/{what}_length")
+
+    mean = lengths("mean")
+    if not mean[1].size:
         return Left("Completion length", no_logs(summary, "the logs hold no lengths"))
-    low, high = (summary.logs.series(f"completions/{end}_length") for end in ("min", "max"))
-    are_known = np.array_equal(low[0], series[0]) and np.array_equal(high[0], series[0])
-    first, end = series[1][0], series[1][-1]
-    cut = f"; at most {percent(summary.cut_off)} of a rollout reached the limit" if summary.cut_off is not None else ""
-    reading = f"Mean {quantity(first)} → {quantity(end)}{cut}."
+    lines = {RIGHT: lengths("mean_successful"), WRONG: lengths("mean_failed")}
+    lines = {words: series for words, series in lines.items() if series[1].size} or {"mean": mean}
+    what, low, high = "band: the middle half", lengths("lower_quartile"), lengths("upper_quartile")
+    if not low[0].size:
+        what, low, high = "band: from the shortest to the longest", lengths("min"), lengths("max")
+    are_known = low[0].size and np.array_equal(low[0], high[0])
+    told = ", ".join(f"{words} {quantity(values[0])} → {quantity(values[-1])}" for words, (_, values) in lines.items())
+    cut = f"; at most {percent(summary.cut_off)} of a rollout cut off" if summary.cut_off is not None else ""
+    reading = f"{told[0].upper()}{told[1:]}{cut}."
     label = f"Completion length in tokens: {reading}"
-    drawing = length_chart(label, series, (low, high) if are_known else None, summary.limit, summary.last_step)
-    what = "Tokens; shortest, mean, longest" if are_known else "Tokens"
-    return Module("length", "Completion length", f"{what}. {reading}", {"all": drawing})
+    drawing = length_chart(label, lines, (low, high) if are_known else None, summary.limit, summary.last_step)
+    subtitle = f"Tokens{f'; {what}' if are_known else ''}. {reading}"
+    return Module("length", "Completion length", subtitle, {"all": drawing})
 
 
 def _cut_off(summary: Summary) -> list[Part]:

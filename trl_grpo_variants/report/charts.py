@@ -3,15 +3,15 @@
 
 """Drawings over the run: a mean is a line, a rollout a dot, 95 % a band."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..runs.folder import Series
-from ..runs.intervals import Array
+from ..runs.intervals import Array, Z
 from .numbers import count, difference, percent, quantity, success
-from .series import means
+from .series import errors_of_means, means
 from .statistics import Gap, Point, Silence
 from .svg import LETTER, Plot, round_steps
 
@@ -23,6 +23,7 @@ _MOST_LENGTHS = 48
 _MOST_BARS = 100
 _LABEL = 15  # pixels from one line of words to the next
 _SHARES = (0.0, 1.0)
+RIGHT, WRONG = "right", "wrong"
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,21 @@ def trend(
     up: tuple[float, float] | None = None,
     size: tuple[int, int] = MODULE,
     percent: bool = False,
+    errors: Series | None = None,
 ) -> str:
-    """Single values as dots, with the means of twelfths of the run as a line; from 0 where no axis is given."""
+    """
+    Single values as dots, with the means of twelfths of the run as a line, in a band where their standard errors are
+    known; from 0 where no axis is given.
+    """
     steps, values = series
     at, mean = means(series)
-    low, high = up or from_zero(values)
+    half = np.full(at.shape, np.nan) if errors is None else Z * errors_of_means(series, errors)
+    known = np.isfinite(half)
+    low, high = up or from_zero(np.concatenate([values, (mean + half)[known]]))
     told = [f"step {step:.0f}: {quantity(value)}" for step, value in zip(at, mean, strict=True)]
     plot = over_run(label, size, last_step, (low, high), values=told, percent=percent)
+    if known.any():
+        plot.band(plot.x(at[known]), plot.y((mean - half)[known]), plot.y((mean + half)[known]), "band measured")
     few, shown = thinned((steps, values))
     plot.cloud(plot.x(few), plot.y(shown))
     plot.line(plot.x(at), plot.y(mean), "line measured")
@@ -219,16 +228,20 @@ def clip_chart(label: str, positive: Series, negative: Series, last_step: float)
 
 
 def length_chart(
-    label: str, mean: Series, ends: tuple[Series, Series] | None, limit: float | None, last_step: float
+    label: str, lines: dict[str, Series], ends: tuple[Series, Series] | None, limit: float | None, last_step: float
 ) -> str:
-    """Lengths from the shortest to the longest, with their mean and the limit."""
-    highest = max(float(mean[1].max()), float(ends[1][1].max()) if ends else 0.0, limit or 0.0)
-    plot = over_run(label, MODULE, last_step, (0.0, 1.12 * max(1.0, highest)))
-    steps, values = means(mean, _MOST_LENGTHS)
+    """Lengths between two ends as a band, with means as lines, named where there are two, and the limit."""
+    highest = max(limit or 1.0, *(float(values.max()) for _, values in (*lines.values(), *(ends or ()))))
+    plot = over_run(label, MODULE, last_step, (0.0, 1.12 * highest), right=_room(lines, 8))
     if ends is not None:
-        (_, low), (_, high) = (means(series, _MOST_LENGTHS) for series in ends)
+        (steps, low), (_, high) = (means(series, _MOST_LENGTHS) for series in ends)
         plot.band(plot.x(steps), plot.y(low), plot.y(high), "band measured")
-    plot.line(plot.x(steps), plot.y(values), "line measured")
+    heights, kinds = {}, {words: "negative" if words == WRONG else "measured" for words in lines}
+    for words, series in lines.items():
+        steps, values = means(series, _MOST_LENGTHS)
+        plot.line(plot.x(steps), plot.y(values), f"line {kinds[words]}")
+        heights[words] = float(plot.y(values[-1]))
+    _name_ends(plot, heights, kinds)
     if limit is not None:
         at = float(plot.y(limit))
         plot.line([plot.left, plot.right], [at, at], "line limit")
@@ -240,8 +253,7 @@ def lines_chart(
     label: str, lines: dict[str, Series], across: tuple[float, float], up: tuple[float, float], name: str
 ) -> str:
     """Lines through all points, with words at their ends where there are two."""
-    right = round(10 + LETTER * max(map(len, lines))) if len(lines) > 1 else 14
-    plot = Plot(label, MODULE, across, up, name=name, right=right)
+    plot = Plot(label, MODULE, across, up, name=name, right=_room(lines, 14))
     plot.ticks_across(round_steps(*across, most=4))
     heights = {}
     for (words, series), kind in zip(lines.items(), ("measured", "quiet"), strict=False):
@@ -250,10 +262,20 @@ def lines_chart(
         plot.cloud(plot.x(few), plot.y(shown))
         plot.line(plot.x(x), plot.y(y), f"line {kind}")
         heights[words] = float(plot.y(y[-1]))
-    if len(lines) > 1:
-        for words, height in _apart(heights).items():
-            plot.text(plot.right + 6, height + 4, words, kind="name")
+    _name_ends(plot, heights, {})
     return plot.markup
+
+
+def _room(names: Iterable[str], without: int) -> int:
+    """Pixels at the right for words at the ends of lines, of which one alone needs none."""
+    names = list(names)
+    return round(10 + LETTER * max(map(len, names))) if len(names) > 1 else without
+
+
+def _name_ends(plot: Plot, heights: dict[str, float], kinds: dict[str, str]) -> None:
+    if len(heights) > 1:
+        for words, height in _apart(heights).items():
+            plot.text(plot.right + 6, height + 4, words, kind=f"name {kinds.get(words, '')}".strip())
 
 
 def stack_chart(label: str, steps: Array, parts: Sequence[Array], last_step: float) -> str:

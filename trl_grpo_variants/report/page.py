@@ -113,7 +113,7 @@ def _reading(summary: Summary) -> list[str]:
         f"prompts do, of {summary.prompts} about {0.05 * summary.prompts:.0f}.",
         "The kinds: " + "; ".join(f"{KIND_WORDS[kind]}, {meaning}" for kind, meaning in KINDS.items()) + ".",
         "Intervals hold 95 %. That of a line of success is over the sampling of completions, that of a difference over "
-        "prompts, that of a prompt's half over its completions (Wilson).",
+        "prompts, that of a prompt's half over its completions (Wilson), that of a KL over the groups of its step.",
         "Shares of tokens and trajectories are of those that were computed: with `skip_inert_rows` completions whose "
         "advantage is 0 are not among them.",
         "The sentences above name a finding from these thresholds on, which are choices: "

@@ -211,10 +211,11 @@ def why_silent(summary: Summary) -> str:
     """Why groups of the last quarter had no signal."""
     assert summary.quarters is not None
     part = summary.quarters[1]
+    otherwise = "rewards are equal otherwise" if summary.knows_why_silent else "the reason is another, or not recorded"
     shares = {
         "every completion succeeds": part.all_succeed,
         "none succeeds": part.none_succeeds,
-        "rewards are equal otherwise": part.others,
+        otherwise: part.others,
     }
     shares = {why: share for why, share in shares.items() if share > 0}
     if len(shares) == 1:

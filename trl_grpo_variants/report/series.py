@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..objective.divergences import STANDARD_ERROR
 from ..objective.ratio import ROLLOUT_END
 from ..runs.folder import Run, Series
 from ..runs.intervals import Array
@@ -45,9 +46,9 @@ class Logs:
         return self.series(_ROLLOUT)[0]
 
     def series(self, name: str) -> Series:
-        """Steps and values of a metric."""
+        """Steps and values of a metric; an evaluation is of the policy after the step at which it was logged."""
         steps, values = self.run.series(name)
-        return steps - 1.0, values
+        return (steps if name.startswith("eval_") else steps - 1.0), values
 
     def by_rollout(self, name: str, reduce: Callable[[Array], float]) -> Series:
         """One value for each rollout, at its last step that has one; else what was logged of its last step, or of all."""
@@ -66,6 +67,11 @@ class Logs:
         """Whether it is known what a metric was at the last step of a rollout."""
         return self.is_each_step or bool(self.series(f"{ROLLOUT_END}{name}")[0].size)
 
+    def standard_errors(self, name: str) -> Series:
+        """How well a mean over the last step of each rollout is known; empty where it was not logged."""
+        names = (f"{prefix}{name}{STANDARD_ERROR}" for prefix in (ROLLOUT_END, ""))
+        return max(map(self.series, names), key=lambda series: series[0].size)
+
     def first_not_finite(self) -> tuple[int, str] | None:
         """Step and name of the first metric that was infinite or not a number."""
         for entry in self.run.logs.history:
@@ -83,13 +89,24 @@ class Logs:
 
 def means(series: Series, most: int = TWELFTHS) -> Series:
     """Means of equal parts of a run, at the means of their steps."""
-    steps, values = series
-    return _means(series, parts_of_run(steps, even_parts(len(np.unique(steps)), most)))
+    return _means(series, _parts(series[0], most))
+
+
+def errors_of_means(series: Series, errors: Series) -> Array:
+    """Standard errors of [`means`] from those of their entries, at the same steps; NaN where one is not known."""
+    known = dict(zip(*errors, strict=True))
+    squares = np.square([known.get(step, math.nan) for step in series[0]])
+    parts = _parts(series[0])
+    return np.sqrt(np.bincount(parts, squares)) / np.bincount(parts)
 
 
 def quarter(series: Series, which: int) -> float:
     """Mean of the first, `0`, or of the last quarter, `-1`."""
     return float(_means(series, parts_of_run(series[0], 4))[1][which])
+
+
+def _parts(steps: Array, most: int = TWELFTHS) -> NDArray[np.intp]:
+    return parts_of_run(steps, even_parts(len(np.unique(steps)), most))
 
 
 def _means(series: Series, parts: NDArray[np.intp]) -> Series:

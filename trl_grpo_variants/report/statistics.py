@@ -223,15 +223,12 @@ def silences(visits: "pd.DataFrame", number: int | None = None) -> list[Silence]
     size = round((visits["completions"] / visits["groups"]).max()) if len(visits) else 0
     found = []
     for members in _parts(visits, number):
-        silent, groups = members["groups_without_signal"], members["groups"].sum()
-        # With several groups at a visit, some may be silent for another reason than all of its completions tell.
-        why = [silent[members["success"] == end].sum() / groups for end in (1.0, 0.0)]
+        columns = ["groups", "groups_without_signal", "silent_all_succeed", "silent_none_succeeds"]
+        groups, silent, *why = members[columns].sum()
         is_predicted = size >= 2 and members["predicted"].notna().all()
         expected = zero_variance_probability(members["predicted"], size).mean() if is_predicted else math.nan
-        others = max(0.0, silent.sum() / groups - sum(why))
-        all_succeed, none_succeeds = map(float, why)
-        step = float(members["step"].mean())
-        found.append(Silence(step, all_succeed, none_succeeds, float(others), float(expected)))
+        shares = [float(number / groups) for number in (*why, silent - sum(why))]
+        found.append(Silence._make([float(members["step"].mean()), *shares, float(expected)]))
     return found
 
 

@@ -143,6 +143,11 @@ class Summary:
         return None if self.visits is None else statistics.silent_quarters(self.visits)
 
     @cached_property
+    def knows_why_silent(self) -> bool:
+        """Whether the visits tell of each group without signal why; those of earlier versions do of one per visit only."""
+        return self.visits is not None and not self.visits["silent_all_succeed"].isna().any()
+
+    @cached_property
     def uses_weights(self) -> bool:
         """Whether the loss weighs whole trajectories."""
         return any(name in entry for entry in self.run.logs.history for name in _CLIPPED)

@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         ("completions", pa.int64()),  # those that were scored
         ("groups", pa.int64()),
         ("groups_without_signal", pa.int64()),
+        ("silent_all_succeed", pa.int64()),  # those of them in which every scored completion succeeds, or none does
+        ("silent_none_succeeds", pa.int64()),
         ("success", pa.float64()),  # the share, with its 95 % interval
         ("low", pa.float64()),
         ("high", pa.float64()),
@@ -46,7 +48,9 @@ SCHEMA = pa.schema(
 )
 NO_VISITS: pd.DataFrame = SCHEMA.empty_table().to_pandas()
 
-_COUNTS = [column.name for column in SCHEMA if column.type == pa.int64()]
+# Earlier files do not say these.
+REASONS = ["silent_all_succeed", "silent_none_succeeds"]
+_COUNTS = [column.name for column in SCHEMA if column.type == pa.int64() and column.name not in REASONS]
 _NEVER_NULL = [*_COUNTS, "prompt_id", "success", "low", "high"]
 
 
@@ -105,6 +109,8 @@ def read_visits(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         metadata = table.schema.metadata or {}
         known = metadata.get(b"format") == FORMAT.encode()
         settings = json.loads(metadata[b"settings"]) if known else {}
+        for name in set(REASONS) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.int64()))
         visits = table.select(SCHEMA.names).cast(SCHEMA).to_pandas() if known else NO_VISITS
     except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: it is truncated or no file of visits.") from error
@@ -120,7 +126,18 @@ def read_visits(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise ValueError(f"{journal} is no journal of visits: it has been edited.") from error
     # A crash after the file was written and before the journal was removed leaves both.
     added = added[~added["rollout"].isin(visits["rollout"])]
-    return pd.concat([visits, added], ignore_index=True), settings
+    return _with_reasons(pd.concat([visits, added], ignore_index=True)), settings
+
+
+def _with_reasons(visits: pd.DataFrame) -> pd.DataFrame:
+    """Why groups have no signal, also where it is not said but follows from the success of all of a visit's groups."""
+    silent, success = visits["groups_without_signal"], visits["success"]
+    follows = success.isin((0.0, 1.0)) | (visits["groups"] == 1) | (silent == 0)
+    told = [
+        visits[name].fillna(silent.where(success == end, 0).where(follows))
+        for name, end in zip(REASONS, (1.0, 0.0), strict=True)
+    ]
+    return visits.assign(**dict(zip(REASONS, told, strict=True)))
 
 
 def _table(visits: pd.DataFrame) -> pa.Table:
@@ -133,7 +150,9 @@ def _is_plausible(visits: pd.DataFrame) -> bool:
         return False
     successes, completions = visits["successes"], visits["completions"]
     silent, groups, predicted = visits["groups_without_signal"], visits["groups"], visits["predicted"]
+    reasons = visits[REASONS].fillna(0)
     are_counts = successes.between(0, completions) & (completions > 0) & silent.between(0, groups) & (groups > 0)
+    are_counts &= (reasons >= 0).all(axis=1) & (reasons.sum(axis=1) <= silent)
     return bool((are_counts & (predicted.isna() | predicted.between(0.0, 1.0))).all())
 
 
@@ -145,7 +164,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-            complete = row.keys() == set(SCHEMA.names)
+            complete = row.keys() | set(REASONS) == set(SCHEMA.names)
         except (ValueError, AttributeError, RecursionError):
             # Empty, or cut off by a crash or a full disk.
             continue
