@@ -259,7 +259,8 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         if mode == "eval" and "mirror_per_token_logps" not in inputs:
             # In an evaluation the previous policy of the rollout is the policy itself.
             metrics.pop("mirror_kl", None)
-        ends_rollout = mode == "train" and self._ends_rollout
+        serves_several_steps = self.args.gradient_accumulation_steps < self._micro_batches
+        ends_rollout = mode == "train" and serves_several_steps and self._is_last_step
         prefix = ROLLOUT_END if ends_rollout else ""
         divergences = {f"{prefix}{name}": metrics[name] for name in KL_METRICS if name in metrics}
         self._means.count(mode, metrics | divergences, computed)
@@ -277,11 +278,6 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
     def _micro_batches(self) -> int:
         """How many micro-batches a rollout serves."""
         return self.args.steps_per_generation * self.num_iterations
-
-    @property
-    def _ends_rollout(self) -> bool:
-        """Whether the micro-batch is of the last optimizer step on its rollout, which serves several."""
-        return self.args.gradient_accumulation_steps < self._micro_batches and self._is_last_step
 
     @property
     def _is_last_step(self) -> bool:
