@@ -140,7 +140,7 @@ class ScoredRollout(LeanForward):
             advantages = self._method.advantage(rewards, num_generations, **given)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        keeps_rounding = self._method.is_trls and not self.args.skip_inert_rows
+        keeps_rounding = self._method.is_trls and not (self.args.skip_inert_rows or self.args.chooses_prompts)
         if self.args.mask_zero_variance_groups or (self._method.is_zero_without_variance and not keeps_rounding):
             # What rounding leaves of equal rewards is no advantage, except of what TRL alone computes.
             advantages = torch.where(varies, advantages, 0.0)
