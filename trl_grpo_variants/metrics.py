@@ -82,7 +82,7 @@ class RunningMeans:
                 Group size.
         """
         rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
-        counts = success_counts(rewards_per_func[:rows], weights.to(rewards_per_func.device), num_generations)
+        counts = success_counts(rewards_per_func[:rows], weights, num_generations)
         for name, (full, scored) in counts.items():
             self.add(mode, name, full, scored)
         self.add_up(mode, "success_prompts", counts["success_all"][1])

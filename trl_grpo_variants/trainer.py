@@ -154,7 +154,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
         with logged_rewards(self._logs) as logged:
             rollout = super()._generate_and_score_completions(inputs)
-        rewards_per_func = logged.by_function(rollout["advantages"].device)
+        rewards_per_func = logged.by_function()
         check_rewards(rewards_per_func, self.reward_func_names, inputs, stop=self.args.stop_on_nonfinite)
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
@@ -162,7 +162,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         self._means.count_success(mode, rewards_per_func, self.reward_weights, num_generations)
         advantages, varies = (
-            values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
+            values.chunk(self.accelerator.num_processes)[self.accelerator.process_index].to(self.accelerator.device)
             for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)
         )
         rollout["advantages"] = advantages

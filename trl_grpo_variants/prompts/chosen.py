@@ -102,7 +102,7 @@ class ChosenPrompts(GRPOTrainer):
         assert self._prompts is not None
         prompts, weights, expected = self._next_prompts(groups)
         rollout, rewards_per_func = self._scored_rollout(self._own_rows(prompts))
-        flags = full_reward(rewards_per_func, self.reward_weights.to(rewards_per_func.device))
+        flags = full_reward(rewards_per_func, self.reward_weights)
         successes, completions = (flag.view(-1, self.num_generations).sum(dim=1) for flag in flags)
         has_signal = have_signal(self.accelerator.gather(rollout["advantages"]), self.num_generations)
         self._means.add("train", "prompts/with_signal", int(has_signal.sum()), groups)
