@@ -5,12 +5,15 @@
 
 import asyncio
 import functools
+import gc
 import multiprocessing
 import os
+import sys
 import warnings
 
 import pytest
 import torch
+from datasets import Dataset
 
 from trl_grpo_variants.reward_workers import RewardFunctionError, RewardWorkers
 
@@ -106,6 +109,19 @@ def test_what_cannot_be_scored_is_told(workers):
         score(first, lock=[print, lambda: None, None, None])
 
 
+class Stubborn:
+    def __reduce__(self):
+        raise ValueError("not\nme")
+
+
+def test_of_several_failures_the_first_is_told_and_the_others_are_not_printed(workers, caplog):
+    _, (first,) = workers(2, functions.first_token)
+    with pytest.raises(RewardFunctionError, match=r"cannot be pickled \(not me\), for completion 0 of 4"):
+        score(first, column=[Stubborn()] * 4)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 def test_what_cannot_be_called_in_another_process_is_refused():
     pool = RewardWorkers(2, None)
     with pytest.raises(
@@ -114,6 +130,20 @@ def test_what_cannot_be_called_in_another_process_is_refused():
         pool.take(lambda **_: [1.0])
     with pytest.raises(ValueError, match="but `logs` takes `log_metric`, which belongs to the trainer's; do without"):
         pool.take([functions.length, functions.logs])
+
+
+def test_a_function_of_a_notebook_is_refused(monkeypatch):
+    def graded(**_):
+        return [1.0]
+
+    main = sys.modules["__main__"]
+    monkeypatch.delattr(main, "__file__", raising=False)
+    monkeypatch.setattr(main, "graded", graded, raising=False)
+    graded.__module__, graded.__qualname__ = "__main__", "graded"
+    with pytest.raises(
+        ValueError, match="but `graded` is defined in a notebook or at a prompt, where they do not find"
+    ):
+        RewardWorkers(2, None).take(functools.partial(graded, scale=2.0))
 
 
 def test_what_waits_or_is_a_model_is_left_to_trl():
@@ -140,3 +170,12 @@ def test_a_failure_ends_the_run_and_the_workers(policy_path, tmp_path):
     with pytest.raises(RewardFunctionError, match="`dies_on_b` ended its process with exit code 7 for completion"):
         trainer.train()
     assert not multiprocessing.active_children()
+
+
+def test_a_failure_in_an_evaluation_ends_the_workers_and_the_next_one_has_new_ones(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, reward_funcs=functions.dies_on_b, reward_num_workers=1)
+    with pytest.raises(RewardFunctionError, match="`dies_on_b` ended its process with exit code 7 for completion"):
+        trainer.evaluate(Dataset.from_dict({"prompt": ["a", "b"]}))
+    assert not multiprocessing.active_children()
+    assert trainer.evaluate(Dataset.from_dict({"prompt": ["a", "c"]}))["eval_reward"] == 1.0
+    trainer._reward_workers.close()

@@ -12,12 +12,14 @@ import inspect
 import pickle
 import queue
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +98,11 @@ class RewardWorkers:
         if not is_function or inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(call.__call__):
             return function
         name = getattr(call, "__name__", type(call).__name__)
-        self._check(function, name)
+        self._check(function, call.__module__, name)
         self._functions.append(function)
         return self._pooled(len(self._functions) - 1, name)
 
-    def _check(self, function: Callable[..., Any], name: str) -> None:
+    def _check(self, function: Callable[..., Any], module: str, name: str) -> None:
         where = f"`reward_num_workers={self._num_workers}` calls reward functions in other processes, but `{name}`"
         for parameter in inspect.signature(function).parameters:
             if parameter in _OF_TRAINER:
@@ -108,6 +110,12 @@ class RewardWorkers:
                     f"{where} takes `{parameter}`, which belongs to the trainer's; do without it, or set "
                     "`reward_num_workers=0`."
                 )
+        # The script of another process that has none.
+        if module == "__main__" and not Path(getattr(sys.modules[module], "__file__", "")).is_file():
+            raise ValueError(
+                f"{where} is defined in a notebook or at a prompt, where they do not find it; define it in a module, or set "
+                "`reward_num_workers=0`."
+            )
         try:
             pickle.dumps(function)
         except Exception as error:  # whatever the function holds may raise anything
@@ -125,14 +133,16 @@ class RewardWorkers:
             rows = [{column: [values[row]] for column, values in columns.items()} for row in range(count)]
             calls = [asyncio.wrap_future(self._submit(number, row)) for row in rows]
             done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
-            failed = next((row for row, call in enumerate(calls) if call in done and call.exception()), None)
-            if failed is None:
+            # All of them: an exception that nobody has asked for is printed when it is forgotten.
+            failed = [row for row, call in enumerate(calls) if call in done and call.exception()]
+            if not failed:
                 return [call.result() for call in calls]
             for call in waiting:
                 call.cancel()
+            first = failed[0]
             raise RewardFunctionError(
-                f"The reward function `{name}` {calls[failed].exception()} for completion {failed} of {count}: prompt "
-                f"{shown(rows[failed]['prompts'][0])}, completion {shown(rows[failed]['completions'][0])}."
+                f"The reward function `{name}` {calls[first].exception()} for completion {first} of {count}: prompt "
+                f"{shown(rows[first]['prompts'][0])}, completion {shown(rows[first]['completions'][0])}."
             )
 
         pooled.__name__ = name
@@ -202,9 +212,11 @@ class _Worker:
 
     def _send(self, number: int, arguments: dict[str, list[Any]]) -> None:
         try:
-            self._pipe.send((number, arguments))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise _WorkerFailure(f"could not be given its arguments, which cannot be pickled ({error}),") from error
+            message = ForkingPickler.dumps((number, arguments))
+        except Exception as error:  # whatever a column holds may raise anything
+            reason = " ".join(str(error).split())
+            raise _WorkerFailure(f"could not be given its arguments, which cannot be pickled ({reason}),") from error
+        self._pipe.send_bytes(message)
 
     def end(self) -> None:
         self._process.kill()

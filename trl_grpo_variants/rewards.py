@@ -111,7 +111,12 @@ class ScoredRollout(LeanForward):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
         calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
-        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
+        try:
+            return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
+        except BaseException:
+            # An evaluation need not be within a training, and a worker that failed scores no further one.
+            self._reward_workers.close()
+            raise
 
     def _final_advantages(
         self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
