@@ -408,6 +408,14 @@ IDLE = [
         SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dapo"},
         "`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type='dapo'` divides",
     ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "grpo", "scale_rewards": "batch"},
+        "unbiased: `scale_rewards='batch'` takes statistics over a whole rollout, which depends on the prompts",
+    ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dr_grpo", "length_weight_power": 0.5},
+        "unbiased: `length_weight_power=0.5` weights completions by a mean over a whole rollout, which depends on",
+    ),
     *(
         (settings | {"advantage": f"{__name__}:{WITHOUT_VARIANCE.name}"}, sentence)
         for settings, sentence in (

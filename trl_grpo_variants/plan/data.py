@@ -136,7 +136,8 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     _check_file(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # A text may hold characters that Python ends a line at and JSON does not.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as JSON lines: {_first_line(error)}") from error
     rows = []
