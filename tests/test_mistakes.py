@@ -579,6 +579,10 @@ FIELDS = [
     ({"pack_rollout": 3}, "`pack_rollout` must be true or false; got 3."),
     ({"output_dir": 2024}, "`output_dir` must be text; got 2024; quote it if it is meant as text."),
     ({"reward_weights": ["a"]}, "`reward_weights` must be a list; got ['a']."),
+    (
+        {"lora_target_modules": "all-linear", "report_to": "none", "reward_funcs": "accuracy_reward"},
+        "`reward_funcs` must be a list; got 'accuracy_reward'; put it into brackets: [accuracy_reward].",
+    ),
     ({"chat_template_kwargs": 5}, "`chat_template_kwargs` must be a mapping"),
     ({"save_strategy": False}, "False is not a valid SaveStrategy"),
     ({"logging_steps": None}, "cannot be used (of the fields that are null: logging_steps): TypeError"),
