@@ -135,6 +135,15 @@ def test_what_lacks_only_what_the_recipe_does_not_need_takes_part(monkeypatch, i
     assert tried == [(not is_needed, not is_needed)]
 
 
+def test_fields_without_a_variant_are_not_taken_for_stock(monkeypatch):
+    run = rehearsal.Rehearsal([0.1] * 3, [1.0] * 3, 0.5, ["vLLM"])
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: run)
+    found = {name: Finding(name, "there") for name in ("bitsandbytes", "vllm")}
+    for recipe, method in (({"mirror_beta": 0.1}, "no variant"), ({"variant": "dual"}, "dual")):
+        told = command._rehearsed(recipe, found).found
+        assert told == f"{method}: gradient norms 1, 1, 1; 0.5 s each, without vLLM"
+
+
 def test_a_run_without_a_gradient_is_an_error(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(rehearsal, "_graded", rehearsal._no_reward)
     code, rows = doctor(capsys, "--config", write(tmp_path))
