@@ -14,6 +14,7 @@ import warnings
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from trl_grpo_variants.reward_workers import RewardFunctionError, RewardWorkers
 
@@ -172,10 +173,25 @@ def test_a_failure_ends_the_run_and_the_workers(policy_path, tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_a_failure_in_an_evaluation_ends_the_workers_and_the_next_one_has_new_ones(policy_path, tmp_path):
+def test_the_workers_of_an_evaluation_end_with_it(policy_path, tmp_path):
     trainer = make_trainer(policy_path, tmp_path, reward_funcs=functions.dies_on_b, reward_num_workers=1)
     with pytest.raises(RewardFunctionError, match="`dies_on_b` ended its process with exit code 7 for completion"):
         trainer.evaluate(Dataset.from_dict({"prompt": ["a", "b"]}))
     assert not multiprocessing.active_children()
+    # Those that failed are not asked again.
     assert trainer.evaluate(Dataset.from_dict({"prompt": ["a", "c"]}))["eval_reward"] == 1.0
-    trainer._reward_workers.close()
+    assert not multiprocessing.active_children()
+
+
+def test_an_evaluation_within_a_training_leaves_it_its_workers(policy_path, tmp_path):
+    seen = []
+
+    class Seen(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            seen.append({child.pid for child in multiprocessing.active_children()})
+
+    rows = Dataset.from_dict({"prompt": ["a"]})
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": rows, "per_device_eval_batch_size": 4}
+    settings |= {"reward_funcs": functions.first_token, "reward_num_workers": 1, "callbacks": [Seen()], "max_steps": 2}
+    make_trainer(policy_path, tmp_path, **settings).train()
+    assert len(seen) == 2 and seen[0] == seen[1] and len(seen[0]) == 1

@@ -58,7 +58,8 @@ class RewardWorkers:
     """
     Processes that score completions, one completion at a time each.
 
-    They start with the first completions and are there until [`close`]; those of a closed pool start anew.
+    They start with the first completions and are there until [`close`], or the end of the outermost context of the pool;
+    those of a closed pool start anew.
 
     Args:
         num_workers (`int`):
@@ -73,6 +74,15 @@ class RewardWorkers:
         self._workers: list[_Worker] = []
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
+        self._contexts = 0
+
+    def __enter__(self) -> None:
+        self._contexts += 1
+
+    def __exit__(self, *_: Any) -> None:
+        self._contexts -= 1
+        if self._contexts == 0:
+            self.close()
 
     def take(self, reward_funcs: Any) -> Any:
         """

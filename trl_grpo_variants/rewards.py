@@ -104,19 +104,16 @@ class ScoredRollout(LeanForward):
     _reward_workers: RewardWorkers
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with self._reward_workers:
             return super().train(*args, **kwargs)
-        finally:
-            self._reward_workers.close()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        with self._reward_workers:
+            return super().evaluate(*args, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, *args: Any) -> torch.Tensor:
         calculate = functools.partial(super()._calculate_rewards, inputs, prompts, *args)
-        try:
-            return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
-        except BaseException:
-            # An evaluation need not be within a training, and a worker that failed scores no further one.
-            self._reward_workers.close()
-            raise
+        return rewards_or_failure(calculate, (len(prompts), len(self.reward_funcs)), self.accelerator)
 
     def _final_advantages(
         self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
