@@ -372,10 +372,13 @@ def test_a_small_recipe_leaves_out_what_is_of_the_place_and_says_what_the_machin
         prefetch_rollout=True,
         reward_num_workers=2,
         reward_timeout=1.0,
+        torch_compile=True,
+        torch_compile_mode="default",
     )
     assert (args.prompt_sampling, args.prompt_success_rates, args.push_to_hub) == ("signal", None, False)
     assert (args.report_to, args.eval_strategy, args.deepspeed, args.log_completions) == ([], "no", None, False)
     assert (args.prefetch_rollout, args.reward_num_workers, args.reward_timeout) == (False, 0, None)
+    assert not args.torch_compile
     assert model.model_revision == "main"
     assert "datasets" not in yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert model.load_in_4bit and model.use_peft and not args.use_vllm

@@ -97,6 +97,10 @@ def test_every_field_is_tried():
 SIGNAL = {"prompt_sampling": "signal"}
 KEPT = {"refill_groups": 2, "surplus_groups": "keep"}
 REFUSED = [
+    (
+        {"reward_num_workers": 1, "reward_timeout": 3e6},
+        r"`reward_timeout` must be a number of at most 1e\+06; got 3000000.0",
+    ),
     ({"reward_timeout": 5.0}, "`reward_timeout=5.0` stops a call in a process of its own, but `reward_num_workers=0`"),
     ({"prefetch_rollout": True}, "`prefetch_rollout=True` lets a server .* without `use_vllm=True` generation takes"),
     (

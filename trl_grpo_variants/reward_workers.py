@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # What TRL gives to a reward function that belongs to the trainer's process.
 _OF_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
+# Seconds, nearly twelve days; the system counts milliseconds, of which it knows no more than a month.
+_LONGEST = 1e6
 
 
 class RewardFunctionError(RuntimeError):
@@ -46,7 +48,7 @@ class _WorkerFailure(Exception):
 def check_reward_workers(args: "GRPOVariantConfig") -> None:
     """Refuse, with a `ValueError`, settings of the workers that are wrong or contradict each other."""
     check_whole_number("reward_num_workers", args.reward_num_workers, at_least=0)
-    check_number("reward_timeout", args.reward_timeout, greater_than=0.0, optional=True)
+    check_number("reward_timeout", args.reward_timeout, greater_than=0.0, at_most=_LONGEST, optional=True)
     if args.reward_timeout is not None and args.reward_num_workers == 0:
         raise ValueError(
             f"`reward_timeout={args.reward_timeout!r}` stops a call in a process of its own, but `reward_num_workers=0` "
