@@ -15,6 +15,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
+from trl.rewards import accuracy_reward
 
 from trl_grpo_variants.reward_workers import RewardFunctionError, RewardWorkers
 
@@ -129,8 +130,13 @@ def test_what_cannot_be_called_in_another_process_is_refused():
         ValueError, match=r"`reward_num_workers=2` .* but `<lambda>` cannot be pickled \(.*at the top level"
     ):
         pool.take(lambda **_: [1.0])
-    with pytest.raises(ValueError, match="but `logs` takes `log_metric`, which belongs to the trainer's; do without"):
+    with pytest.raises(ValueError, match="but `logs` needs `log_metric`, which belongs to the trainer's; do without"):
         pool.take([functions.length, functions.logs])
+
+
+def test_what_a_function_of_the_trainers_can_do_without_it_is_not_given(workers):
+    _, (logging, _) = workers(1, functions.logs_if_it_can, accuracy_reward)
+    assert score(logging) == [[1.0] * 4]
 
 
 def test_a_function_of_a_notebook_is_refused(monkeypatch):

@@ -91,7 +91,7 @@ class RewardWorkers:
         Reward functions as TRL takes them, of which those that are synchronous will be called in a worker.
 
         Raises:
-            `ValueError`: If one cannot be, as it cannot be pickled or asks for something of the trainer's.
+            `ValueError`: If one cannot be, as it cannot be pickled or needs something of the trainer's.
         """
         is_list = isinstance(reward_funcs, list | tuple)
         taken = [self._taken(function) for function in (reward_funcs if is_list else [reward_funcs])]
@@ -116,10 +116,10 @@ class RewardWorkers:
 
     def _check(self, function: Callable[..., Any], module: str, name: str) -> None:
         where = f"`reward_num_workers={self._num_workers}` calls reward functions in other processes, but `{name}`"
-        for parameter in inspect.signature(function).parameters:
-            if parameter in _OF_TRAINER:
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in _OF_TRAINER and parameter.default is parameter.empty:
                 raise ValueError(
-                    f"{where} takes `{parameter}`, which belongs to the trainer's; do without it, or set "
+                    f"{where} needs `{parameter.name}`, which belongs to the trainer's; do without it, or set "
                     "`reward_num_workers=0`."
                 )
         # The script of another process that has none.
