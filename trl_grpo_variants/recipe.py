@@ -18,8 +18,8 @@ from .suggest import did_you_mean
 
 # Both take a path or a name, and TRL looks for them as words of their own.
 _PATHS = ("--config", "--accelerate_config")
-# Lists for which PEFT takes a text too: `all-linear`, or a regular expression.
-_LISTS_OR_TEXTS = ("lora_target_modules",)
+# Lists for which TRL takes a text too, such as `all-linear`.
+_LISTS_OR_TEXTS = ("lora_target_modules", "lora_target_parameters")
 
 
 def normalized(arguments: Iterable[str]) -> list[str]:
