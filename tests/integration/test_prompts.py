@@ -236,6 +236,7 @@ def test_known_success_rates_are_believed_from_the_start(policy_path, tmp_path):
     [
         ('{"success": 0.5}\n' * 23, "has 23 success rates, but the training data has 24 prompts"),
         ('{"success": 1.5}\n' * 24, "has the success rate 1.5; a rate lies between 0 and 1"),
+        ('{"easy": 0.5, "hard": 0.1}\n' * 24, "let it alone be called 'success', or in a plan name it with --column"),
         ('{"prompt": "a", "completion": "b", "reward": 1.0}\n' * 24, "holds completions, which are not in the order"),
     ],
 )

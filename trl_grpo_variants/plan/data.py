@@ -157,8 +157,8 @@ def _rate_column(path: Path, table: "pd.DataFrame") -> str:
     numeric = [name for name in table if _is_numeric(table[name])]
     if len(named or numeric) != 1:
         raise ValueError(
-            f"{path} must have one column of success rates; name it with --column. Its columns of numbers are: "
-            f"{', '.join(numeric) or 'none'}."
+            f"{path} must have one column of success rates; let it alone be called 'success', or in a plan name it with "
+            f"--column. Its columns of numbers are: {', '.join(numeric) or 'none'}."
         )
     return (named or numeric)[0]
 
