@@ -19,10 +19,10 @@ from pathlib import Path
 
 from trl_grpo_variants import get_variant, list_variants
 from trl_grpo_variants.cli import main as run_command
+from trl_grpo_variants.fields import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.objective.choice import AXES
 from trl_grpo_variants.objective.divergences import DIVERGENCES
 from trl_grpo_variants.objective.terms import Advantage, Divergence, Part, PolicyTerm, Setting
-from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,15 +15,14 @@ from trl import GRPOConfig, TrlParser
 
 from trl_grpo_variants import (
     GRPOVariantConfig,
-    GRPOVariantFields,
     Variant,
     get_variant,
     list_variants,
     register_variant,
     resolution,
 )
+from trl_grpo_variants.fields import OWN_DEFAULTS, TRL_DEFAULTS, VariantFields
 from trl_grpo_variants.objective.choice import chosen_parts
-from trl_grpo_variants.resolution import OWN_DEFAULTS, TRL_DEFAULTS
 from trl_grpo_variants.variants import _VARIANTS
 
 
@@ -32,7 +31,7 @@ BASE = {"output_dir": "out", "use_cpu": True, "bf16": False, "report_to": "none"
 NEWER = {"use_bias_correction_kl": True}
 
 
-OWN = GRPOVariantFields.__annotations__
+OWN = VariantFields.__annotations__
 
 
 def config(**settings):
@@ -278,7 +277,7 @@ def test_no_bound_is_a_value_like_any_other():
 
 
 def test_a_preset_of_a_field_that_trl_does_not_have_is_refused_at_use(monkeypatch):
-    monkeypatch.setattr(resolution, "_SET_BY_PRESETS", {*resolution._SET_BY_PRESETS, "later_field"})
+    monkeypatch.setattr(resolution, "SET_BY_PRESETS", {*resolution.SET_BY_PRESETS, "later_field"})
     for name, sentence in (
         ("later_field", "sets `later_field`, which TRL .* does not have; install TRL 1.16"),
         ("temperature", "sets `temperature`, which no variant can"),

@@ -21,10 +21,13 @@ from trl import TrlParser
 import trl_grpo_variants
 from trl_grpo_variants import GRPOVariantConfig, variants
 from trl_grpo_variants.cli import main
+from trl_grpo_variants.objective.terms import Advantage, Setting, registry, written
+from trl_grpo_variants.papers import GRPO_DYNAMICS
 
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OTHER_PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").glob("*/README.md"))]
 # What a reader is told of a block that cannot run everywhere, in its first line.
 NEEDS = re.compile(r"# needs a (GPU|network)$")
 
@@ -176,6 +179,30 @@ def test_blocks_of_the_readme_run(folder):
                 check_options(command)
         else:
             assert language in ("python", "diff")
+
+
+@pytest.mark.parametrize("path", OTHER_PAGES, ids=lambda path: path.parent.stem)
+def test_commands_and_files_that_other_pages_name_are_there(path, folder, capsys):
+    for language, _, text in fences(path):
+        assert language in ("bash", "text", "python")
+        for command in commands(text) if language == "bash" else ():
+            check_command(command, capsys)
+    for name in re.findall(r"`((?:docs|tests|\.ci|examples)/[\w./-]+\.\w+)[` ]", path.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_advantage_of_the_contributors_guide_can_be_registered():
+    def centered_advantages(rewards, num_generations, *, power=1.0):
+        groups = rewards.view(-1, num_generations)
+        return ((groups - groups.mean(dim=1, keepdim=True)) ** power).flatten()
+
+    (text,) = [text for language, _, text in fences(OTHER_PAGES[0]) if language == "python"]
+    names = {"Advantage": Advantage, "Setting": Setting, "written": written, "SOME_PAPER": GRPO_DYNAMICS}
+    names["centered_advantages"] = centered_advantages
+    run_python(text, "CONTRIBUTING.md", names)
+    part = registry(names["CENTERED"])["centered"]
+    assert part.keywords() == {"power": 1.0}
+    assert part.formula({"power": 2.0}) == "(r - mean)^2"
 
 
 def test_a_block_that_is_wrong_is_seen(folder, capsys):

@@ -89,7 +89,7 @@ def test_lines_are_divided_over_passes_by_their_widths(share_prompt):
     """What a pass may hold is counted before its lines are laid."""
     batch = batch_of([(3, 2), (5, 9), (3, 1), (5, 4)])
     batch.input_ids[[2, 3], :7] = batch.input_ids[[0, 1], :7]
-    forward = LineForward(trim="both", splits=True, share_prompt=share_prompt)
+    forward = LineForward(trim="both", splits=True, attention="sdpa", share_prompt=share_prompt)
     widths, units = forward._units(batch)
     assert [Lines.laid(batch, [unit], share_prompt=share_prompt).input_ids.size(1) for unit in units] == widths
 
@@ -98,13 +98,13 @@ def test_prompts_that_differ_in_their_mask_share_no_line():
     batch = batch_of([(3, 2), (2, 2), (3, 1)])
     # The padding of the second row is a token of the others' prompt.
     batch.input_ids[:, :7] = torch.tensor([0, 0, 0, 0, 0, 5, 6])
-    forward = LineForward(trim="both", splits=True, share_prompt=True)
+    forward = LineForward(trim="both", splits=True, attention="sdpa", share_prompt=True)
     assert sorted(forward._lines(batch)) == [[0, 2], [1]]
 
 
 def test_packed_lines_are_no_wider_than_the_longest_row():
     batch = batch_of([(3, 2), (5, 9), (7, 1), (5, 4), (1, 0), (2, 8)])
-    lines = LineForward(trim="both", splits=True)._lines(batch)
+    lines = LineForward(trim="both", splits=True, attention="sdpa")._lines(batch)
     assert sorted(row for line in lines for row in line) == list(range(6)) and len(lines) < 6
     assert max(batch.lengths[0][line].sum() + batch.lengths[1][line].sum() for line in lines) == 14
 
@@ -116,7 +116,7 @@ def test_lines_are_tried_out_on_completions_of_all_lengths():
     assert prompts.tolist() == [[n] * 4 for n in prompts[:, 0]] and len(prompts.unique()) == 3
     assert completions.tolist() == completions[:1].expand(3, 4).tolist() and len(completions.unique()) == 4
     assert (prompts.max(), completions.max()) == batch.size and min(prompts.min(), completions.min()) > 0
-    forward = LineForward(trim="both", splits=True, share_prompt=True)
+    forward = LineForward(trim="both", splits=True, attention="sdpa", share_prompt=True)
     assert sorted(forward._lines(batch)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     # Completions without anything in common, so that what leaks from one to another shows.
     ids = batch.input_ids[:, batch.size[0] :]

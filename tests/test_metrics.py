@@ -105,6 +105,10 @@ def test_weights_of_trajectories_are_those_of_a_whole_optimizer_step(means):
     means.count_trajectories(log_weights[2:], mask[2:])
     later = means.pop("train")
     assert later.keys() == logged.keys() and all(map(math.isnan, later.values()))
+    # Beside others it adds nothing to their means.
+    for rows in (slice(2, 3), slice(0, 2)):
+        means.count_trajectories(log_weights[rows], mask[rows])
+    assert means.pop("train") == logged
 
 
 def test_weights_at_the_end_of_a_rollout_are_logged_once_more(means):

@@ -19,7 +19,6 @@ from trl import TrlParser
 from trl_grpo_variants import (
     Advantage,
     GRPOVariantConfig,
-    GRPOVariantFields,
     GRPOVariantTrainer,
     Variant,
     cli,
@@ -29,6 +28,7 @@ from trl_grpo_variants import (
     unregister,
 )
 from trl_grpo_variants.checks import check_number
+from trl_grpo_variants.fields import VariantFields
 from trl_grpo_variants.recipe import _kinds
 from trl_grpo_variants.variants import _VARIANTS
 from trl_grpo_variants.warn import warnings_at_the_user
@@ -50,7 +50,7 @@ TEXTS += ("advantage", "policy_loss", "token_advantage", "kl_estimator", "kl_pla
 TEXTS += ("prompt_sampling", "prompt_weights", "surplus_groups")
 PATHS = ("prompt_success_rates",)
 DICTIONARIES = ("advantage_kwargs", "policy_loss_kwargs", "token_advantage_kwargs")
-FLAGS = tuple(name for name, kind in GRPOVariantFields.__annotations__.items() if kind is bool)
+FLAGS = tuple(name for name, kind in VariantFields.__annotations__.items() if kind is bool)
 FLAGS += ("use_vllm", "use_bias_correction_kl", "sync_ref_model", "vllm_importance_sampling_correction")
 COUNTS = ("mirror_sync_steps", "num_iterations", "steps_per_generation", "generation_batch_size", "num_generations")
 COUNTS += ("refill_groups", "gradient_accumulation_steps", "per_device_train_batch_size", "max_completion_length")
@@ -91,7 +91,7 @@ def test_a_number_that_is_only_bounded_on_one_side_is_finite(value):
 
 
 def test_every_field_is_tried():
-    assert set(GRPOVariantFields.__annotations__) <= {name for names in WRONG for name in names} | {"variant"}
+    assert set(VariantFields.__annotations__) <= {name for names in WRONG for name in names} | {"variant"}
 
 
 SIGNAL = {"prompt_sampling": "signal"}

@@ -189,6 +189,16 @@ def test_an_interval_holds_its_prediction(forecast, drawn):
     assert forecast.signals(previous) == 0.0 if last in (0, size) else forecast.signals(previous) > 0.0
 
 
+@pytest.mark.parametrize(
+    ("successes", "low", "high"), [(0, 0.0, None), (1, None, None), (7, None, None), (8, None, 1.0)]
+)
+def test_an_interval_ends_at_0_or_1_without_any_success_or_failure_only(successes, low, high):
+    wilson = wilson_interval(successes / 8, 8)
+    ends = tuple(end.item() for end in counts((successes, 8)).interval)
+    assert ends == (wilson[0] if low is None else low, wilson[1] if high is None else high)
+    assert 0.0 < wilson[0] or successes == 0
+
+
 def test_the_ends_are_those_of_the_anchors():
     forecast = Forecast(0.5, 0.0, make_signal("smoothed_std"), False)
     first, last = counts((5, 16)), counts((4, 16))

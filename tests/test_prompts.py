@@ -85,6 +85,8 @@ def test_the_prior_of_prompts_that_always_or_never_succeed_believes_one_visit():
 def test_without_two_visited_prompts_the_prior_is_jeffreys():
     assert prior(np.array([8.0, 0.0]), np.array([8.0, 0.0])) == (0.5, 0.5)
     assert prior(np.array([8.0, 1.0]), np.array([8.0, 1.0])) == (0.5, 0.5)
+    # A pair tells something: here that prompts differ as much as can be.
+    assert prior(np.array([2.0, 0.0]), np.array([2.0, 2.0])) != (0.5, 0.5)
 
 
 def test_all_successes_are_no_proof_that_there_is_no_other():

@@ -155,6 +155,9 @@ def by_length(rewards, num_generations, lengths, *, unit):
 def plain(inputs, *, scale=1.0):
     return -scale * inputs.logps * inputs.token_advantages
 
+def weighted(inputs):
+    return inputs.token_advantages * inputs.logps.exp()
+
 def with_metrics(inputs):
     ratio = (inputs.logps - inputs.old_logps).exp()
     return TermOutput(-ratio * inputs.token_advantages, {"mine/ratio": ratio, "mine/rows": ratio.mean(1)})
@@ -236,6 +239,28 @@ def test_a_function_may_be_given_itself_and_is_named():
     args = config(advantage=halved)
     assert args.advantage == f"{__name__}:halved"
     assert args.objective.advantage(torch.ones(4), 4).tolist() == [0.5] * 4
+
+
+def test_rows_stay_together_for_a_users_advantages_of_tokens(module):
+    """Which may be of the whole micro-batch: nothing tells."""
+    settings = {"loss_type": "dr_grpo", "mirror_beta": 0.1}
+    assert config(**settings).skip_inert_rows
+    args = config(token_advantage=f"{module}:weighted", **settings)
+    assert args.relates_rows and not args.skip_inert_rows
+
+
+# `epsilon` of the geometric mean is a logarithm, that of the binary KL a KL.
+CLIPS = {name for name, part in POLICY_TERMS.items() if "epsilon" in {setting.name for setting in part.settings}}
+
+
+@pytest.mark.parametrize("name", sorted(CLIPS - {"geometric", "binary_kl"}))
+def test_every_clip_refuses_a_lower_range_that_no_ratio_can_reach(name):
+    fields = POLICY_TERMS[name].fields or {}
+    fields = {"trajectory_clip": "two_sided"} | fields if name == "trajectory" else {"policy_loss": name}
+    loss_type = POLICY_TERMS[name].loss_type or "dr_grpo"
+    config(**{"loss_type": loss_type} | fields, epsilon=1.0)
+    with pytest.raises(ValueError, match="`epsilon` must be a number of at most 1; got 1.5"):
+        config(**{"loss_type": loss_type} | fields, epsilon=1.5)
 
 
 def halved(rewards, num_generations):

@@ -193,9 +193,9 @@ def _code(text: str) -> str:
 def _print_list(variants: list[Variant]) -> None:
     """One line per variant, cut at the width of the terminal, under the name of its axis."""
     console = Console(highlight=False, markup=False)
-    width = max(len(variant.name) for variant in variants)
     for axis, members in _grouped(variants).items():
         console.print(axis, style="bold")
+        width = max(len(variant.name) for variant in members)
         for variant in members:
             console.print(f"  {variant.name:{width}}  {variant.summary}", no_wrap=True, overflow="ellipsis")
         console.print()

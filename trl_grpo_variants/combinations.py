@@ -21,7 +21,7 @@ from .vllm.settings import check_vllm_settings
 
 
 if TYPE_CHECKING:
-    from .config import GRPOVariantConfig
+    from .fields import VariantFields
 
 
 # Sizes of a rollout and of an update; TRL computes with them unseen, and of the last two fills in one.
@@ -66,14 +66,14 @@ CHOICES = {
 } | {name: setting.choices for name, setting in _SETTINGS.items() if setting.choices}
 
 
-def check_sizes(args: "GRPOVariantConfig") -> None:
+def check_sizes(args: "VariantFields") -> None:
     """Check the sizes that others are computed from: a `ValueError` if one is no whole number."""
     for name in SIZES:
         if getattr(args, name) is not UNSET:
             check_whole_number(name, getattr(args, name), optional=name not in _GIVEN_SIZES)
 
 
-def check_resolved(args: "GRPOVariantConfig") -> None:
+def check_resolved(args: "VariantFields") -> None:
     """
     Check each value of a resolved configuration, and whether they mean something together; a `ValueError` if not.
     """
@@ -92,7 +92,7 @@ def check_resolved(args: "GRPOVariantConfig") -> None:
         )
 
 
-def check_filled(args: "GRPOVariantConfig") -> None:
+def check_filled(args: "VariantFields") -> None:
     """
     Check what TRL has filled in or parsed from text: sizes, and the settings of parts that are no fields.
 
@@ -118,7 +118,7 @@ def check_filled(args: "GRPOVariantConfig") -> None:
     _check_best_metric(args)
 
 
-def _check_best_metric(args: "GRPOVariantConfig") -> None:
+def _check_best_metric(args: "VariantFields") -> None:
     metric = args.metric_for_best_model or ""
     if not metric.removeprefix("eval_").startswith("success@"):
         return
@@ -136,7 +136,7 @@ def _check_best_metric(args: "GRPOVariantConfig") -> None:
         )
 
 
-def _check_values(args: "GRPOVariantConfig") -> None:
+def _check_values(args: "VariantFields") -> None:
     for name, allowed in CHOICES.items():
         check_choice(name, getattr(args, name), allowed)
     check_number("mirror_beta", args.mirror_beta, at_least=0.0, at_most=MAX_COEFFICIENT)
@@ -179,7 +179,7 @@ def check_setting(setting: Setting, name: str, value: Any, *, optional: bool = F
         check_number(name, value, **bounds, optional=optional)
 
 
-def _check_part(args: "GRPOVariantConfig", axis: str) -> None:
+def _check_part(args: "VariantFields", axis: str) -> None:
     """The settings of a part that are no fields, and, of a user's function, whether it takes them."""
     part, field = _part(args, axis), f"{axis}_kwargs"
     kwargs = {} if getattr(args, field) is None else getattr(args, field)
@@ -216,7 +216,7 @@ def check_relations(part: Part, settings: Mapping[str, Any], fields: Mapping[str
                     )
 
 
-def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: dict[str, Any]) -> None:
+def _check_signature(part: Part, args: "VariantFields", axis: str, known: dict[str, Any]) -> None:
     fields = [setting.name for setting in part.settings if setting.name in part.keywords()]
     provided = [name for name in part.provided if part.takes(name)]
     try:
@@ -229,13 +229,13 @@ def _check_signature(part: Part, args: "GRPOVariantConfig", axis: str, known: di
         ) from error
 
 
-def _part(args: "GRPOVariantConfig", axis: str) -> Part:
+def _part(args: "VariantFields", axis: str) -> Part:
     part = chosen_parts(vars(args)).on(axis)
     # Without a part there is a value of TRL's that is not known here.
     return part if part is not None else AXES["advantage"][0]["group_std"]
 
 
-def part_label(args: "GRPOVariantConfig", axis: str) -> str:
+def part_label(args: "VariantFields", axis: str) -> str:
     """
     The choice of a part as a user makes it: the field that names it, or the one of TRL's that chooses it, with its
     value.
@@ -246,7 +246,7 @@ def part_label(args: "GRPOVariantConfig", axis: str) -> str:
     return f"`{field[-1]}={getattr(args, field[-1])!r}`"
 
 
-def unused_settings(args: "GRPOVariantConfig") -> Iterator[tuple[str, str, bool]]:
+def unused_settings(args: "VariantFields") -> Iterator[tuple[str, str, bool]]:
     """Settings that the chosen parts do not read: field, what does not use it, and whether it needs another part."""
     for axis, (parts, _) in AXES.items():
         part = _part(args, axis)
@@ -263,7 +263,7 @@ def unused_settings(args: "GRPOVariantConfig") -> Iterator[tuple[str, str, bool]
                 yield name, part_label(args, axis), True
 
 
-def _check_uses(args: "GRPOVariantConfig") -> None:
+def _check_uses(args: "VariantFields") -> None:
     """Settings that the chosen parts do not read."""
     for name, user, needs_another in unused_settings(args):
         is_set = getattr(args, name) != CHOICES.get(name, (None,))[0]
@@ -279,7 +279,7 @@ def _check_uses(args: "GRPOVariantConfig") -> None:
             raise ValueError(f"`{name}={getattr(args, name)!r}` is not used by {user}; {remedy}.")
 
 
-def _check_choices_agree(args: "GRPOVariantConfig") -> None:
+def _check_choices_agree(args: "VariantFields") -> None:
     """A part that is named, and the one that the fields of TRL's choose."""
     for axis, (parts, _) in AXES.items():
         if getattr(args, axis) is None:
@@ -298,7 +298,7 @@ def _check_choices_agree(args: "GRPOVariantConfig") -> None:
             )
 
 
-def _check_policy_term(args: "GRPOVariantConfig") -> None:
+def _check_policy_term(args: "VariantFields") -> None:
     part, user = chosen_parts(vars(args)).policy, part_label(args, "policy_loss")
     if not args.has_stock_objective and args.loss_type == "dr_grpo" and args.max_completion_length is None:
         raise ValueError(
@@ -337,7 +337,7 @@ def _check_policy_term(args: "GRPOVariantConfig") -> None:
             )
 
 
-def _check_divergences(args: "GRPOVariantConfig") -> None:
+def _check_divergences(args: "VariantFields") -> None:
     if args.mirror_sync_steps is not None and args.mirror_beta == 0.0:
         raise ValueError(
             f"`mirror_sync_steps={args.mirror_sync_steps}` holds an anchor that nothing uses; set `mirror_beta` "
@@ -369,7 +369,7 @@ def _check_divergences(args: "GRPOVariantConfig") -> None:
         raise ValueError(f"`kl_estimator={args.kl_estimator!r}` estimates a KL that nothing uses; set {coefficients}.")
 
 
-def _check_advantages(args: "GRPOVariantConfig") -> None:
+def _check_advantages(args: "VariantFields") -> None:
     advantage = chosen_parts(vars(args)).advantage
     is_zero = advantage is None or advantage.is_zero_without_variance
     if args.mask_zero_variance_groups and is_zero and not loss_coefficients(vars(args)):

@@ -15,7 +15,7 @@ from .requirements import requirements
 
 
 if TYPE_CHECKING:
-    from .config import GRPOVariantConfig
+    from .fields import VariantFields
 
 
 # Methods of the parent that the trainer overrides or stands in front of.
@@ -60,7 +60,7 @@ trl_version = version("trl")
 check_trl(trl_version)
 
 
-def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
+def check_parent(parent: type, args: "VariantFields") -> None:
     """
     Refuse, with a `RuntimeError`, a parent class that is not TRL's own or lacks a method, and, with a
     `NotImplementedError`, a TRL that would bypass the loss, divides it otherwise or cannot score lines.
@@ -100,7 +100,7 @@ def check_parent(parent: type, args: "GRPOVariantConfig") -> None:
         )
 
 
-def sharding_backend(args: "GRPOVariantConfig") -> str | None:
+def sharding_backend(args: "VariantFields") -> str | None:
     """The backend that shards the parameters: `"DeepSpeed"`, `"FSDP"`, or `None` for one process and DDP."""
     if args.deepspeed_plugin is not None:
         return "DeepSpeed"
@@ -109,7 +109,7 @@ def sharding_backend(args: "GRPOVariantConfig") -> str | None:
     return None
 
 
-def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
+def check_backend(args: "VariantFields", moves_adapter: bool) -> None:
     """
     Refuse, with a `NotImplementedError`, a backend that holds the parameters in a way that the policy snapshot that is
     needed, or a reference that moves (as a copy of an adapter with `moves_adapter`), cannot follow.
@@ -148,7 +148,7 @@ def check_backend(args: "GRPOVariantConfig", moves_adapter: bool) -> None:
         )
 
 
-def _fsdp_version(args: "GRPOVariantConfig") -> int | None:
+def _fsdp_version(args: "VariantFields") -> int | None:
     """Version of FSDP that accelerate is going to use; 1 also for that of XLA, `None` without FSDP."""
     if args.fsdp:
         return (args.fsdp_plugin_args or {}).get("fsdp_version", 1)

@@ -1,10 +1,9 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Configuration: the new fields."""
+"""Configuration: what the fields mean, and how they are resolved and checked."""
 
-from dataclasses import dataclass, fields, make_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
 from trl import GRPOConfig
@@ -12,29 +11,17 @@ from trl.trainer import grpo_config
 
 from .checks import UNSET, check_flag
 from .combinations import SIZES, check_filled, check_resolved, check_sizes
-from .field_help import documented, opened
+from .field_help import documented
+from .fields import TRL_DEFAULTS, OpenFields, VariantFields
 from .idle import idle_settings
-from .objective.choice import AXES, Parts, chosen_parts
-from .objective.loss import Objective
-from .resolution import OWN_DEFAULTS, TRL_DEFAULTS, resolve
-from .variants import get_variant
+from .objective.choice import AXES
+from .resolution import resolve
 from .warn import warn_user, warnings_at_the_user
-
-
-# Of fields that always have a value once they are resolved, which is what their types are.
-_UNSET: Any = None
-
-
-if TYPE_CHECKING:
-    # What the fields are mixed into.
-    from trl import GRPOConfig as _OpenFields
-else:
-    _OpenFields = make_dataclass("_OpenFields", [opened(f) for f in fields(GRPOConfig) if f.name in TRL_DEFAULTS])
 
 
 @documented
 @dataclass
-class GRPOVariantFields(_OpenFields):
+class GRPOVariantFields(VariantFields):
     r"""
     Fields of the [`GRPOVariantConfig`], to be mixed into another subclass of [`GRPOConfig`], before it.
 
@@ -234,65 +221,19 @@ class GRPOVariantFields(_OpenFields):
         `ValueError`: If a value is out of range, the variant is unknown, or parameters contradict each other.
     """
 
-    variant: str | None = None
-    importance_sampling_level: str = _UNSET
-    policy_loss: str | None = None
-    policy_loss_kwargs: dict[str, Any] | str | None = None
-    token_advantage: str | None = None
-    token_advantage_kwargs: dict[str, Any] | str | None = None
-    trajectory_clip: str = _UNSET
-    no_is_gradient: str = _UNSET
-    epsilon: float = _UNSET
-    epsilon_high: float | None = None
-    delta: float | None = None
-    loss_type: str = _UNSET
-    advantage: str | None = None
-    advantage_kwargs: dict[str, Any] | str | None = None
-    scale_rewards: str = _UNSET
-    reward_variance_epsilon: float | None = None
-    length_weight_power: float = _UNSET
-    mask_zero_variance_groups: bool = _UNSET
-    beta: float = _UNSET
-    mirror_beta: float = _UNSET
-    mirror_sync_steps: int | None = None
-    kl_estimator: str = _UNSET
-    kl_placement: str = _UNSET
-    num_iterations: int = _UNSET
-    group_preserving_split: bool = _UNSET
-    prompt_sampling: str = _UNSET
-    prompt_weights: str = _UNSET
-    prompt_success_rates: str | None = None
-    refill_groups: int | None = None
-    surplus_groups: str = _UNSET
-    prefetch_rollout: bool = _UNSET
-    reward_num_workers: int = 0
-    reward_timeout: float | None = None
-    trim_padding: bool = _UNSET
-    skip_inert_rows: bool = _UNSET
-    pack_rollout: bool = False
-    share_prompt: bool = False
-    stop_on_nonfinite: bool = True
-    success_monitor: bool = False
-    allow_objective_change: bool = False
-    vllm_lora_sync: bool = True
-
-    if TYPE_CHECKING:  # TRL's types are not followed
-        generation_batch_size: int | None = None
-        steps_per_generation: int = _UNSET
-
     # The variant that the fields have been resolved for.
     _resolved_variant = UNSET
 
     def __post_init__(self) -> None:
         self._VALID_DICT_FIELDS = [*super()._VALID_DICT_FIELDS, *(f"{axis}_kwargs" for axis in AXES)]
-        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *GRPOVariantFields.__annotations__)):
+        for name in dict.fromkeys((*SIZES, *TRL_DEFAULTS, *VariantFields.__annotations__)):
             # A number of NumPy's is one, but no JSON holds it.
             value = getattr(self, name)
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 setattr(self, name, value.item())
         check_sizes(self)
         # Those of the configuration that the fields are mixed into, which need not be TRL's.
-        defaults = {name: getattr(super(_OpenFields, self), name) for name in TRL_DEFAULTS}
+        defaults = {name: getattr(super(OpenFields, self), name) for name in TRL_DEFAULTS}
         chosen, departures = resolve(self, defaults)
         self._resolved_variant = self.variant
         self._check_resolved()
@@ -338,56 +279,10 @@ class GRPOVariantFields(_OpenFields):
         check_filled(self)
 
     def _check_resolved(self) -> None:
-        for name, kind in GRPOVariantFields.__annotations__.items():
+        for name, kind in VariantFields.__annotations__.items():
             if kind is bool:
                 check_flag(name, getattr(self, name))
         check_resolved(self)
-
-    @property
-    def parts(self) -> Parts:
-        """The parts of the method, with their descriptions."""
-        return chosen_parts(vars(self))
-
-    @property
-    def objective(self) -> Objective:
-        """The parts of the method with their settings, as functions of tensors."""
-        return Objective.from_values(vars(self))
-
-    @property
-    def has_stock_objective(self) -> bool:
-        """Whether training is TRL's own: neither a variant nor a parameter of this class departs from TRL."""
-        return (
-            (self.variant is None or not get_variant(self.variant).settings)
-            and self.parts.are_trls
-            and all(getattr(self, name) == default for name, default in OWN_DEFAULTS.items())
-        )
-
-    @property
-    def extends_trl(self) -> bool:
-        """Whether anything of this package is asked for; a variant that is stock TRL still is, for its metrics."""
-        return self.variant is not None or not self.has_stock_objective or self.trims_forward or self.success_monitor
-
-    @property
-    def trims_forward(self) -> bool:
-        """Whether anything is left out of the forward passes."""
-        return self.trim_padding or self.skip_inert_rows or self.pack_rollout or self.share_prompt
-
-    @property
-    def is_on_policy(self) -> bool:
-        """Whether the policy that made a rollout is also the one that it updates: one optimizer step per rollout."""
-        one_step = self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
-        return one_step and self.surplus_groups != "keep" and not self.prefetch_rollout
-
-    @property
-    def chooses_prompts(self) -> bool:
-        """Whether the prompts of a rollout are not those that TRL's dataloader has fetched for it."""
-        return self.prompt_sampling != "uniform" or self.refill_groups is not None or self.prefetch_rollout
-
-    @property
-    def relates_rows(self) -> bool:
-        """Whether a term of the loss looks at the rows of a micro-batch together."""
-        has_entropy_term = self.entropy_coef != 0.0 or self.use_adaptive_entropy or self.top_entropy_quantile != 1.0
-        return has_entropy_term or self.parts.policy.relates_rows or self.parts.token_advantage.relates_rows
 
 
 @dataclass

@@ -1,24 +1,15 @@
 # Copyright 2026 The trl_grpo_variants authors.
 # SPDX-License-Identifier: Apache-2.0
 
-"""Fields of a configuration with what `--help` says of them: those of TRL that a variant may set, and the new ones."""
+"""What `--help` says of the fields of a configuration: the docstring, and the values that are known."""
 
 import re
-from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
-from .checks import UNSET
 from .combinations import CHOICES
+from .fields import TRL_DEFAULTS
 from .objective.choice import AXES
-from .resolution import TRL_DEFAULTS
-
-
-def opened(field_of_trl: Any) -> Any:
-    """A field of TRL's with a default that stands for the variant's value, or TRL's."""
-    sentences = field_of_trl.metadata["help"].replace("%%", "%"), "If not set, the variant's value, or TRL's default,"
-    help_text = f"{' '.join(sentences)} `{field_of_trl.default!r}`.".replace("%", "%%").replace("`", "'")
-    return field_of_trl.name, field_of_trl.type, field(default=UNSET, metadata={"help": help_text})
 
 
 def documented(cls: Any) -> Any:

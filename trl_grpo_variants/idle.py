@@ -13,10 +13,10 @@ from .variants import get_variant
 
 
 if TYPE_CHECKING:
-    from .config import GRPOVariantConfig
+    from .fields import VariantFields
 
 
-def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterator[str]:
+def idle_settings(args: "VariantFields", chosen: Collection[str]) -> Iterator[str]:
     """
     A sentence on each setting that will not act, of those `chosen`: the fields with another value than the default.
     """
@@ -70,7 +70,7 @@ def idle_settings(args: "GRPOVariantConfig", chosen: Collection[str]) -> Iterato
     yield from idle_prompt_settings(args)
 
 
-def _idle_terms(args: "GRPOVariantConfig") -> Iterator[str]:
+def _idle_terms(args: "VariantFields") -> Iterator[str]:
     """Terms of the loss that cannot act with the schedule of the run."""
     part = args.parts.policy
     policy = part_label(args, "policy_loss")

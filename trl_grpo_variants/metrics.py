@@ -115,9 +115,8 @@ class RunningMeans:
             std_per_sqrt_token(log_weights, lengths),
         )
         for name, value in zip(TRAJECTORY_METRICS, statistics, strict=True):
-            is_known = not value.isnan()
             for prefix in ("", ROLLOUT_END)[: 1 + ends_rollout]:
-                self.add("train", f"{prefix}{name}", value.item() if is_known else 0.0, float(is_known))
+                self.add("train", f"{prefix}{name}", value.nan_to_num().item(), float(not value.isnan()))
 
     def start_run(self) -> None:
         """Leave out what is left of an earlier run of the same trainer."""

@@ -6,55 +6,18 @@
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
-
-from trl import GRPOConfig
+from typing import Any
 
 from .checks import UNSET
 from .combinations import BOUNDS_OF_TRL
 from .compat import trl_version
+from .fields import KL_CORRECTION, OWN_DEFAULTS, SET_BY_PRESETS, TRL_DEFAULTS, VariantFields
 from .objective.choice import AXES, importable_name
 from .objective.policies.clipped import WEIGHTING_LOSS_TYPES
-from .presets import PRESETS
 from .suggest import did_you_mean
 from .variants import get_variant
 
 
-if TYPE_CHECKING:
-    from .config import GRPOVariantConfig
-
-
-# Fields of TRL that the presets set. The configuration declares them again with a default that stands for nothing, so
-# that a value the user gives can be told from one the user leaves to the variant.
-_SET_BY_PRESETS = {name for preset in PRESETS for name in preset.settings}
-# Without it the reference's KL of a variant has another gradient. TRL's default is off before 1.10.
-_CORRECTION = "use_bias_correction_kl"
-TRL_DEFAULTS = {f.name: f.default for f in fields(GRPOConfig) if f.name in {*_SET_BY_PRESETS, _CORRECTION}}
-OWN_DEFAULTS: dict[str, Any] = {
-    "advantage": None,
-    "advantage_kwargs": None,
-    "policy_loss": None,
-    "policy_loss_kwargs": None,
-    "token_advantage": None,
-    "token_advantage_kwargs": None,
-    "kl_estimator": "k3",
-    "kl_placement": "loss",
-    "no_is_gradient": "current",
-    "trajectory_clip": "upper",
-    "mirror_beta": 0.0,
-    "mirror_sync_steps": None,
-    "reward_variance_epsilon": None,
-    "length_weight_power": 0.0,
-    "mask_zero_variance_groups": False,
-    "group_preserving_split": False,
-    "prompt_sampling": "uniform",
-    "prompt_weights": "equal",
-    "prompt_success_rates": None,
-    "refill_groups": None,
-    "surplus_groups": "drop",
-    "prefetch_rollout": False,
-}
 # What belongs to a preset's part on an axis and is dropped with it when an explicit value replaces the part.
 _BELONGINGS = {
     axis: {axis, field, f"{axis}_kwargs"}.union(setting.name for part in parts.values() for setting in part.settings)
@@ -64,7 +27,7 @@ _BELONGINGS = {
 _COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 
 
-def resolve(args: "GRPOVariantConfig", defaults: Mapping[str, Any]) -> tuple[set[str], list[str]]:
+def resolve(args: VariantFields, defaults: Mapping[str, Any]) -> tuple[set[str], list[str]]:
     """
     Give every field its value, and tell which ones the user has chosen and how that departs from the variant.
 
@@ -82,8 +45,8 @@ def resolve(args: "GRPOVariantConfig", defaults: Mapping[str, Any]) -> tuple[set
     for axis, (parts, _) in AXES.items():
         named = parts.get(getattr(args, axis)) if isinstance(getattr(args, axis), str) else None
         _fill(args, named.fields or {} if named is not None else {})
-    _fill(args, {**defaults, **OWN_DEFAULTS, _CORRECTION: UNSET})
-    _fill(args, {_CORRECTION: defaults[_CORRECTION] if _seems_stock(args) else True})
+    _fill(args, {**defaults, **OWN_DEFAULTS, KL_CORRECTION: UNSET})
+    _fill(args, {KL_CORRECTION: defaults[KL_CORRECTION] if _seems_stock(args) else True})
 
     # Each number of rows and each width may be one more compilation.
     compiles = any(getattr(args, name) not in (None, False) for name in _COMPILES)
@@ -96,19 +59,19 @@ def resolve(args: "GRPOVariantConfig", defaults: Mapping[str, Any]) -> tuple[set
     return chosen, departures
 
 
-def _is_open(args: "GRPOVariantConfig", name: str) -> bool:
+def _is_open(args: VariantFields, name: str) -> bool:
     """Whether a field still holds the default that stands for nothing."""
     value = getattr(args, name)
     return value is UNSET or (value is None and args.__dataclass_fields__[name].default is None)
 
 
-def _fill(args: "GRPOVariantConfig", values: Mapping[str, Any]) -> None:
+def _fill(args: VariantFields, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if _is_open(args, name):
             setattr(args, name, value)
 
 
-def _seems_stock(args: "GRPOVariantConfig") -> bool:
+def _seems_stock(args: VariantFields) -> bool:
     """As `has_stock_objective`, also where a name is wrong and will be refused."""
     try:
         return args.has_stock_objective
@@ -116,7 +79,7 @@ def _seems_stock(args: "GRPOVariantConfig") -> bool:
         return False
 
 
-def _settings_of_variant(args: "GRPOVariantConfig", given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _settings_of_variant(args: VariantFields, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What the variant sets, without what explicit values replace, and the sentences that tell of a replaced part."""
     if args.variant is None:
         return {}, []
@@ -129,7 +92,7 @@ def _settings_of_variant(args: "GRPOVariantConfig", given: dict[str, Any]) -> tu
         variant = f"The variant {args.variant!r} sets `{name}`"
         if name in args.__dataclass_fields__:
             raise ValueError(f"{variant}, which no variant can: an explicit value could not be told from its default.")
-        if name in _SET_BY_PRESETS:
+        if name in SET_BY_PRESETS:
             raise ValueError(f"{variant}, which TRL {trl_version} does not have; install TRL 1.16 to use it.")
         raise ValueError(f"{variant}, which is no field{did_you_mean(name, args.__dataclass_fields__, quote='`')}")
     if inner_steps is not None and args.steps_per_generation is None and args.generation_batch_size is None:

@@ -28,7 +28,7 @@ from .warn import warn_user
 
 
 if TYPE_CHECKING:
-    from .config import GRPOVariantConfig
+    from .fields import VariantFields
 
 
 # What TRL gives to a reward function that belongs to the trainer's process.
@@ -45,7 +45,7 @@ class _WorkerFailure(Exception):
     """What became of a call, as a predicate to the function's name."""
 
 
-def check_reward_workers(args: "GRPOVariantConfig") -> None:
+def check_reward_workers(args: "VariantFields") -> None:
     """Refuse, with a `ValueError`, settings of the workers that are wrong or contradict each other."""
     check_whole_number("reward_num_workers", args.reward_num_workers, at_least=0)
     check_number("reward_timeout", args.reward_timeout, greater_than=0.0, at_most=_LONGEST, optional=True)

@@ -215,6 +215,19 @@ def test_derivatives_are_those_by_hand(name, pair, dtype):
     assert actual.flatten().tolist() == pytest.approx(DERIVATIVES[pair][name], abs=1e-4)
 
 
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_ratio_at_the_bound_is_not_clipped(advantage):
+    """With a clip range of 0 that is the policy of the rollout."""
+    log_weights, advantages = torch.zeros(3), torch.full((3,), advantage)
+    for clip in ("upper", "two_sided"):
+        assert not trajectory(log_weights, advantages, clip, epsilon=0.0, epsilon_high=0.0)[1].any()
+    logps = torch.full((3, 1), 0.25).log()
+    dynamic = POLICY_TERMS["dynamic"].function(
+        micro_batch(logps, logps, advantages), epsilon=0.0, epsilon_high=0.0, max_ratio=10.0
+    )
+    assert not dynamic.metrics["dynamic/clipped"].any()
+
+
 @pytest.mark.parametrize(("epsilon", "dropped"), [(4e-9, True), (8e-9, False)])
 def test_a_probability_near_one_keeps_its_digits_in_float32(epsilon, dropped):
     """In float32 1 - 2e-8 is 1. The binary KL is 6e-9, and 1e-8 or more if other tokens are taken to be impossible."""

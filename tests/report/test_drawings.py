@@ -113,10 +113,13 @@ def test_visits_are_drawn_at_their_prediction_with_their_number():
     points = [Point(0.05, Interval(0.2, 0.1, 0.3), 5), Point(1.0, Interval(0.9, 0.8, 1.0), 20)]
     drawing = charts.prediction_chart("by prediction", points)
     (dots,) = marks(drawing, "point")
-    left, right = (float(text) for text in re.findall(r'd="M([\d.]+) [\d.]+L([\d.]+) 8"', drawing)[0])
+    # From where nothing succeeds as predicted to where everything does.
+    ((left, bottom), (right, _)) = marks(drawing, "thin")[0]
     np.testing.assert_allclose((dots[:, 0] - left) / (right - left), [0.05, 1.0], atol=1e-3)
     bars = [e.attrib for e in ElementTree.fromstring(drawing).iter("rect")]
     assert [bar["height"] for bar in bars] == ["7.0", "28.0"]
+    assert {float(bar["y"]) + float(bar["height"]) for bar in bars} == {bottom}
+    assert {float(bar["width"]) for bar in bars} == {round((right - left) / 10 - 2, 1)}
     # A prediction of 1 belongs to the last tenth.
     assert float(bars[1]["x"]) == pytest.approx(left + 0.9 * (right - left) + 1, abs=0.1)
     assert texts(drawing).count("0.25") == 2 and "0.20" not in texts(drawing)
@@ -141,7 +144,10 @@ def test_two_lines_have_their_names_at_their_ends():
     drawing = charts.lines_chart("best", lines, (0.0, 2.0), (0.0, 1.0), "step")
     lower, upper = marks(drawing, "line")
     assert (lower[:, 1] > upper[:, 1]).all() and [len(dots) for dots in marks(drawing, "dots")] == [3, 3]
-    assert {"k = 1", "k = 8"} <= set(texts(drawing))
+    names = {element.text: element.attrib for element in ElementTree.fromstring(drawing).iter("text")}
+    for name, line in (("k = 1", lower), ("k = 8", upper)):
+        assert float(names[name]["x"]) > line[:, 0].max()
+        assert float(names[name]["y"]) == pytest.approx(line[-1, 1] + 4, abs=0.1)
     alone = charts.lines_chart("best", {"k = 1": lines["k = 1"]}, (0.0, 2.0), (0.0, 1.0), "step")
     assert "k = 1" not in texts(alone)
 
@@ -201,7 +207,7 @@ def test_the_halves_stand_at_the_height_of_their_rows():
     assert earlier[:, 1].tolist() == later[:, 1].tolist() == [12.5, 22.5, 42.5]
     np.testing.assert_allclose((later[:, 0] - 6) / 340, [0.85, 0.8, 1.0], atol=1e-3)
     np.testing.assert_allclose((earlier[:, 0] - 6) / 340, [0.15, 0.3, 1.0], atol=1e-3)
-    assert "<title>up: 0.15 → 0.85</title>" in drawing
+    assert "<title>up: 0.15 → 0.85</title>" in drawing and "success" in texts(drawing)
 
 
 def test_where_not_all_rows_are_shown_the_map_says_how_many():
@@ -213,5 +219,6 @@ def test_where_not_all_rows_are_shown_the_map_says_how_many():
 def test_a_sparkline_is_hidden_from_those_who_read_its_numbers():
     drawing = charts.sparkline(np.arange(500.0))
     assert 'aria-hidden="true"' in drawing and "aria-label" not in drawing
+    assert 'width="120" height="24" viewBox="0 0 120 24"' in drawing
     assert len(marks(drawing, "line")[0]) <= 40
     assert len(marks(charts.sparkline(np.array([2.0])), "line")[0]) == 1

@@ -94,10 +94,11 @@ def test_the_details_hold_prompts_settings_and_everything_that_was_logged():
         "objective": "mean_i [-rho A]",
         "legend": ["`rho`: a ratio"],
         "subject": {"model": "tiny", "seed": "7"},
-        "all": {"beta": "0.25", "seed": "7"},
+        "all": {"beta": "0.25", "seed": "7", "weight_decay": "0.5"},
     }
     page, _ = page_of(run_of(made_rows(), history(), **settings))
     texts = page.texts
+    assert texts[texts.index("weight_decay") + 1] == "0.5"
     for told in ("mean_i [-rho A]", "tiny", "All 6 prompts", "completions/mean_length"):
         assert told in texts
     row = texts.index("completions/mean_length")
@@ -188,6 +189,7 @@ def test_one_visit_per_prompt():
     counts = {prompt: [successes[0]] for prompt, successes in SUCCESSES.items()}
     page, left = page_of(run_of(visits_of(counts), history()))
     assert "each visited once." in " ".join(page.texts) and "map" not in modules(page)
+    assert page.texts[page.texts.index("mean of the only visits") - 2 :][:2] == ["Success", "0.40"]
     assert left["no prompt was visited twice"] == ["Each prompt over the run"]
 
 
@@ -308,6 +310,10 @@ def test_a_users_term_is_shown_with_what_it_declares_and_else_by_name():
 def test_of_many_metrics_of_a_term_the_first_are_drawn():
     found = {f"mine/{n}": 0.5 for n in range(20)}
     assert list(terms(found)) == [f"mine/{n}" for n in range(8)]
+    _, left = render(run_of(None, [{"step": 1, "loss": 0.1, "reward": 0.5} | found]))
+    assert left["there are too many of its kind; it is among all that was logged"] == [
+        f"mine/{n}" for n in range(8, 20)
+    ]
 
 
 def subtitles(logs):
@@ -323,8 +329,31 @@ def test_clipped_trajectories_are_shares_of_all_and_of_those_of_their_sign():
     assert f"{told} Of those of that sign 20 % and 15 %." in both and "trajectory/positive Mean" not in both
     one_sided = subtitles(logged | {"trajectory/positive": 0.1, "trajectory/negative": 0.0})
     assert told in one_sided and "of that sign" not in one_sided
+    steps = [{"step": 1, "trajectory/positive": 0.2, "trajectory/negative": 0.0} | logged]
+    steps.append({"step": 2, "trajectory/positive": 0.0, "trajectory/negative": 0.4} | logged)
+    mixed, _ = page_of(run_of(None, [{"loss": 0.1, "reward": 0.5} | step for step in steps]))
+    assert f"{told} Of those of that sign 20 % and 15 %." in " ".join(mixed.texts)
     tokens = subtitles({"clip_ratio/high_mean": 0.02, "clip_ratio/low_mean": 0.03})
     assert "Share of tokens, mean of a rollout. Whole run: 2.0 % with A > 0, 3.0 % with A < 0." in tokens
+
+
+def test_of_a_rollout_its_mean_entropy_and_its_lowest_effective_size_are_shown():
+    logs = [
+        {"step": n + 1, "loss": 0.1, "reward": 0.5, "entropy": n / 8, "trajectory/ess": 1 - n / 8} for n in range(4)
+    ]
+    for log in logs[::2]:
+        log["completions/mean_length"] = 3.0
+    page, _ = page_of(run_of(None, logs))
+    told = " ".join(page.texts)
+    assert "Nats per token. 0.062 → 0.31." in told
+    assert "Lowest 0.62 at step 4." in told
+
+
+def test_each_line_of_success_is_in_the_key():
+    page, _ = page_of(run_of(made_rows(), history(), **SETTINGS))
+    assert "predicted for the same visits, 95 % interval" in page.texts
+    page, _ = page_of(run_of(made_rows(has_predictions=False), history(), **SETTINGS))
+    assert not any("predicted for the same visits" in text for text in page.texts)
 
 
 def test_an_outlier_does_not_press_the_other_gradients_to_the_ground():

@@ -118,7 +118,7 @@ class _Line:
         self.width += labels.numel()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LineForward(TrimmedForward):
     """
     Scores completions on lines: packed, or with a shared prompt.
@@ -127,7 +127,7 @@ class LineForward(TrimmedForward):
     """
 
     share_prompt: bool = False
-    attention: str = "sdpa"
+    attention: str
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def error(self, score: Score, model: Any, device: torch.device) -> float:

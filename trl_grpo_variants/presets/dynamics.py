@@ -10,12 +10,12 @@ from .variant import Variant
 
 # Mean + variance or mean-only advantages, pulled towards the reference, the previous policy, or both.
 _REGULARIZED = {
-    "mirror": ("the previous policy", {"beta": 0.0, "mirror_beta": 0.1, "num_iterations": 4}),
+    "mirror": ("A KL to the previous policy", {"beta": 0.0, "mirror_beta": 0.1, "num_iterations": 4}),
     "dual": (
-        "both the fixed reference and the previous policy",
+        "KLs to the fixed reference and to the previous policy",
         {"beta": 0.05, "mirror_beta": 0.05, "num_iterations": 4},
     ),
-    "reference": ("the fixed reference", {"beta": 0.1, "mirror_beta": 0.0}),
+    "reference": ("A KL to the fixed reference", {"beta": 0.1, "mirror_beta": 0.0}),
 }
 
 DYNAMICS = (
@@ -29,11 +29,11 @@ DYNAMICS = (
     *(
         Variant(
             f"{name}{suffix}",
-            f"GRPO with {words} advantages, regularised towards {anchors}.",
+            f"{terms}, with {words} advantages.",
             GRPO_DYNAMICS,
             advantage | TOKEN | settings | {"loss_type": "dr_grpo"},
         )
-        for name, (anchors, settings) in _REGULARIZED.items()
+        for name, (terms, settings) in _REGULARIZED.items()
         for suffix, words, advantage in (
             ("", "mean + variance", SMOOTHED),
             ("_mean_only", "mean-only", MEAN_ONLY),
@@ -41,7 +41,7 @@ DYNAMICS = (
     ),
     Variant(
         "reference_k2",
-        "GRPO with mean + variance advantages, regularised towards the fixed reference with the k2 estimator.",
+        "A KL to the fixed reference by the k2 estimator, with mean + variance advantages.",
         K2,
         SMOOTHED | TOKEN | _REGULARIZED["reference"][1] | {"loss_type": "dr_grpo", "kl_estimator": "k2"},
     ),

@@ -13,7 +13,7 @@ from ..papers import DAPO, Paper
 
 
 if TYPE_CHECKING:
-    from ..config import GRPOVariantConfig
+    from ..fields import VariantFields
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Condition:
             Where it is from.
     """
 
-    acts: Callable[["GRPOVariantConfig"], bool]
+    acts: Callable[["VariantFields"], bool]
     meaning: str
     paper: Paper | None = None
 
@@ -60,7 +60,7 @@ CONDITIONS = (
 )
 
 
-def check_prompt_settings(args: "GRPOVariantConfig") -> None:
+def check_prompt_settings(args: "VariantFields") -> None:
     """Refuse, with a `ValueError`, settings of the choice of prompts that are wrong or contradict others."""
     check_whole_number("refill_groups", args.refill_groups, optional=True)
     path = args.prompt_success_rates
@@ -87,7 +87,7 @@ def check_prompt_settings(args: "GRPOVariantConfig") -> None:
     _check_refill(args)
 
 
-def _check_weights(args: "GRPOVariantConfig") -> None:
+def _check_weights(args: "VariantFields") -> None:
     if args.prompt_weights != "unbiased":
         return
     if args.refill_groups is not None:
@@ -102,7 +102,7 @@ def _check_weights(args: "GRPOVariantConfig") -> None:
         )
 
 
-def _check_refill(args: "GRPOVariantConfig") -> None:
+def _check_refill(args: "VariantFields") -> None:
     if args.refill_groups is None:
         return
     for statistics in _of_rollout(args):
@@ -123,7 +123,7 @@ def _check_refill(args: "GRPOVariantConfig") -> None:
             )
 
 
-def _of_rollout(args: "GRPOVariantConfig") -> Iterator[str]:
+def _of_rollout(args: "VariantFields") -> Iterator[str]:
     """What each setting does that looks at all groups of a rollout together."""
     part = args.parts.advantage
     if part is not None and part.is_of_rollout:
@@ -133,7 +133,7 @@ def _of_rollout(args: "GRPOVariantConfig") -> Iterator[str]:
         yield f"`length_weight_power={args.length_weight_power!r}` weights completions by a mean"
 
 
-def idle_prompt_settings(args: "GRPOVariantConfig") -> Iterator[str]:
+def idle_prompt_settings(args: "VariantFields") -> Iterator[str]:
     """A sentence on each setting of the choice of prompts that will not act, or not as its name says."""
     part = args.parts.advantage
     if args.chooses_prompts and part is not None and not part.is_zero_without_variance:

@@ -9,13 +9,13 @@ from ..checks import check_choice
 
 
 if TYPE_CHECKING:
-    from ..config import GRPOVariantConfig
+    from ..fields import VariantFields
 
 
 _CORRECTIONS = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 
 
-def check_vllm_settings(args: "GRPOVariantConfig") -> None:
+def check_vllm_settings(args: "VariantFields") -> None:
     """Refuse, with a `ValueError`, settings of an engine that are wrong or contradict others."""
     # A stock configuration is TRL's to judge.
     if args.use_vllm and not args.has_stock_objective:
