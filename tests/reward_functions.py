@@ -69,6 +69,10 @@ def logs(log_metric: Any, **_: Any) -> list[float]:
     return [1.0]
 
 
+def logs_if_it_can(completions: list[str], log_extra: Any = None, **_: Any) -> list[float]:
+    return [float(log_extra is None)]
+
+
 async def waits(prompts: list[str], **_: Any) -> list[float]:
     return [1.0] * len(prompts)
 

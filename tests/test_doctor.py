@@ -135,6 +135,15 @@ def test_what_lacks_only_what_the_recipe_does_not_need_takes_part(monkeypatch, i
     assert tried == [(not is_needed, not is_needed)]
 
 
+def test_fields_without_a_variant_are_not_taken_for_stock(monkeypatch):
+    run = rehearsal.Rehearsal([0.1] * 3, [1.0] * 3, 0.5, ["vLLM"])
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: run)
+    found = {name: Finding(name, "there") for name in ("bitsandbytes", "vllm")}
+    for recipe, method in (({"mirror_beta": 0.1}, "no variant"), ({"variant": "dual"}, "dual")):
+        told = command._rehearsed(recipe, found).found
+        assert told == f"{method}: gradient norms 1, 1, 1; 0.5 s each, without vLLM"
+
+
 def test_a_run_without_a_gradient_is_an_error(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(rehearsal, "_graded", rehearsal._no_reward)
     code, rows = doctor(capsys, "--config", write(tmp_path))
@@ -359,9 +368,17 @@ def test_a_small_recipe_leaves_out_what_is_of_the_place_and_says_what_the_machin
         optim="paged_adamw_8bit",
         attn_implementation="flash_attention_2",
         use_vllm=True,
+        vllm_mode="server",
+        prefetch_rollout=True,
+        reward_num_workers=2,
+        reward_timeout=1.0,
+        torch_compile=True,
+        torch_compile_mode="default",
     )
     assert (args.prompt_sampling, args.prompt_success_rates, args.push_to_hub) == ("signal", None, False)
     assert (args.report_to, args.eval_strategy, args.deepspeed, args.log_completions) == ([], "no", None, False)
+    assert (args.prefetch_rollout, args.reward_num_workers, args.reward_timeout) == (False, 0, None)
+    assert not args.torch_compile
     assert model.model_revision == "main"
     assert "datasets" not in yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert model.load_in_4bit and model.use_peft and not args.use_vllm

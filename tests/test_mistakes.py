@@ -97,6 +97,10 @@ def test_every_field_is_tried():
 SIGNAL = {"prompt_sampling": "signal"}
 KEPT = {"refill_groups": 2, "surplus_groups": "keep"}
 REFUSED = [
+    (
+        {"reward_num_workers": 1, "reward_timeout": 3e6},
+        r"`reward_timeout` must be a number of at most 1e\+06; got 3000000.0",
+    ),
     ({"reward_timeout": 5.0}, "`reward_timeout=5.0` stops a call in a process of its own, but `reward_num_workers=0`"),
     ({"prefetch_rollout": True}, "`prefetch_rollout=True` lets a server .* without `use_vllm=True` generation takes"),
     (
@@ -408,6 +412,14 @@ IDLE = [
         SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dapo"},
         "`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type='dapo'` divides",
     ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "grpo", "scale_rewards": "batch"},
+        "unbiased: `scale_rewards='batch'` takes statistics over a whole rollout, which depends on the prompts",
+    ),
+    (
+        SIGNAL | {"prompt_weights": "unbiased", "loss_type": "dr_grpo", "length_weight_power": 0.5},
+        "unbiased: `length_weight_power=0.5` weights completions by a mean over a whole rollout, which depends on",
+    ),
     *(
         (settings | {"advantage": f"{__name__}:{WITHOUT_VARIANCE.name}"}, sentence)
         for settings, sentence in (
@@ -571,6 +583,10 @@ FIELDS = [
     ({"pack_rollout": 3}, "`pack_rollout` must be true or false; got 3."),
     ({"output_dir": 2024}, "`output_dir` must be text; got 2024; quote it if it is meant as text."),
     ({"reward_weights": ["a"]}, "`reward_weights` must be a list; got ['a']."),
+    (
+        {"lora_target_modules": "all-linear", "report_to": "none", "reward_funcs": "accuracy_reward"},
+        "`reward_funcs` must be a list; got 'accuracy_reward'; put it into brackets: [accuracy_reward].",
+    ),
     ({"chat_template_kwargs": 5}, "`chat_template_kwargs` must be a mapping"),
     ({"save_strategy": False}, "False is not a valid SaveStrategy"),
     ({"logging_steps": None}, "cannot be used (of the fields that are null: logging_steps): TypeError"),

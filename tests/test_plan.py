@@ -308,13 +308,16 @@ def write(path, columns):
         pq.write_table(pa.table(columns), path)
     else:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", encoding="utf-8")
     return path
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_plan_for_a_file_of_success_rates(suffix, capsys, tmp_path):
-    path = write(tmp_path / f"rates{suffix}", {"question": list("abcdef"), "success_rate": RATES, "length": [7.0] * 6})
+    path = write(
+        tmp_path / f"rates{suffix}",
+        {"question": ["a\u2028b", "\x85", *"cdef"], "success_rate": RATES, "length": [7.0] * 6},
+    )
     told = run_json(capsys, "--p-ref", path, "--target", 0.6)
     plan = theory.plan(RATES, 0.6)
     assert told["p_ref"] == {"prompts": 6, "mean": pytest.approx(2.55 / 6), "never_solved": 1, "always_solved": 1}

@@ -5,12 +5,17 @@
 
 import asyncio
 import functools
+import gc
 import multiprocessing
 import os
+import sys
 import warnings
 
 import pytest
 import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl.rewards import accuracy_reward
 
 from trl_grpo_variants.reward_workers import RewardFunctionError, RewardWorkers
 
@@ -106,14 +111,46 @@ def test_what_cannot_be_scored_is_told(workers):
         score(first, lock=[print, lambda: None, None, None])
 
 
+class Stubborn:
+    def __reduce__(self):
+        raise ValueError("not\nme")
+
+
+def test_of_several_failures_one_is_told_and_the_others_are_not_printed(workers, caplog):
+    _, (first,) = workers(2, functions.first_token)
+    with pytest.raises(RewardFunctionError, match=r"cannot be pickled \(not me\), for completion \d of 4"):
+        score(first, column=[Stubborn()] * 4)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 def test_what_cannot_be_called_in_another_process_is_refused():
     pool = RewardWorkers(2, None)
     with pytest.raises(
         ValueError, match=r"`reward_num_workers=2` .* but `<lambda>` cannot be pickled \(.*at the top level"
     ):
         pool.take(lambda **_: [1.0])
-    with pytest.raises(ValueError, match="but `logs` takes `log_metric`, which belongs to the trainer's; do without"):
+    with pytest.raises(ValueError, match="but `logs` needs `log_metric`, which belongs to the trainer's; do without"):
         pool.take([functions.length, functions.logs])
+
+
+def test_what_a_function_of_the_trainers_can_do_without_it_is_not_given(workers):
+    _, (logging, _) = workers(1, functions.logs_if_it_can, accuracy_reward)
+    assert score(logging) == [[1.0] * 4]
+
+
+def test_a_function_of_a_notebook_is_refused(monkeypatch):
+    def graded(**_):
+        return [1.0]
+
+    main = sys.modules["__main__"]
+    monkeypatch.delattr(main, "__file__", raising=False)
+    monkeypatch.setattr(main, "graded", graded, raising=False)
+    graded.__module__, graded.__qualname__ = "__main__", "graded"
+    with pytest.raises(
+        ValueError, match="but `graded` is defined in a notebook or at a prompt, where they do not find"
+    ):
+        RewardWorkers(2, None).take(functools.partial(graded, scale=2.0))
 
 
 def test_what_waits_or_is_a_model_is_left_to_trl():
@@ -140,3 +177,27 @@ def test_a_failure_ends_the_run_and_the_workers(policy_path, tmp_path):
     with pytest.raises(RewardFunctionError, match="`dies_on_b` ended its process with exit code 7 for completion"):
         trainer.train()
     assert not multiprocessing.active_children()
+
+
+def test_the_workers_of_an_evaluation_end_with_it(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, reward_funcs=functions.dies_on_b, reward_num_workers=1)
+    with pytest.raises(RewardFunctionError, match="`dies_on_b` ended its process with exit code 7 for completion"):
+        trainer.evaluate(Dataset.from_dict({"prompt": ["a", "b"]}))
+    assert not multiprocessing.active_children()
+    # Those that failed are not asked again.
+    assert trainer.evaluate(Dataset.from_dict({"prompt": ["a", "c"]}))["eval_reward"] == 1.0
+    assert not multiprocessing.active_children()
+
+
+def test_an_evaluation_within_a_training_leaves_it_its_workers(policy_path, tmp_path):
+    seen = []
+
+    class Seen(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            seen.append({child.pid for child in multiprocessing.active_children()})
+
+    rows = Dataset.from_dict({"prompt": ["a"]})
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": rows, "per_device_eval_batch_size": 4}
+    settings |= {"reward_funcs": functions.first_token, "reward_num_workers": 1, "callbacks": [Seen()], "max_steps": 2}
+    make_trainer(policy_path, tmp_path, **settings).train()
+    assert len(seen) == 2 and seen[0] == seen[1] and len(seen[0]) == 1

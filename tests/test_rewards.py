@@ -71,3 +71,22 @@ def test_a_failure_is_told_with_the_users_function(policy_path, tmp_path, functi
         assert re.match(r"ValueError: The reward function 'too_few' returned 1 rewards, but 8 were expected", sentence)
     else:
         assert re.fullmatch(rf"ZeroDivisionError: no judge \(in `{place}`, test_rewards.py, line \d+\)\.", sentence)
+
+
+class SinglePrecision(torch.Tensor):
+    """A tensor of a device without double precision, as Apple's are."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        if function is torch.Tensor.cpu:
+            return result.as_subclass(torch.Tensor)
+        assert getattr(result, "dtype", None) != torch.float64
+        return result
+
+
+def test_advantages_need_no_double_precision_of_the_device(policy_path, tmp_path):
+    trainer = make_trainer(policy_path, tmp_path, variant="delta_l", max_steps=1)
+    gather = trainer.accelerator.gather
+    trainer.accelerator.gather = lambda values: gather(values).as_subclass(SinglePrecision)
+    trainer.train()

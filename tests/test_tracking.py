@@ -9,12 +9,15 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from transformers.integrations import TensorBoardCallback
 
 from trl_grpo_variants import GRPOVariantConfig
 from trl_grpo_variants.objective.formula import objective_text
 from trl_grpo_variants.runs.trackers import Tracker, read_trackers, write_trackers
+from trl_grpo_variants.tracking import TrackedObjective
 
 from .tiny import make_trainer
 
@@ -77,5 +80,16 @@ def test_trackers_are_read_as_they_were_written(tmp_path):
 
 
 def test_without_a_tracker_nothing_is_kept(tmp_path, policy_path):
+    write_trackers(tmp_path, [Tracker("Trackio", "of an earlier start")])
     make_trainer(policy_path, tmp_path, variant="mean_only", max_steps=1).train()
-    assert read_trackers(tmp_path) == []
+    assert list(tmp_path.glob("trackers*")) == []
+
+
+def test_the_folder_of_tensorboard_is_that_of_either_package(tmp_path):
+    """tensorboardX has another name for it than PyTorch."""
+    writers = SimpleNamespace(get_logdir=lambda: tmp_path / "events")
+    callback = TensorBoardCallback(SimpleNamespace(add_text=lambda *_: None, file_writer=writers))
+    args = GRPOVariantConfig(str(tmp_path), use_cpu=True, bf16=False)
+    state = SimpleNamespace(is_world_process_zero=True)
+    TrackedObjective(SimpleNamespace(callbacks=[callback])).on_train_begin(args, state, None)
+    assert Tracker("TensorBoard", str(tmp_path / "events")) in read_trackers(tmp_path)

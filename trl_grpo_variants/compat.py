@@ -33,6 +33,7 @@ SEAMS = (
     "_save_checkpoint",
     "_save_rng_state",
     "create_model_card",
+    "evaluate",
     "get_batch_samples",
     "log",
     "push_to_hub",

@@ -91,7 +91,7 @@ class RunningMeans:
                 Tokens `(N,)` of the completions of all processes.
         """
         rows = rewards_per_func.size(0) if mode == "train" else distinct_rows(rewards_per_func.size(0))
-        weights, rewards_per_func = weights.to(rewards_per_func.device), rewards_per_func[:rows]
+        rewards_per_func = rewards_per_func[:rows]
         counts = success_counts(rewards_per_func, weights, num_generations)
         for name, (total, count) in (counts | length_counts(lengths[:rows], rewards_per_func, weights)).items():
             self.add(mode, name, total, count)

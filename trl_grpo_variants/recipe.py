@@ -18,6 +18,8 @@ from .suggest import did_you_mean
 
 # Both take a path or a name, and TRL looks for them as words of their own.
 _PATHS = ("--config", "--accelerate_config")
+# Lists for which TRL takes a text too, such as `all-linear`.
+_LISTS_OR_TEXTS = ("lora_target_modules", "lora_target_parameters")
 
 
 def normalized(arguments: Iterable[str]) -> list[str]:
@@ -87,12 +89,16 @@ def check_fields(fields: dict[str, Any], dataclasses: Iterable[type], parser: An
     for name, value in fields.items():
         if not isinstance(name, str) or (name not in known and f"--{name}" not in launchers):
             raise ValueError(_unknown_field(str(name), known, launcher))
-        if value is not None and not isinstance(value, str) and name in hints:
-            kinds = _kinds(hints[name])
-            if kinds and not any(fits(value) for fits in kinds.values()):
-                is_quotable = "text" in kinds and not hasattr(value, "__len__")
-                quoted = "; quote it if it is meant as text" if is_quotable else ""
-                raise ValueError(f"`{name}` must be {' or '.join(kinds)}; got {value!r}{quoted}.")
+        if value is None or name not in hints:
+            continue
+        kinds = _kinds(hints[name])
+        # A text that stands for another value is the parser's to read, but of a list it would make its letters.
+        is_read = isinstance(value, str) and (kinds.keys() != {"a list"} or name in _LISTS_OR_TEXTS)
+        if kinds and not is_read and not any(fits(value) for fits in kinds.values()):
+            is_quotable = "text" in kinds and not hasattr(value, "__len__")
+            remedy = "; quote it if it is meant as text" if is_quotable else ""
+            remedy = f"; put it into brackets: [{value}]" if isinstance(value, str) else remedy
+            raise ValueError(f"`{name}` must be {' or '.join(kinds)}; got {value!r}{remedy}.")
 
 
 def check_options(unknown: Iterable[str], parser: Any, launcher: Any) -> None:

@@ -12,12 +12,14 @@ import inspect
 import pickle
 import queue
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 # What TRL gives to a reward function that belongs to the trainer's process.
 _OF_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")
+# Seconds, nearly twelve days; the system counts milliseconds, of which it knows no more than a month.
+_LONGEST = 1e6
 
 
 class RewardFunctionError(RuntimeError):
@@ -44,7 +48,7 @@ class _WorkerFailure(Exception):
 def check_reward_workers(args: "VariantFields") -> None:
     """Refuse, with a `ValueError`, settings of the workers that are wrong or contradict each other."""
     check_whole_number("reward_num_workers", args.reward_num_workers, at_least=0)
-    check_number("reward_timeout", args.reward_timeout, greater_than=0.0, optional=True)
+    check_number("reward_timeout", args.reward_timeout, greater_than=0.0, at_most=_LONGEST, optional=True)
     if args.reward_timeout is not None and args.reward_num_workers == 0:
         raise ValueError(
             f"`reward_timeout={args.reward_timeout!r}` stops a call in a process of its own, but `reward_num_workers=0` "
@@ -56,7 +60,8 @@ class RewardWorkers:
     """
     Processes that score completions, one completion at a time each.
 
-    They start with the first completions and are there until [`close`]; those of a closed pool start anew.
+    They start with the first completions and are there until [`close`], or the end of the outermost context of the pool;
+    those of a closed pool start anew.
 
     Args:
         num_workers (`int`):
@@ -71,14 +76,25 @@ class RewardWorkers:
         self._workers: list[_Worker] = []
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
+        self._contexts = 0
+
+    def __enter__(self) -> None:
+        self._contexts += 1
+
+    def __exit__(self, *_: Any) -> None:
+        self._contexts -= 1
+        if self._contexts == 0:
+            self.close()
 
     def take(self, reward_funcs: Any) -> Any:
         """
-        Reward functions as TRL takes them, of which those that are synchronous will be called in a worker.
+        Reward functions as TRL takes them, of which those that are synchronous will be called in a worker if there are any.
 
         Raises:
-            `ValueError`: If one cannot be, as it cannot be pickled or asks for something of the trainer's.
+            `ValueError`: If one cannot be, as it cannot be pickled or needs something of the trainer's.
         """
+        if self._num_workers == 0:
+            return reward_funcs
         is_list = isinstance(reward_funcs, list | tuple)
         taken = [self._taken(function) for function in (reward_funcs if is_list else [reward_funcs])]
         if not self._functions:
@@ -96,18 +112,24 @@ class RewardWorkers:
         if not is_function or inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(call.__call__):
             return function
         name = getattr(call, "__name__", type(call).__name__)
-        self._check(function, name)
+        self._check(function, call.__module__, name)
         self._functions.append(function)
         return self._pooled(len(self._functions) - 1, name)
 
-    def _check(self, function: Callable[..., Any], name: str) -> None:
+    def _check(self, function: Callable[..., Any], module: str, name: str) -> None:
         where = f"`reward_num_workers={self._num_workers}` calls reward functions in other processes, but `{name}`"
-        for parameter in inspect.signature(function).parameters:
-            if parameter in _OF_TRAINER:
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in _OF_TRAINER and parameter.default is parameter.empty:
                 raise ValueError(
-                    f"{where} takes `{parameter}`, which belongs to the trainer's; do without it, or set "
+                    f"{where} needs `{parameter.name}`, which belongs to the trainer's; do without it, or set "
                     "`reward_num_workers=0`."
                 )
+        # The script of another process that has none.
+        if module == "__main__" and not Path(getattr(sys.modules[module], "__file__", "")).is_file():
+            raise ValueError(
+                f"{where} is defined in a notebook or at a prompt, where they do not find it; define it in a module, or set "
+                "`reward_num_workers=0`."
+            )
         try:
             pickle.dumps(function)
         except Exception as error:  # whatever the function holds may raise anything
@@ -125,14 +147,16 @@ class RewardWorkers:
             rows = [{column: [values[row]] for column, values in columns.items()} for row in range(count)]
             calls = [asyncio.wrap_future(self._submit(number, row)) for row in rows]
             done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
-            failed = next((row for row, call in enumerate(calls) if call in done and call.exception()), None)
-            if failed is None:
+            # All of them: an exception that nobody has asked for is printed when it is forgotten.
+            failed = [row for row, call in enumerate(calls) if call in done and call.exception()]
+            if not failed:
                 return [call.result() for call in calls]
             for call in waiting:
                 call.cancel()
+            first = failed[0]
             raise RewardFunctionError(
-                f"The reward function `{name}` {calls[failed].exception()} for completion {failed} of {count}: prompt "
-                f"{shown(rows[failed]['prompts'][0])}, completion {shown(rows[failed]['completions'][0])}."
+                f"The reward function `{name}` {calls[first].exception()} for completion {first} of {count}: prompt "
+                f"{shown(rows[first]['prompts'][0])}, completion {shown(rows[first]['completions'][0])}."
             )
 
         pooled.__name__ = name
@@ -202,9 +226,11 @@ class _Worker:
 
     def _send(self, number: int, arguments: dict[str, list[Any]]) -> None:
         try:
-            self._pipe.send((number, arguments))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise _WorkerFailure(f"could not be given its arguments, which cannot be pickled ({error}),") from error
+            message = ForkingPickler.dumps((number, arguments))
+        except Exception as error:  # whatever a column holds may raise anything
+            reason = " ".join(str(error).split())
+            raise _WorkerFailure(f"could not be given its arguments, which cannot be pickled ({reason}),") from error
+        self._pipe.send_bytes(message)
 
     def end(self) -> None:
         self._process.kill()

@@ -34,9 +34,9 @@ class LoggedRewards:
         self.columns.append((name, []))
         return self.columns[-1][1]
 
-    def by_function(self, device: torch.device) -> torch.Tensor:
-        """Rewards `(N, F)` of all processes' completions."""
-        return torch.tensor([column for _, column in self.columns], dtype=torch.float32, device=device).T.contiguous()
+    def by_function(self) -> torch.Tensor:
+        """Rewards `(N, F)` of all processes' completions, on the CPU."""
+        return torch.tensor([column for _, column in self.columns], dtype=torch.float32).T.contiguous()
 
 
 @contextmanager
@@ -106,10 +106,12 @@ class ScoredRollout(LeanForward):
     _lengths: list[int]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with self._reward_workers:
             return super().train(*args, **kwargs)
-        finally:
-            self._reward_workers.close()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        with self._reward_workers:
+            return super().evaluate(*args, **kwargs)
 
     def _generate(self, prompts: list[Any]) -> Any:
         output = super()._generate(prompts)
@@ -124,21 +126,24 @@ class ScoredRollout(LeanForward):
     def _final_advantages(
         self, rows: Any, rollout: dict[str, Any], rewards_per_func: torch.Tensor, num_generations: int, mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (N,) of all processes, and whether the rewards of a completion's group differ."""
-        weights = self.reward_weights.to(rewards_per_func.device)
+        """
+        Advantages (N,) of all processes, and whether the rewards of a completion's group differ, both on the CPU: not
+        every device has the double precision that some advantages need.
+        """
+        weights = self.reward_weights
         each = self.multi_objective_aggregation == "normalize_then_sum"
         scope = "function" if each else "batch" if self.scale_rewards == "batch" else "group"
         penalties: Any = 0.0
         if self._method.penalty != 0.0:
             score = functools.partial(self._score, rollout, self.model, mode)
-            penalties = self.accelerator.gather(self._method.reward_penalties(rollout, score))
+            penalties = self.accelerator.gather(self._method.reward_penalties(rollout, score)).cpu()
             self._metrics[mode]["kl_penalty"].append(penalties.mean().item())
         varies, zero_std = reward_differences(rewards_per_func, weights, num_generations, scope, penalties)
         lengths = None
         if self._method.takes_lengths or self._method.length_weights is not None:
-            lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1))
+            lengths = self.accelerator.gather(counted_tokens(rollout).sum(dim=1)).cpu()
         if self._method.advantage is None:
-            advantages = self.accelerator.gather(rollout["advantages"])
+            advantages = self.accelerator.gather(rollout["advantages"]).cpu()
         else:
             rewards = without_infinite_groups(weighted_rewards(rewards_per_func, weights), num_generations) - penalties
             check_domain(
@@ -148,7 +153,7 @@ class ScoredRollout(LeanForward):
             advantages = self._method.advantage(rewards, num_generations, **given)
             check_advantages(advantages, rewards)
             advantages = torch.where(rewards.isnan(), 0.0, advantages.to(rollout["advantages"].dtype))
-        keeps_rounding = self._method.is_trls and not self.args.skip_inert_rows
+        keeps_rounding = self._method.is_trls and not (self.args.skip_inert_rows or self.args.chooses_prompts)
         if self.args.mask_zero_variance_groups or (self._method.is_zero_without_variance and not keeps_rounding):
             # What rounding leaves of equal rewards is no advantage, except of what TRL alone computes.
             advantages = torch.where(varies, advantages, 0.0)

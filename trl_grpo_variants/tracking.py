@@ -53,6 +53,6 @@ class TrackedObjective(TrainerCallback):
         for callback in self._handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.add_text("objective", text)
-                trackers.append(Tracker("TensorBoard", callback.tb_writer.log_dir))
-        if trackers:
-            write_trackers(Path(args.output_dir), trackers)
+                # tensorboardX, which transformers takes too, names the attribute itself otherwise.
+                trackers.append(Tracker("TensorBoard", str(callback.tb_writer.file_writer.get_logdir())))
+        write_trackers(Path(args.output_dir), trackers)

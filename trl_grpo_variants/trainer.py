@@ -116,8 +116,7 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         # The parent refuses to move a reference under PEFT, for lack of a place to keep it; here is one.
         fixed_reference = replaced(args, sync_ref_model=args.sync_ref_model and not moves_adapter)
         self._reward_workers = RewardWorkers(args.reward_num_workers, args.reward_timeout)
-        if args.reward_num_workers:
-            reward_funcs = self._reward_workers.take(reward_funcs)
+        reward_funcs = self._reward_workers.take(reward_funcs)
         generation = adapter_generation(args, model, peft_config, kwargs.get("quantization_config"))
         with fixed_reference, generation, warnings_at_the_user(grpo_trainer):
             super().__init__(model, reward_funcs, args, *arguments, peft_config=peft_config, **kwargs)
@@ -160,16 +159,16 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
         prompts = [identify(row) for row in inputs] if self._monitor is not None and mode == "train" else []
         with logged_rewards(self._logs) as logged:
             rollout = super()._generate_and_score_completions(inputs)
-        rewards_per_func = logged.by_function(rollout["advantages"].device)
+        rewards_per_func = logged.by_function()
         check_rewards(rewards_per_func, self.reward_func_names, inputs, stop=self.args.stop_on_nonfinite)
         if mode == "train":
             # Not before there is a rollout: without one the run is saved as it is.
             self._anchors.refresh(self.state.global_step)
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        lengths = self.accelerator.gather(torch.tensor(self._lengths, device=self.accelerator.device))
+        lengths = self.accelerator.gather(torch.tensor(self._lengths, device=self.accelerator.device)).cpu()
         self._means.count_completions(mode, rewards_per_func, self.reward_weights, num_generations, lengths)
         advantages, varies = (
-            values.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
+            values.chunk(self.accelerator.num_processes)[self.accelerator.process_index].to(self.accelerator.device)
             for values in self._final_advantages(inputs, rollout, rewards_per_func, num_generations, mode)
         )
         rollout["advantages"] = advantages

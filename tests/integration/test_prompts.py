@@ -114,7 +114,22 @@ def test_groups_without_signal_are_replaced(policy_path, tmp_path, surplus):
         assert trained_on == [prompt[-1] for prompt in with_signal[: len(trained_on)]]
         assert len(with_signal) - len(trained_on) < 4
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert sum(entry["prompts/generations"] for entry in logged) == len(generations)
+    remaining = iter(generations)
+    for entry in logged:
+        made = [next(remaining)[::GROUP] for _ in range(int(entry["prompts/generations"]))]
+        flags = [prompt[0] not in SILENT for prompts in made for prompt in prompts]
+        assert entry["prompts/with_signal"] == pytest.approx(sum(flags) / len(flags))
+    assert next(remaining, None) is None
+
+
+@pytest.mark.parametrize("settings", [{"skip_inert_rows": False}, {"entropy_coef": 0.01}], ids=lambda s: next(iter(s)))
+def test_what_rounding_leaves_of_equal_rewards_is_no_signal(policy_path, tmp_path, settings):
+    """Seven times 0.1 has another mean in float32."""
+    run = {"refill_groups": 1, "num_generations": 7, "per_device_train_batch_size": 14, "max_steps": 1} | settings
+    trainer = make_trainer(policy_path, tmp_path, reward_funcs=lambda prompts, **_: [0.1] * len(prompts), **run)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert (entry["prompts/with_signal"], entry["prompts/generations"]) == (0.0, 2.0)
 
 
 def test_what_is_lacking_after_the_last_generation_is_trained_as_it_is(policy_path, tmp_path):
@@ -221,6 +236,7 @@ def test_known_success_rates_are_believed_from_the_start(policy_path, tmp_path):
     [
         ('{"success": 0.5}\n' * 23, "has 23 success rates, but the training data has 24 prompts"),
         ('{"success": 1.5}\n' * 24, "has the success rate 1.5; a rate lies between 0 and 1"),
+        ('{"easy": 0.5, "hard": 0.1}\n' * 24, "let it alone be called 'success', or in a plan name it with --column"),
         ('{"prompt": "a", "completion": "b", "reward": 1.0}\n' * 24, "holds completions, which are not in the order"),
     ],
 )

@@ -100,7 +100,7 @@ def _rehearsed(recipe: Mapping[str, Any], found: Mapping[str, Finding]) -> Findi
     without = f", without {' and '.join(run.without)}" if run.without else ""
     if run.obstacle:
         return Finding(name, f"{run.obstacle}{without}", "Report it with the recipe.")
-    method = recipe.get("variant") or "stock GRPO"
+    method = recipe.get("variant") or "no variant"
     norms = ", ".join(f"{norm:.2g}" for norm in run.gradients)
     return Finding(name, f"{method}: gradient norms {norms}; {run.seconds_per_step:.2g} s each{without}")
 

@@ -46,8 +46,8 @@ _SMALL = {
 _REPLACED = (
     *("dataset_config", "dataset_streaming", "datasets", "prompt_success_rates", "chat_template_path"),
     *("model_revision", "model_init_kwargs", "resume_from_checkpoint", "load_best_model_at_end", "torch_compile"),
-    *("deepspeed", "fsdp", "fsdp_config", "num_train_epochs"),
-    *("vllm_tensor_parallel_size", "vllm_model_impl"),
+    *("torch_compile_backend", "torch_compile_mode", "deepspeed", "fsdp", "fsdp_config", "num_train_epochs"),
+    *("vllm_tensor_parallel_size", "vllm_model_impl", "prefetch_rollout", "reward_num_workers", "reward_timeout"),
 )
 
 

@@ -151,7 +151,7 @@ class SuccessMonitor(TrainerCallback):
             prompts (`Sequence[tuple[str, str]]`):
                 Prompt of each completion, as [`identify`] gives it, N of them.
             rewards_per_func (`torch.Tensor`):
-                Rewards of shape `(N, F)`, the groups one after the other; NaN where a function did not score.
+                Rewards of shape `(N, F)` on the CPU, the groups one after the other; NaN where a function did not score.
             num_generations (`int`):
                 Group size G; it divides N.
             log_ratios (`torch.Tensor`, *optional*):
@@ -163,7 +163,6 @@ class SuccessMonitor(TrainerCallback):
             `dict[str, float]`:
                 Scalars to log, without those that have no value in this rollout.
         """
-        rewards_per_func = rewards_per_func.cpu()
         full, scored = (flags.view(-1, num_generations) for flags in full_reward(rewards_per_func, self._weights))
         learns = has_variance(weighted_rewards(rewards_per_func, self._weights), num_generations)
         if advantages is not None:
@@ -174,7 +173,7 @@ class SuccessMonitor(TrainerCallback):
         self._add_estimates(visits)
         scalars = _scalars(visits, num_generations)
         if log_ratios is not None and self._forecast is not None:
-            groups = zip(log_ratios.double().cpu().view(-1, num_generations), full, scored, strict=True)
+            groups = zip(log_ratios.cpu().double().view(-1, num_generations), full, scored, strict=True)
             residuals = [
                 self._forecast.renyi_residual(w[usable].numpy(), k[usable].numpy()) for w, k, usable in groups
             ]

@@ -136,7 +136,8 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     _check_file(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # A text may hold characters that Python ends a line at and JSON does not.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as JSON lines: {_first_line(error)}") from error
     rows = []
@@ -156,8 +157,8 @@ def _rate_column(path: Path, table: "pd.DataFrame") -> str:
     numeric = [name for name in table if _is_numeric(table[name])]
     if len(named or numeric) != 1:
         raise ValueError(
-            f"{path} must have one column of success rates; name it with --column. Its columns of numbers are: "
-            f"{', '.join(numeric) or 'none'}."
+            f"{path} must have one column of success rates; let it alone be called 'success', or in a plan name it with "
+            f"--column. Its columns of numbers are: {', '.join(numeric) or 'none'}."
         )
     return (named or numeric)[0]
 

@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from trl import GRPOTrainer
 
 from ..config import GRPOVariantConfig
+from ..metrics import RunningMeans
 from ..objective.loss import counted_tokens
 from ..objective.rewards import full_reward
 from ..plan.data import read_rates_of_rows
@@ -35,6 +36,7 @@ class ChosenPrompts(GRPOTrainer):
     """
 
     args: GRPOVariantConfig
+    _means: RunningMeans
 
     _prompts: PromptSource | None = None
     # The rows of the data as the dataloader has them.
@@ -100,14 +102,13 @@ class ChosenPrompts(GRPOTrainer):
         assert self._prompts is not None
         prompts, weights, expected = self._next_prompts(groups)
         rollout, rewards_per_func = self._scored_rollout(self._own_rows(prompts))
-        flags = full_reward(rewards_per_func, self.reward_weights.to(rewards_per_func.device))
+        flags = full_reward(rewards_per_func, self.reward_weights)
         successes, completions = (flag.view(-1, self.num_generations).sum(dim=1) for flag in flags)
         has_signal = have_signal(self.accelerator.gather(rollout["advantages"]), self.num_generations)
-        metrics = self._metrics["train"]
-        metrics["prompts/with_signal"].append(has_signal.float().mean().item())
+        self._means.add("train", "prompts/with_signal", int(has_signal.sum()), groups)
         if self._prompts.by_signal:
             self._prompts.learn(prompts, successes, completions, has_signal)
-            metrics["prompts/expected_signal"].append(float(expected.mean()))
+            self._means.add("train", "prompts/expected_signal", float(expected.sum()), groups)
         if self.args.prompt_weights == "unbiased":
             own = torch.tensor(weights[self._own_places(groups)], dtype=torch.float32)
             rollout["prompt_weights"] = own.to(self.accelerator.device)

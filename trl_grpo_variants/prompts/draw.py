@@ -80,7 +80,7 @@ def passes(start: int, count: int, size: int, seed: int | None) -> list[int]:
     generator = torch.Generator().manual_seed(seed or 0)
     for number in range((start + count - 1) // size + 1):
         # Each order follows from the ones before.
-        order = range(size) if seed is None else torch.randperm(size, generator=generator).tolist()
+        order = torch.arange(size) if seed is None else torch.randperm(size, generator=generator)
         first = number * size
-        taken += order[max(start - first, 0) : max(start + count - first, 0)]
+        taken += order[max(start - first, 0) : max(start + count - first, 0)].tolist()
     return taken

@@ -105,16 +105,10 @@ def _check_weights(args: "VariantFields") -> None:
 def _check_refill(args: "VariantFields") -> None:
     if args.refill_groups is None:
         return
-    part = args.parts.advantage
-    statistics = {}
-    if part is not None and part.is_of_rollout:
-        statistics["advantage" if args.advantage is not None else list(part.fields or {})[-1]] = "takes statistics"
-    if args.length_weight_power != 0.0:
-        statistics["length_weight_power"] = "weights completions by a mean"
-    for field, what in statistics.items():
+    for statistics in _of_rollout(args):
         raise ValueError(
-            f"`{field}={getattr(args, field)!r}` {what} over a whole rollout, but `refill_groups` makes one of several "
-            "generations; choose an advantage that looks at each group alone."
+            f"{statistics} over a whole rollout, but `refill_groups` makes one of several generations; choose an advantage "
+            "that looks at each group alone."
         )
     if args.surplus_groups == "keep":
         stale = {
@@ -127,6 +121,16 @@ def _check_refill(args: "VariantFields") -> None:
                 f"`surplus_groups='keep'` trains groups one rollout later, when the earlier policy of "
                 f"`{field}={getattr(args, field)!r}` may have moved; use `surplus_groups='drop'`."
             )
+
+
+def _of_rollout(args: "VariantFields") -> Iterator[str]:
+    """What each setting does that looks at all groups of a rollout together."""
+    part = args.parts.advantage
+    if part is not None and part.is_of_rollout:
+        field = "advantage" if args.advantage is not None else list(part.fields or {})[-1]
+        yield f"`{field}={getattr(args, field)!r}` takes statistics"
+    if args.length_weight_power != 0.0:
+        yield f"`length_weight_power={args.length_weight_power!r}` weights completions by a mean"
 
 
 def idle_prompt_settings(args: "VariantFields") -> Iterator[str]:
@@ -143,8 +147,15 @@ def idle_prompt_settings(args: "VariantFields") -> Iterator[str]:
                 f"`prompt_sampling='signal'` prefers prompts whose rewards will differ, but with the advantage "
                 f"{part.name!r} groups of equal rewards have a signal too."
             )
-    if args.prompt_weights == "unbiased" and args.loss_type not in ("grpo", "dr_grpo"):
+    if args.prompt_weights != "unbiased":
+        return
+    if args.loss_type not in ("grpo", "dr_grpo"):
         yield (
             f"`prompt_weights='unbiased'` is unbiased but for the number of tokens by which `loss_type={args.loss_type!r}` "
             "divides, which depends on the prompts that are drawn; 'grpo' and 'dr_grpo' divide by no such number."
+        )
+    for statistics in _of_rollout(args):
+        yield (
+            f"`prompt_weights='unbiased'` is not quite unbiased: {statistics} over a whole rollout, which depends on the "
+            "prompts that are drawn."
         )

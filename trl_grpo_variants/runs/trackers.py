@@ -4,7 +4,7 @@
 """Where the metrics of a run have been sent, as its folder keeps it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,8 +31,11 @@ class Tracker:
     address: str | None = None
 
 
-def write_trackers(folder: Path, trackers: Iterable[Tracker]) -> None:
-    """Keep where a run is sent to; of an earlier start of the run nothing is left."""
+def write_trackers(folder: Path, trackers: Sequence[Tracker]) -> None:
+    """Keep where a run is sent to, if anywhere; of an earlier start of the run nothing is left."""
+    if not trackers:
+        (folder / _FILE_NAME).unlink(missing_ok=True)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _FILE_NAME).write_text(json.dumps([asdict(tracker) for tracker in trackers], indent=2), encoding="utf-8")
 
