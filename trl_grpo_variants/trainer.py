@@ -221,7 +221,6 @@ class GRPOVariantTrainer(MeasuredSteps, ExactResume, PublishedRun, ScoredRollout
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not self.args.extends_trl:
             return super()._compute_loss(model, inputs)
-
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._anchors.freeze()
