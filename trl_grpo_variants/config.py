@@ -146,7 +146,8 @@ class GRPOVariantFields(VariantFields):
             If set, groups whose advantages are all zero are replaced by groups of further prompts, in up to this many
             further generations per rollout, each of as many prompts as are expected to fill it
             ([DAPO](https://huggingface.co/papers/2503.14476)); what is still lacking then is trained as it is. A run
-            ends when as many groups as there are prompts, one after the other, had no signal.
+            ends when as many groups as there are prompts, and as a rollout with all its further generations may hold,
+            one after the other had no signal.
         surplus_groups (`str`, *optional*, defaults to `"drop"`):
             What becomes of groups with signal for which a refilled rollout has no room: `"drop"`, or `"keep"` for the
             next rollout, with the log-probs of the policy that made them. It costs one forward pass per rollout where

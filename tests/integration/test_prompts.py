@@ -174,19 +174,25 @@ def test_a_kept_group_has_the_log_probs_of_the_policy_that_made_it(policy_path, 
     assert min(ratios) < 1
 
 
-def test_data_without_signal_ends_the_run_with_one_sentence(policy_path, tmp_path, caplog):
+@pytest.mark.parametrize(("prompts", "refill", "steps", "silent"), [(24, 4, 3, 24), (2, 4, 1, 10), (3, 1, 1, 4)])
+def test_data_without_signal_ends_the_run_with_one_sentence(
+    policy_path, tmp_path, caplog, prompts, refill, steps, silent
+):
+    """Of few prompts not before a rollout has been generated as often as it may be."""
+
     def never(prompts, **_):
         return [0.0] * len(prompts)
 
-    trainer = make(policy_path, tmp_path, refill_groups=4, reward_funcs=never, max_steps=50, save_strategy="steps")
+    data = dataset(prompts)
+    trainer = make(policy_path, tmp_path, refill_groups=refill, reward_funcs=never, max_steps=50, train_dataset=data)
     with caplog.at_level("WARNING"):
         trainer.train()
-    # 2 groups in each of 5 generations per step, of 24 prompts.
-    assert trainer.state.global_step == 3
+    # 2 groups in each of up to 5 generations per step.
+    assert trainer.state.global_step == steps
     sentences = [message.removeprefix("[RANK 0] ") for message in caplog.messages if "no signal" in message]
     assert sentences == [
-        "The training ends at step 3: the last 24 groups had no signal, as many as there are prompts, so that the data "
-        "has nothing more to teach this policy."
+        f"The training ends at step {steps}: the last {silent} groups had no signal, of {prompts} prompts, so that the "
+        "data has nothing more to teach this policy."
     ]
 
 

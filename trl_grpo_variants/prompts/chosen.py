@@ -166,14 +166,18 @@ class ChosenPrompts(GRPOTrainer):
         return tokenizer.pad_token_id
 
     def _ends_without_signal(self, has_signal: list[bool]) -> bool:
-        """Whether as many groups as there are prompts, one after the other, have had no signal, which ends the run."""
+        """
+        Whether so many groups, one after the other, have had no signal that it ends the run: as many as there are prompts,
+        and, since of few prompts a few groups prove nothing, as a rollout with all its further generations may hold.
+        """
         silent = has_signal[::-1].index(True) if True in has_signal else self._silent_groups + len(has_signal)
         self._silent_groups = silent
-        exhausted = silent >= len(self.train_dataset)
+        most = (1 + self.args.refill_groups) * self.args.generation_batch_size // self.num_generations
+        exhausted = silent >= max(len(self.train_dataset), most)
         if exhausted:
             logger.warning(
-                f"The training ends at step {self.state.global_step + 1}: the last {silent} groups had no signal, as many "
-                "as there are prompts, so that the data has nothing more to teach this policy."
+                f"The training ends at step {self.state.global_step + 1}: the last {silent} groups had no signal, of "
+                f"{len(self.train_dataset)} prompts, so that the data has nothing more to teach this policy."
             )
             self.control.should_training_stop = True
         return exhausted
