@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 import yaml
+from transformers import AutoConfig, AutoTokenizer
 
 from trl_grpo_variants import register, unregister
 from trl_grpo_variants import requirements as declared
@@ -431,3 +432,9 @@ def test_several_weighted_rewards_are_as_many(registered, tmp_path):
 @pytest.mark.parametrize("variant", ["psr", "best_of_group"])
 def test_the_reward_is_one_that_the_advantage_takes_and_learns_from(registered, variant):
     assert not rehearsal.rehearse(RECIPE | {"variant": variant}, can_quantize=False, can_run_vllm=False).obstacle
+
+
+def test_the_tiny_model_ends_where_its_tokenizer_does(tmp_path):
+    rehearsal.make_policy(tmp_path, ["<pad>", "<end>", "?", "a"])
+    config, tokenizer = AutoConfig.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert (config.pad_token_id, config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)

@@ -504,6 +504,8 @@ def test_figure_shows_small_success_in_log_odds():
     # Three times as far from 0 and 1 as what is shown.
     assert (low, 1.0 - high) == pytest.approx((0.001 / 3, (1.0 - prediction.exact.max()) / 3))
     assert left.get_xlim() == left.get_ylim() == (low, high)
+    seldom = Prediction(np.array(0.03), 0.5, METHOD, 8)
+    assert [axes.get_yscale() for axes in draw(seldom).axes] == ["linear", "linear"]
     certain = Prediction(np.array(0.2), 0.99, METHOD, 8)
     _, right = draw(certain).axes
     assert right.get_yscale() == "logit" and 0.99 < right.get_ylim()[1] <= 1.0 - 1e-6
@@ -513,6 +515,7 @@ def test_figure_of_many_prompts_shows_the_numbers():
     prediction = Prediction(np.array(RATES), 0.6, METHOD, 8)
     left, right = draw(prediction).axes
     stairs = {patch.get_label(): patch.get_data().values for patch in left.patches}
+    assert left.get_xlim()[0] < 0.0 and 1.0 < left.get_xlim()[1]
     np.testing.assert_array_equal(stairs["reference"], [1, 1, 0, 2, 0, 0, 0, 0, 1, 1])
     # The one is a surface and the other a line, so that both are seen where they are equal.
     assert [patch.get_fill() for patch in left.patches] == [True, False]

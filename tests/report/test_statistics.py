@@ -55,6 +55,7 @@ def test_a_visit_of_fewer_completions_counts_its_own():
 def test_a_series_changes_by_more_than_its_neighbours_differ():
     values = np.array([0.0, 0.2] * 10 + [1.0, 0.8] * 10)
     found = statistics.change_of_series(values)
+    assert found.prompts == 0
     assert (found.first, found.last) == (pytest.approx(0.1), pytest.approx(0.9))
     half = Z * math.sqrt(np.square(np.diff(values)).mean() / 4)
     assert found.change == pytest.approx((0.8, 0.8 - half, 0.8 + half))
