@@ -147,7 +147,9 @@ class ChosenPrompts(GRPOTrainer):
             parts.append(gathered(rollout, self.accelerator, self._padding))
             has_signal += new.tolist()
             generations, drawn, found = generations + 1, drawn + len(new), found + int(new.sum())
-            exhausted = self._ends_without_signal(new.tolist())
+            # Of few prompts a few groups prove nothing.
+            enough = max(len(self.train_dataset), groups * (1 + most_further))
+            exhausted = self._ends_without_signal(new.tolist(), enough)
         self._metrics["train"]["prompts/generations"].append(generations)
         whole = joined(parts, self._padding)
         chosen, surplus = chosen_groups(has_signal, groups)
@@ -165,15 +167,11 @@ class ChosenPrompts(GRPOTrainer):
         tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
         return tokenizer.pad_token_id
 
-    def _ends_without_signal(self, has_signal: list[bool]) -> bool:
-        """
-        Whether so many groups, one after the other, have had no signal that it ends the run: as many as there are prompts,
-        and, since of few prompts a few groups prove nothing, as a rollout with all its further generations may hold.
-        """
+    def _ends_without_signal(self, has_signal: list[bool], enough: int) -> bool:
+        """Whether so many groups, one after the other, have had no signal, which ends the run."""
         silent = has_signal[::-1].index(True) if True in has_signal else self._silent_groups + len(has_signal)
         self._silent_groups = silent
-        most = (1 + self.args.refill_groups) * self.args.generation_batch_size // self.num_generations
-        exhausted = silent >= max(len(self.train_dataset), most)
+        exhausted = silent >= enough
         if exhausted:
             logger.warning(
                 f"The training ends at step {self.state.global_step + 1}: the last {silent} groups had no signal, of "
