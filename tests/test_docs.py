@@ -247,14 +247,14 @@ def test_what_is_generated_is_up_to_date():
         assert path.read_text() == text, f"{path.relative_to(ROOT)}: run `python docs/generate.py`"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAGES, *OTHER_PAGES], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_lines_of_prose_can_be_read_in_one_go(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     prose = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "<"))]
     assert max(map(len, prose)) <= 200
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAGES, *OTHER_PAGES], ids=lambda path: f"{path.parent.stem}-{path.stem}")
 def test_links_lead_somewhere(path):
     text = path.read_text()
     for link, image in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text):
