@@ -344,6 +344,13 @@ def test_models_whose_prompt_cannot_be_shared_are_refused(policy_path, tmp_path,
         make_trainer(policy_path, tmp_path, model=model, share_prompt=True)
 
 
+@has_lines
+def test_a_window_that_no_layer_has_is_none(policy_path, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
+    model.config.sliding_window, model.config.layer_types = 8, ["full_attention"] * model.config.num_hidden_layers
+    assert isinstance(make_trainer(policy_path, tmp_path, model=model, share_prompt=True)._forward, LineForward)
+
+
 def test_an_update_without_any_signal_changes_nothing_and_costs_next_to_nothing(policy_path, tmp_path):
     added, trainer = update(policy_path, tmp_path, reward_funcs=equal_rewards, **ON)
     assert (added == 0).all()
