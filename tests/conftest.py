@@ -12,8 +12,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from .tiny import make_policy  # noqa: E402
+
+
+# The same examples in every run, however busy the machine is.
+settings.register_profile("tests", derandomize=True, deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

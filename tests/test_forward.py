@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, GPT2Config, LlamaConfig, Qwen3Config
 
@@ -132,7 +132,6 @@ def test_what_may_be_trimmed_depends_on_the_positions(config, expected):
     assert trimmable(config) == expected
 
 
-@settings(deadline=None)
 @given(ROWS, st.sampled_from(["both", "right", "none"]), st.booleans(), st.data())
 def test_scores_come_back_to_their_rows(rows, trim, splits, data):
     ids, mask = padded(rows)

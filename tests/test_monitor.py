@@ -179,7 +179,7 @@ forecasts = st.builds(
 )
 
 
-@hypothesis_settings(derandomize=True, deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(forecasts, st.integers(2, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))
 def test_an_interval_holds_its_prediction(forecast, drawn):
     first, last, size = drawn
