@@ -184,7 +184,8 @@ class RewardWorkers:
         for worker in self._workers:
             worker.end()
         if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+            # What waits for a worker finds one that has ended.
+            self._threads.shutdown()
         self._workers, self._threads = [], None
 
 
