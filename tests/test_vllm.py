@@ -8,7 +8,7 @@ import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -424,3 +424,20 @@ def test_an_adapter_is_handed_over_by_a_path_that_holds_elsewhere(monkeypatch, t
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(VLLMGeneration, "__init__", lambda self, **options: None)
     assert AdapterVLLMGeneration(folder=Path("run"), model=None).folder == tmp_path / "run"
+
+
+def test_what_is_asked_for_next_waits_for_what_was_asked_before(monkeypatch):
+    order, first = [], Event()
+
+    def generate(self, name):
+        if name == "first":
+            first.wait(60.0)
+        order.append(name)
+        return name
+
+    monkeypatch.setattr(WatchedVLLMClient, "generate", generate)
+    client = WatchedVLLMClient.__new__(WatchedVLLMClient)
+    client.ask("first")
+    Timer(0.2, first.set).start()
+    client.ask("second")
+    assert client.answer() == "second" and order == ["first", "second"]

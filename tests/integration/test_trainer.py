@@ -1149,6 +1149,13 @@ def test_mirror_anchor_is_the_policy_of_its_last_refresh(policy_path, tmp_path, 
             assert not torch.allclose(rollout["mirror_per_token_logps"][mask], rollout["old_per_token_logps"][mask])
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_only_a_reference_that_moves_is_saved_with_the_run(policy_path, tmp_path, moves):
+    trainer = make_trainer(policy_path, tmp_path, variant="reference", sync_ref_model=moves)
+    assert trainer.ref_model is not None
+    assert set(trainer._anchors.named()) == ({"reference"} if moves else set())
+
+
 def test_an_evaluation_moves_no_anchor(policy_path, tmp_path):
     """Neither within a rollout nor between two, nor when a refresh is due."""
     trainer = make_trainer(
