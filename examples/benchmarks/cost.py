@@ -82,7 +82,7 @@ def rows(text: str) -> tuple[list[Row], tuple[float, float], tuple[float, float]
         time, memory = map(float, cell.split("/"))
         return time, memory
 
-    noise = re.search(r"repetitions of the ratio of time range from ([\d.]+\d) to ([\d.]+\d)", text)
+    noise = re.search(r"repetitions of the ratio of time range from ([\d.]+\d) to ([\d.]+\d)", " ".join(text.split()))
     if noise is None:
         raise ValueError(f"{README} does not say how well the machine can tell.")
     drawn = [
