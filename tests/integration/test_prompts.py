@@ -394,3 +394,13 @@ def test_the_cases_are_what_they_are_called(alone):
     assert alone["kept"]["kept"] is not None
     assert alone["by_signal"]["generations"] == 4
     assert alone["exhausted"]["step"] == 1 and alone["raises"]["step"] == 0
+
+
+def test_what_is_believed_of_prompts_outlives_a_change_of_the_objective(policy_path, tmp_path):
+    settings = {"prompt_sampling": "signal", "save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    first = make(policy_path, tmp_path, **settings)
+    first.train()
+    later = make(policy_path, tmp_path, allow_objective_change=True, epsilon=0.1, **settings)
+    later.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    believed, before = (trainer._prompts.state_dict()["counts"] for trainer in (later, first))
+    assert believed.tolist() == before.tolist() and before.any()
